@@ -1,0 +1,76 @@
+"""Checks of arguments. Every error names the argument, what is allowed and what
+was received."""
+
+import operator
+
+from keras_en import moments
+
+
+def check(condition, name, allowed, received, attribute=None):
+    """Raises `ValueError` unless `condition` holds."""
+    if not condition:
+        shown = name if attribute is None else f"{name}.{attribute}"
+        raise ValueError(
+            f"Argument `{name}` must be {allowed}. Received: {shown}={received!r}"
+        )
+
+
+def integer(name, value, minimum=None, not_zero=""):
+    """`value` as an `int`.
+
+    Args:
+        minimum: Smallest allowed value.
+        not_zero: If 0 is not allowed: why.
+
+    Raises:
+        TypeError: Not an integer.
+        ValueError: Below `minimum`, or 0 where `not_zero` is given.
+    """
+    allowed = "an integer"
+    if minimum is not None:
+        allowed += f" of at least {minimum}"
+    if not_zero:
+        allowed += f" other than 0, {not_zero}"
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"Argument `{name}` must be {allowed}. Received: {name}={value!r}"
+        ) from None
+    valid = (minimum is None or number >= minimum) and not (not_zero and number == 0)
+    check(valid, name, allowed, value)
+    return number
+
+
+def pool(normalizers):
+    """`normalizers` as a tuple of known names without duplicates, or `None`."""
+    if normalizers is None:
+        return None
+    if not isinstance(normalizers, (list, tuple)):
+        raise TypeError(
+            "Argument `normalizers` must be None, a list or a tuple of names. "
+            f"Received: normalizers={normalizers!r}"
+        )
+    names = tuple(normalizers)
+    known = all(name in moments.NORMALIZERS for name in names)
+    check(
+        names and known and len(set(names)) == len(names),
+        "normalizers",
+        f"a non-empty choice, without duplicates, of {moments.NORMALIZERS}",
+        names,
+    )
+    return names
+
+
+def divisor(name, value, channels):
+    """Raises `ValueError`, naming the nearest divisors, unless `value` divides."""
+    if channels % value:
+        fitting = [d for d in range(1, channels + 1) if channels % d == 0]
+        nearest = [d for d in fitting if d < value][-1:]
+        nearest += [d for d in fitting if d > value][:1]
+        raise ValueError(
+            f"Argument `{name}` must divide the number of channels, {channels}; "
+            f"the nearest divisors are {nearest}. Received: {name}={value}"
+        )

@@ -1,0 +1,132 @@
+"""Per-sample moments and their merges to layer, group and batch statistics.
+
+One reading of the input gives the instance statistics `m[n, c]` and `v[n, c]`.
+Every other statistic follows from these small tensors by the law of total
+variance, `var = mean(v) + mean((m - mu)^2)`, which adds what is not negative and
+so cannot cancel, unlike `E[x^2] - E[x]^2`.
+
+Symbols: `N` samples, `C` channels, `S` positions (the product of the spatial
+axes). All variances are biased. Pure functions of `keras.ops`; the caller passes
+float32 or wider.
+
+Source: Sec. 3.1 and 3.3 of Zhang et al. 2020 for the statistics.
+"""
+
+from typing import NamedTuple
+
+from keras import ops
+
+NORMALIZERS = ("instance", "layer", "group", "batch")
+
+
+class Moments(NamedTuple):
+    """Instance statistics of each sample.
+
+    - `mean`: `(N, C)`.
+    - `variance`: `(N, C)`, biased, not negative.
+    - `count`: `(N, 1)`, the number of positions behind them: `S`, or the number
+      of `True` in the sample's mask. Where it is 0, mean and variance are 0.
+    """
+
+    mean: object
+    variance: object
+    count: object
+
+
+def per_sample(x, axis, mask=None):
+    """Instance moments `m[n, c]`, `v[n, c]` over the spatial axes.
+
+    Args:
+        x: Float tensor `(N, spatial..., C)` of rank 2 to 5, its channels on `axis`.
+        axis: Positive integer.
+        mask: `None` or a tensor of the shape of `x` without the channel axis, or
+            one that broadcasts to it. Positions where it is `False` count nowhere.
+
+    Returns:
+        `Moments`.
+    """
+    shape = ops.shape(x)
+    spatial = tuple(i for i in range(1, len(shape)) if i != axis)
+    keep = ops.ones((shape[0], 1), dtype=x.dtype)
+    if mask is not None:
+        mask = ops.broadcast_to(
+            ops.cast(mask, "bool"), shape[:axis] + shape[axis + 1 :]
+        )
+        count = ops.sum(
+            ops.reshape(ops.cast(mask, x.dtype), (shape[0], -1)), axis=1, keepdims=True
+        )
+        mask = ops.expand_dims(mask, axis)
+        # `where`, not a product: padding may hold NaN.
+        x = ops.where(mask, x, ops.zeros_like(x))
+    else:
+        count = keep
+        for i in spatial:
+            count = count * ops.cast(shape[i], x.dtype)
+    if not spatial:
+        return Moments(x, ops.zeros_like(x), count)
+
+    def average(values):  # (N, spatial..., C) -> (N, C)
+        if mask is None:
+            return ops.mean(values, axis=spatial)
+        return ops.sum(values, axis=spatial) / ops.maximum(count, 1)
+
+    # Moments of x - shift equal those of x, up to the shift itself. With the
+    # shift near the mean, neither the sum of 10^4 large numbers nor
+    # E[d^2] - E[d]^2 loses digits. It is a constant of the backward pass: the
+    # exact result does not depend on it.
+    shift = ops.stop_gradient(average(x))
+    centred = x - ops.reshape(shift, channel_shape(shape, axis))
+    if mask is not None:
+        centred = ops.where(mask, centred, ops.zeros_like(centred))
+    residue = average(centred)
+    variance = average(ops.square(centred)) - ops.square(residue)
+    return Moments(shift + residue, ops.maximum(variance, 0), count)
+
+
+def channel_shape(shape, axis):
+    """The shape in which an `(N, C)` tensor multiplies `(N, spatial..., C)`."""
+    return [size if i in (0, axis) else 1 for i, size in enumerate(shape)]
+
+
+def over_channels(mean, variance, groups=1):
+    """Layer (`groups=1`) or group statistics from instance moments.
+
+    `mu = mean_c m`, `var = mean_c v + mean_c (m - mu)^2`, inside each of `groups`
+    runs of consecutive channels.
+
+    Args:
+        mean, variance: `(N, C)`.
+        groups: Integer that divides `C`.
+
+    Returns:
+        Mean and variance, each `(N, C)`, equal inside a group.
+    """
+    shape = ops.shape(mean)
+    split = (-1, groups, shape[1] // groups)  # (N, G, C/G)
+    mean = ops.reshape(mean, split)
+    variance = ops.reshape(variance, split)
+    mu = ops.mean(mean, axis=2, keepdims=True)  # (N, G, 1)
+    var = ops.mean(variance + ops.square(mean - mu), axis=2, keepdims=True)
+    return tuple(
+        ops.reshape(ops.broadcast_to(t, ops.shape(mean)), shape) for t in (mu, var)
+    )
+
+
+def over_batch(mean, variance, count):
+    """Merges rows of moments, weighted by their counts.
+
+    `mu = sum_n c_n m_n / c`, `var = sum_n c_n (v_n + (m_n - mu)^2) / c`, with
+    `c = sum_n c_n`. Rows are samples, or replicas.
+
+    Args:
+        mean, variance: `(N, C)`.
+        count: `(N, 1)`. Rows with 0 do not count.
+
+    Returns:
+        Mean `(1, C)`, variance `(1, C)`, count `(1, 1)`: 0, 0, 0 when no row counts.
+    """
+    total = ops.sum(count, axis=0, keepdims=True)
+    share = count / ops.maximum(total, 1)
+    mu = ops.sum(share * mean, axis=0, keepdims=True)
+    var = ops.sum(share * (variance + ops.square(mean - mu)), axis=0, keepdims=True)
+    return Moments(mu, var, total)

@@ -1,0 +1,114 @@
+"""The heads that compute the importance ratios `lambda[n, k]` (Sec. 3.3).
+
+Symbols: `N` samples, `K` normalizers, `C` channels, `r` the reduction, `pi` the
+expansion. Pure functions; the layer holds the weights.
+"""
+
+import math
+from numbers import Real
+
+import keras
+from keras import ops
+
+from keras_en import arguments
+
+# A share of 0 has no finite logit. No float32 output can tell this one from 0.
+SMALLEST_SHARE = 1e-8
+
+
+def correlation(x_hat, conv, reduction):
+    """Steps 1 and 2 of Sec. 3.3: grouped convolution, pairwise correlations.
+
+    `z[n, k, g] = sum_j conv[g r + j] x_hat[n, k, g r + j]`, `v = z z^T`.
+
+    Args:
+        x_hat: `(N, K, C)`, pooled and pre-normalized features.
+        conv: `(C,)`, shared by the `K` rows, or `None` for no convolution (Table 9b).
+        reduction: `r`, divides `C`; ignored without `conv`.
+
+    Returns:
+        `v`, flattened to `(N, K * K)`.
+    """
+    k, channels = x_hat.shape[1:]
+    z = x_hat
+    if conv is not None:
+        z = ops.reshape(x_hat * conv, (-1, k, channels // reduction, reduction))
+        z = ops.sum(z, axis=3)  # (N, K, C/r)
+    v = ops.matmul(z, ops.transpose(z, (0, 2, 1)))  # (N, K, K)
+    return ops.reshape(v, (-1, k * k))
+
+
+def perceptron(features, hidden, output, activation):
+    """Step 3 of Sec. 3.3: `lambda = softmax(f(features W1 + b1) W2 + b2)`.
+
+    Args:
+        features: `(N, F)`.
+        hidden, output: pairs (kernel, bias): `(F, H)`, `(H,)` and `(H, K)`, `(K,)`.
+        activation: `f`.
+
+    Returns:
+        Ratios `(N, K)`, each in [0, 1], each row summing to 1.
+    """
+    raised = activation(ops.matmul(features, hidden[0]) + hidden[1])
+    # `ops.softmax` warns when K = 1, a pool of one.
+    return keras.activations.softmax(ops.matmul(raised, output[0]) + output[1])
+
+
+def resolve_reduction(reduction, channels):
+    """The `r` for `channels`: `"auto"` is the largest divisor not above
+    `min(32, channels // 2)`, at least 1.
+
+    Raises:
+        ValueError: `reduction` does not divide `channels`.
+    """
+    if reduction == "auto":
+        limit = max(1, min(32, channels // 2))
+        return max(d for d in range(1, limit + 1) if channels % d == 0)
+    if reduction is not None:
+        arguments.divisor("reduction", reduction, channels)
+    return reduction
+
+
+def complete_shares(initial_ratios, normalizers):
+    """One share a normalizer: those given, the rest in equal parts.
+
+    Args:
+        initial_ratios: Dictionary from normalizer to its share in [0, 1].
+        normalizers: Names, in the order of the result.
+
+    Returns:
+        List of `K` floats that sum to 1.
+
+    Raises:
+        ValueError: A name is not in `normalizers`, a share is outside [0, 1], or
+            the shares sum to more than 1 (or to less, with none left to share).
+    """
+    if not isinstance(initial_ratios, dict):
+        raise TypeError(
+            "Argument `initial_ratios` must be None or a dictionary from normalizer "
+            f"to its share. Received: initial_ratios={initial_ratios!r}"
+        )
+    absent = [name for name in initial_ratios if name not in normalizers]
+    if absent:
+        raise ValueError(
+            f"Argument `initial_ratios` may name {list(normalizers)} only, and "
+            f"{absent} is not among them. Received: initial_ratios={initial_ratios}"
+        )
+    rest = len(normalizers) - len(initial_ratios)
+    valid = all(
+        isinstance(share, Real) and 0 <= share <= 1 for share in initial_ratios.values()
+    )
+    total = math.fsum(initial_ratios.values()) if valid else math.nan
+    if not valid or total > 1 + 1e-6 or (rest == 0 and total < 1 - 1e-6):
+        raise ValueError(
+            "Argument `initial_ratios` must hold shares in [0, 1] that sum to at "
+            "most 1, and to 1 if every normalizer is named. "
+            f"Received: initial_ratios={initial_ratios}"
+        )
+    left = max(0.0, 1.0 - total) / max(1, rest)
+    return [initial_ratios.get(name, left) for name in normalizers]
+
+
+def logits(shares):
+    """Softmax logits of `shares`; a share of 0 becomes `SMALLEST_SHARE`."""
+    return [math.log(max(share, SMALLEST_SHARE)) for share in shares]
