@@ -7,7 +7,6 @@ expansion. Pure functions; the layer holds the weights.
 import math
 from numbers import Real
 
-import keras
 from keras import ops
 
 from keras_en import arguments
@@ -50,8 +49,12 @@ def perceptron(features, hidden, output, activation):
         Ratios `(N, K)`, each in [0, 1], each row summing to 1.
     """
     raised = activation(ops.matmul(features, hidden[0]) + hidden[1])
-    # `ops.softmax` warns when K = 1, a pool of one.
-    return keras.activations.softmax(ops.matmul(raised, output[0]) + output[1])
+    logits = ops.matmul(raised, output[0]) + output[1]
+    if logits.shape[1] == 1:
+        # The softmax of one logit, of which `ops.softmax` warns. The product keeps
+        # the weights in the graph, or optimizers would warn of missing gradients.
+        return logits * 0 + 1
+    return ops.softmax(logits)
 
 
 def resolve_reduction(reduction, channels):

@@ -103,6 +103,10 @@ class ExemplarNormalization(keras.layers.Layer):
             with rank 2, an undefined number of channels, integer inputs, a mask of
             another rank.
 
+    Attributes:
+        pool: After `build`, the tuple of normalizers in use: what `normalizers=None`
+            stands for, and the order of every row and column of size `K`.
+
     Weights: `gamma`, `beta`, `moving_mean`, `moving_variance`, and of the ratio head
     `ratio_conv (C,)`, `ratio_hidden_kernel (K * K, pi * K)`,
     `ratio_hidden_bias (pi * K,)`, `ratio_output_kernel (pi * K, K)`,
@@ -239,7 +243,7 @@ class ExemplarNormalization(keras.layers.Layer):
         if "group" in pool:
             arguments.divisor("groups", self.groups, channels)
         self._axis = axis
-        self._pool = pool
+        self.pool = pool
         self._reduction = ratios.resolve_reduction(self.reduction, channels)
         self._add_affine_weights(len(pool), channels)
         self._add_ratio_weights(len(pool), channels)
@@ -264,7 +268,7 @@ class ExemplarNormalization(keras.layers.Layer):
                 regularizer=self.beta_regularizer,
                 constraint=self.beta_constraint,
             )
-        if "batch" in self._pool:
+        if "batch" in self.pool:
             self.moving_mean = self.add_weight(
                 name="moving_mean",
                 shape=(channels,),
@@ -312,7 +316,7 @@ class ExemplarNormalization(keras.layers.Layer):
     def _initial_logits(self, shape, dtype=None):
         if self.initial_ratios is None:
             return ops.zeros(shape, dtype=dtype)
-        shares = ratios.complete_shares(self.initial_ratios, self._pool)
+        shares = ratios.complete_shares(self.initial_ratios, self.pool)
         return ops.convert_to_tensor(ratios.logits(shares), dtype=dtype)
 
     def call(self, inputs, training=None, mask=None, return_ratios=False):
@@ -342,7 +346,7 @@ class ExemplarNormalization(keras.layers.Layer):
     def _statistics(self, sample, training):
         """Means and variances of the pool, each `(N, K, C)`."""
         found = []
-        for name in self._pool:
+        for name in self.pool:
             if name == "instance":
                 found.append((sample.mean, sample.variance))
             elif name == "batch":
@@ -415,7 +419,7 @@ class ExemplarNormalization(keras.layers.Layer):
         outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if not return_ratios:
             return outputs
-        shape = (inputs.shape[0], len(self._pool))
+        shape = (inputs.shape[0], len(self.pool))
         return outputs, keras.KerasTensor(shape, dtype=self._statistics_dtype(inputs))
 
     def compute_output_shape(self, input_shape):

@@ -1,0 +1,85 @@
+"""The important ratios of every sample in every layer."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from keras_en.layers import ExemplarNormalization
+
+
+def exemplar_layers(model):
+    """Every `ExemplarNormalization` of `model`, nested ones too, by its path.
+
+    Args:
+        model: A built Keras model or layer of any kind.
+
+    Returns:
+        Dictionary from `layer.path` to layer, in the order of the model's layers.
+    """
+    return {
+        layer.path: layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, ExemplarNormalization)
+    }
+
+
+def collect_ratios(model, inputs, batch_size=128):
+    """The ratios `lambda[n, k]` of every sample in every layer, in inference mode.
+
+    Args:
+        model: A built Keras model of any kind.
+        inputs: Array `(N, ...)`, the model's only input.
+        batch_size: Samples a step.
+
+    Returns:
+        Dictionary from layer path to NumPy array `(N, K)`, in the order in which the
+        model's layers are listed. Columns follow `layer.pool`.
+
+    Raises:
+        ValueError: No layer of `model` is an `ExemplarNormalization`, or one runs
+            more than once in a call of the model, or not at all.
+    """
+    found = exemplar_layers(model)
+    if not found:
+        raise ValueError(
+            "Argument `model` must hold an ExemplarNormalization layer. "
+            f"Received: model={model!r}"
+        )
+    batches = {path: [] for path in found}
+    for start in range(0, len(inputs), batch_size):
+        with _recording(found) as recorded:
+            model(inputs[start : start + batch_size], training=False)
+        for path, calls in recorded.items():
+            if len(calls) != 1:
+                raise ValueError(
+                    "Argument `model` must run every ExemplarNormalization once. "
+                    f"Received: {path} runs {len(calls)} times"
+                )
+            batches[path].append(keras.ops.convert_to_numpy(calls[0]))
+    return {path: np.concatenate(parts) for path, parts in batches.items()}
+
+
+@contextlib.contextmanager
+def _recording(layers):
+    # A new model from each layer's inputs would leave a second node on the user's
+    # layers, and could not be made of a subclassed model.
+    recorded = {path: [] for path in layers}
+
+    def record(layer, calls):
+        original = layer.call
+
+        def call(*args, **kwargs):
+            outputs, ratios = original(*args, **{**kwargs, "return_ratios": True})
+            calls.append(ratios)
+            return (outputs, ratios) if kwargs.get("return_ratios") else outputs
+
+        return call
+
+    try:
+        for path, layer in layers.items():
+            layer.call = record(layer, recorded[path])
+        yield recorded
+    finally:
+        for layer in layers.values():
+            layer.__dict__.pop("call", None)

@@ -1,0 +1,88 @@
+"""`keras-en`: the command line."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from keras_en import quickstart
+from keras_en.models import norms
+from keras_en.version import __version__
+
+
+def main(arguments=None):
+    """Runs `keras-en` and returns its exit code.
+
+    0: done. 2: wrong usage, one line on standard error. 130: interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("\nkeras-en: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except (OSError, RuntimeError) as error:
+        print(f"keras-en: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-en", description="Exemplar Normalization for Keras 3."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {__version__}"
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    command = commands.add_parser(
+        "quickstart",
+        help="train a small network on handwritten digits, explain and export it",
+        description="Trains a residual network on scikit-learn's handwritten digits "
+        "(no download), evaluates it, draws the ratios it learned and exports it.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument(
+        "--output", type=Path, default=Path("runs/quickstart"), help="folder of the run"
+    )
+    command.add_argument("--seed", type=_at_least(0), default=0, help="random seed")
+    command.add_argument(
+        "--epochs", type=_at_least(1), default=quickstart.EPOCHS, help="training epochs"
+    )
+    command.add_argument(
+        "--norm", choices=norms.NAMES, default="en", help="normalization of the network"
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the run in --output"
+    )
+    command.set_defaults(run=_quickstart)
+    return parser
+
+
+def _at_least(minimum):
+    def parse(text):
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(
+                f"must be an integer of at least {minimum}. Received: {text}"
+            )
+        return int(text)
+
+    return parse
+
+
+def _quickstart(options):
+    results = quickstart.run(
+        options.output, options.seed, options.epochs, options.norm, options.overwrite
+    )
+    print(f"\nTest accuracy: {results['test_accuracy']:.2%}")
+    print("Largest difference to the model, on the test images:")
+    for name, difference in results["differences"].items():
+        print(f"  {options.output / name}  {difference:.1e}")
+    print("Also written:")
+    for name in quickstart.ARTEFACTS:
+        path = options.output / name
+        if path.is_file() and name not in results["differences"]:
+            print(f"  {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

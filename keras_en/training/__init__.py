@@ -1,0 +1,3 @@
+from keras_en.training.data import digits
+
+__all__ = ["digits"]

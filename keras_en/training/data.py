@@ -1,0 +1,42 @@
+"""Data sets."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Split(NamedTuple):
+    """Images `(N, H, W, C)` in [0, 1], float32, and their labels `(N,)`."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def digits(seed=0):
+    """Scikit-learn's handwritten digits: 1,797 real 8x8 images of ten classes.
+
+    The data set is part of scikit-learn; nothing is downloaded. The split into
+    training (1,257), validation (180) and test (360) images is stratified.
+
+    Args:
+        seed: Integer, the seed of the split.
+
+    Returns:
+        `{"train": Split, "validation": Split, "test": Split}`.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    data = load_digits()
+    images = (data.images[..., None] / 16).astype("float32")
+    labels = data.target.astype("int32")
+
+    def split(images, labels, size):
+        a, b, c, d = train_test_split(
+            images, labels, test_size=size, random_state=seed, stratify=labels
+        )
+        return Split(a, c), Split(b, d)
+
+    rest, test = split(images, labels, 360)
+    train, validation = split(*rest, 180)
+    return {"train": train, "validation": validation, "test": test}

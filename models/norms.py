@@ -1,0 +1,45 @@
+"""The one place where a normalization is chosen by name."""
+
+import keras
+
+from keras_en.layers import ExemplarNormalization
+
+NAMES = ("en", "bn", "gn", "in", "ln")
+
+
+def normalization(norm, channels, axis=-1, name=None, **kwargs):
+    """The normalization layer called `norm`.
+
+    Args:
+        norm: One of
+            - "en": `keras_en.ExemplarNormalization`;
+            - "bn": `keras.layers.BatchNormalization`;
+            - "gn": `keras.layers.GroupNormalization` with the largest number of
+              groups not above 32 that divides `channels`;
+            - "in": the same with a group a channel (instance normalization);
+            - "ln": the same with one group: layer normalization over all axes but
+              the batch, with gamma and beta of `C` values (Table 1).
+        channels: Number of channels of the input, `C`.
+        axis: Integer, the channel axis.
+        name: Name of the layer.
+        **kwargs: Further arguments of the layer.
+
+    Returns:
+        A `keras.layers.Layer`.
+
+    Raises:
+        ValueError: `norm` is unknown.
+    """
+    groups = {
+        "gn": max(g for g in range(1, min(32, channels) + 1) if channels % g == 0),
+        "in": -1,
+        "ln": 1,
+    }
+    if norm == "en":
+        return ExemplarNormalization(axis=axis, name=name, **kwargs)
+    if norm == "bn":
+        return keras.layers.BatchNormalization(axis=axis, name=name, **kwargs)
+    if norm in groups:
+        kwargs = {"groups": groups[norm], **kwargs}
+        return keras.layers.GroupNormalization(axis=axis, name=name, **kwargs)
+    raise ValueError(f"Argument `norm` must be one of {NAMES}. Received: norm={norm!r}")
