@@ -47,37 +47,35 @@ def per_sample(x, axis, mask=None):
     """
     shape = ops.shape(x)
     spatial = tuple(i for i in range(1, len(shape)) if i != axis)
-    keep = ops.ones((shape[0], 1), dtype=x.dtype)
-    if mask is not None:
-        mask = ops.broadcast_to(
-            ops.cast(mask, "bool"), shape[:axis] + shape[axis + 1 :]
-        )
-        count = ops.sum(
-            ops.reshape(ops.cast(mask, x.dtype), (shape[0], -1)), axis=1, keepdims=True
-        )
-        mask = ops.expand_dims(mask, axis)
-        # `where`, not a product: padding may hold NaN.
-        x = ops.where(mask, x, ops.zeros_like(x))
-    else:
-        count = keep
+    if mask is None:
+        count = ops.ones((shape[0], 1), dtype=x.dtype)
         for i in spatial:
             count = count * ops.cast(shape[i], x.dtype)
-    if not spatial:
-        return Moments(x, ops.zeros_like(x), count)
+    else:
+        mask = ops.cast(mask, "bool")
+        mask = ops.broadcast_to(mask, shape[:axis] + shape[axis + 1 :])
+        count = ops.reshape(ops.cast(mask, x.dtype), (shape[0], -1))
+        count = ops.sum(count, axis=1, keepdims=True)
+        mask = ops.expand_dims(mask, axis)
+
+    def masked(values):
+        # `where`, not a product: padding may hold NaN.
+        return values if mask is None else ops.where(mask, values, 0)
 
     def average(values):  # (N, spatial..., C) -> (N, C)
-        if mask is None:
-            return ops.mean(values, axis=spatial)
+        # `ops.mean` computes float64 in float32 on JAX.
         return ops.sum(values, axis=spatial) / ops.maximum(count, 1)
+
+    x = masked(x)
+    if not spatial:
+        return Moments(x, ops.zeros_like(x), count)
 
     # Moments of x - shift equal those of x, up to the shift itself. With the
     # shift near the mean, neither the sum of 10^4 large numbers nor
     # E[d^2] - E[d]^2 loses digits. It is a constant of the backward pass: the
     # exact result does not depend on it.
     shift = ops.stop_gradient(average(x))
-    centred = x - ops.reshape(shift, channel_shape(shape, axis))
-    if mask is not None:
-        centred = ops.where(mask, centred, ops.zeros_like(centred))
+    centred = masked(x - ops.reshape(shift, channel_shape(shape, axis)))
     residue = average(centred)
     variance = average(ops.square(centred)) - ops.square(residue)
     return Moments(shift + residue, ops.maximum(variance, 0), count)
@@ -102,11 +100,15 @@ def over_channels(mean, variance, groups=1):
         Mean and variance, each `(N, C)`, equal inside a group.
     """
     shape = ops.shape(mean)
-    split = (-1, groups, shape[1] // groups)  # (N, G, C/G)
-    mean = ops.reshape(mean, split)
-    variance = ops.reshape(variance, split)
-    mu = ops.mean(mean, axis=2, keepdims=True)  # (N, G, 1)
-    var = ops.mean(variance + ops.square(mean - mu), axis=2, keepdims=True)
+    size = shape[1] // groups
+    mean = ops.reshape(mean, (-1, groups, size))
+    variance = ops.reshape(variance, (-1, groups, size))
+
+    def average(values):  # (N, G, C/G) -> (N, G, 1)
+        return ops.sum(values, axis=2, keepdims=True) / size
+
+    mu = average(mean)
+    var = average(variance + ops.square(mean - mu))
     return tuple(
         ops.reshape(ops.broadcast_to(t, ops.shape(mean)), shape) for t in (mu, var)
     )

@@ -151,7 +151,7 @@ def _run(folder, seed, epochs, norm):
             pool,
             test.labels,
             folder / "ratios.png",
-            title=f"Important ratios by layer and class, {len(test.labels)} test digits",
+            title=f"Important ratios by layer and class, {len(test.labels)} digits",
         )
         results["ratios"] = {
             path: dict(zip(pool, values.mean(axis=0).tolist(), strict=True))

@@ -49,6 +49,8 @@ def perceptron(features, hidden, output, activation):
         Ratios `(N, K)`, each in [0, 1], each row summing to 1.
     """
     raised = activation(ops.matmul(features, hidden[0]) + hidden[1])
+    # On JAX `keras.ops.tanh` computes float64 in float32.
+    raised = ops.cast(raised, features.dtype)
     logits = ops.matmul(raised, output[0]) + output[1]
     if logits.shape[1] == 1:
         # The softmax of one logit, of which `ops.softmax` warns. The product keeps

@@ -370,11 +370,12 @@ class ExemplarNormalization(keras.layers.Layer):
         if self.synchronized:
             batch = replicas.merge(batch)
         # An empty batch says nothing: it must not pull the averages towards 0.
-        kept = ops.where(batch.count > 0, self.momentum, 1.0)  # (1, 1)
+        seen = batch.count > 0
         for variable, old, new in zip(
-            (self.moving_mean, self.moving_variance), moving, batch, strict=False
+            (self.moving_mean, self.moving_variance), moving, batch[:2], strict=True
         ):
-            variable.assign(ops.squeeze(old * kept + new * (1.0 - kept), 0))
+            updated = old * self.momentum + new * (1.0 - self.momentum)
+            variable.assign(ops.squeeze(ops.where(seen, updated, old), 0))
         return batch.mean, batch.variance
 
     def _ratios(self, pooled, x_hat):
@@ -396,7 +397,9 @@ class ExemplarNormalization(keras.layers.Layer):
         )
 
     def _statistics_dtype(self, inputs):
-        return keras.backend.result_type(inputs.dtype, self.variable_dtype, "float32")
+        # Not `keras.backend.result_type`, which knows no float64 on JAX.
+        dtypes = (keras.backend.standardize_dtype(inputs.dtype), self.variable_dtype)
+        return "float64" if "float64" in dtypes else "float32"
 
     def _check_inputs(self, inputs, mask):
         dtype = keras.backend.standardize_dtype(inputs.dtype)

@@ -1,0 +1,30 @@
+import os
+
+# Before the first import of JAX or TensorFlow; float64 oracles need it.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def fresh_names_and_seed():
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    backend = keras.backend.backend()
+    for item in items:
+        if backend != "tensorflow" and item.get_closest_marker("tensorflow"):
+            item.add_marker(
+                pytest.mark.skip(reason=f"needs TensorFlow, runs on {backend}")
+            )

@@ -1,0 +1,211 @@
+"""The layer against the float64 oracle: outputs, all gradients, moving statistics."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keras_en import ExemplarNormalization
+from tests import backends, reference
+
+POOLS = [
+    pool
+    for k in range(1, 5)
+    for pool in itertools.combinations(("instance", "layer", "group", "batch"), k)
+]
+AXES = [(2, 1), (3, -1), (3, 1), (4, -1), (4, 1), (4, 2), (5, -1), (5, 1), (5, 3)]
+STATES = ("training", "inference", "frozen")
+DTYPES = ["float64", "float32"]
+MASKED = [False, True]
+EXAMPLES = 60
+if backends.BACKEND == "jax":
+    # The formulas are the same code; here the backend is under test. Every case
+    # compiles, so fewer of them.
+    POOLS = [pool for pool in POOLS if len(pool) in (1, 4)]
+    DTYPES = ["float64"]
+    MASKED = [True]
+    EXAMPLES = 15
+TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
+
+
+def assert_close(actual, expected, tolerance, name):
+    """Largest difference, relative to the largest value."""
+    assert actual.shape == expected.shape, name
+    scale = np.abs(expected).max()
+    difference = np.abs(actual - expected).max()
+    assert difference <= tolerance * max(scale, 1e-3), (name, difference, scale)
+
+
+def compare(shape, axis, pool, state, masked, dtype="float64", seed=0, **options):
+    rng = np.random.default_rng(seed)
+    axis = axis % len(shape)
+    x = rng.normal(0.5, 1.5, shape).astype(dtype)
+    cotangent = rng.normal(size=shape).astype(dtype)
+    mask = None
+    if masked:
+        mask = rng.random(shape[:axis] + shape[axis + 1 :]) < 0.6
+        mask.reshape(shape[0], -1)[:, 0] = True
+    if backends.BACKEND == "jax" and dtype == "float64":
+        # `keras.ops.tanh` computes float64 in float32 on JAX.
+        options.setdefault("ratio_activation", "relu")
+    layer = ExemplarNormalization(
+        axis=axis,
+        normalizers=pool,
+        groups=2,
+        expansion=2,
+        momentum=0.7,
+        dtype=dtype,
+        trainable=state != "frozen",
+        **options,
+    )
+    layer.build(shape)
+    weights = backends.randomize(layer, rng)
+    # Frozen weights still have gradients; Keras only lists them elsewhere.
+    training = state != "inference"
+    if state == "frozen":
+        layer.trainable = True
+        variables = list(layer.trainable_variables)
+        layer.trainable = False
+        frozen_layer = _Frozen(layer, variables)
+        found = backends.step(frozen_layer, x, cotangent, training, mask)
+    else:
+        found = backends.step(layer, x, cotangent, training, mask)
+
+    moving = {
+        n: weights.pop(n) for n in ("moving_mean", "moving_variance") if n in weights
+    }
+    known = dict(
+        axis=axis,
+        normalizers=pool,
+        groups=2,
+        reduction=layer._reduction,
+        ratio_head=layer.ratio_head,
+        ratio_activation=keras.activations.serialize(layer.ratio_activation),
+        share_affine=layer.share_affine,
+        mask=mask,
+    )
+    if state != "training" and moving:
+        known["batch_statistics"] = moving["moving_mean"], moving["moving_variance"]
+    expected = reference.exemplar_normalization(x, weights, **known)
+    dx, gradients = reference.gradients(x, weights, cotangent, **known)
+
+    tolerance = TOLERANCE[dtype]
+    assert_close(found.outputs, expected.outputs, tolerance, "outputs")
+    assert_close(found.ratios, expected.ratios, tolerance, "ratios")
+    assert_close(found.dx, dx, tolerance, "dx")
+    assert sorted(found.gradients) == sorted(gradients)
+    for name, gradient in gradients.items():
+        assert_close(found.gradients[name], gradient, tolerance, name)
+    batch = {
+        "moving_mean": expected.batch_mean,
+        "moving_variance": expected.batch_variance,
+    }
+    for name, old in moving.items():
+        new = reference.moving_update(old, batch[name], 0.7)
+        now = np.asarray(keras.ops.convert_to_numpy(getattr(layer, name).value))
+        assert_close(now, new if state == "training" else old, tolerance, name)
+
+
+class _Frozen:
+    """A frozen layer whose weights are listed as trainable, to differentiate by."""
+
+    def __init__(self, layer, variables):
+        self.layer = layer
+        self.trainable_variables = variables
+        self.non_trainable_variables = [
+            v for v in layer.variables if all(v is not other for other in variables)
+        ]
+        self.compute_dtype = layer.compute_dtype
+
+    def __call__(self, *args, **kwargs):
+        return self.layer(*args, **kwargs)
+
+    def stateless_call(self, trainable, state, *args, **kwargs):
+        # Frozen layers list all variables as non-trainable, in `variables`' order.
+        values = {
+            id(v): t for v, t in zip(self.trainable_variables, trainable, strict=True)
+        }
+        values.update(
+            {id(v): t for v, t in zip(self.non_trainable_variables, state, strict=True)}
+        )
+        ordered = [values[id(v)] for v in self.layer.non_trainable_variables]
+        outputs, _ = self.layer.stateless_call([], ordered, *args, **kwargs)
+        return outputs, state
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("masked", MASKED, ids="mask-{}".format)
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("pool", POOLS, ids="-".join)
+def test_every_pool(pool, state, masked, dtype):
+    compare((3, 2, 3, 4), -1, pool, state, masked, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("masked", MASKED, ids="mask-{}".format)
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("rank, axis", AXES)
+def test_every_rank_and_axis(rank, axis, state, masked, dtype):
+    shape = [3, 2, 3, 2, 2][:rank]
+    shape[axis] = 4
+    pool = ("layer", "batch", "group") if rank == 2 else ("batch", "group", "instance")
+    compare(tuple(shape), axis, pool, state, masked, dtype)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reduction": 4},
+        {"reduction": 1},
+        {"reduction": None},
+        {"ratio_activation": "relu"},
+        {"share_affine": True},
+        {"ratio_head": "mlp"},
+        {"center": False},
+        {"scale": False},
+        {"share_affine": True, "center": False, "reduction": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_switch(options, dtype):
+    pool = ("instance", "layer", "batch")
+    compare((4, 3, 2, 8), -1, pool, "training", False, dtype, **options)
+
+
+@st.composite
+def cases(draw):
+    rank = draw(st.integers(2, 5))
+    axis = draw(st.integers(1, rank - 1))
+    shape = [draw(st.integers(1, 4))] + [
+        draw(st.integers(1, 3)) for _ in range(rank - 1)
+    ]
+    shape[axis] = 2 * draw(st.integers(1, 3))
+    names = ["layer", "group", "batch"] + ["instance"] * (rank > 2)
+    pool = draw(st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True))
+    return dict(
+        shape=tuple(shape),
+        axis=axis - rank * draw(st.booleans()),
+        pool=tuple(pool),
+        state=draw(st.sampled_from(STATES)),
+        masked=draw(st.booleans()),
+        seed=draw(st.integers(0, 2**16)),
+        share_affine=draw(st.booleans()),
+        ratio_head=draw(st.sampled_from(["correlation", "mlp"])),
+        reduction=draw(st.sampled_from([1, 2])),
+    )
+
+
+# The time of a case is that of building and tracing: not a property under test.
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(cases())
+def test_any_case(case):
+    compare(**case)
