@@ -14,6 +14,14 @@ MODES = {
 }[BACKEND]
 
 
+def images(rng, shape=(4, 5, 6, 8), dtype="float32"):
+    return rng.normal(0.3, 1.2, shape).astype(dtype)
+
+
+def numpy(tensor):
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
 class Step(NamedTuple):
     outputs: np.ndarray
     ratios: np.ndarray
@@ -29,14 +37,13 @@ def step(layer, x, cotangent, training=False, mask=None, mode="eager"):
     """
     run = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[BACKEND]
     outputs, ratios, dx, gradients = run(layer, x, cotangent, training, mask, mode)
-    convert = keras.ops.convert_to_numpy
     named = zip(layer.trainable_variables, gradients, strict=True)
     return Step(
-        convert(outputs),
-        convert(ratios),
-        convert(dx),
-        {variable.name: convert(gradient) for variable, gradient in named},
-        {v.name: convert(v.value) for v in layer.non_trainable_variables},
+        numpy(outputs),
+        numpy(ratios),
+        numpy(dx),
+        {variable.name: numpy(gradient) for variable, gradient in named},
+        {v.name: numpy(v.value) for v in layer.non_trainable_variables},
     )
 
 

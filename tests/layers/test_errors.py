@@ -1,0 +1,139 @@
+"""Bad input: the message names the argument, what is allowed, what was received."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_en import ExemplarNormalization
+from tests import backends
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (
+            {"normalizers": ["batch", "weight"]},
+            ValueError,
+            r"`normalizers` must be a non-empty choice.*'instance', 'layer', 'group', "
+            r"'batch'.*Received: normalizers=\('batch', 'weight'\)",
+        ),
+        (
+            {"normalizers": ["batch", "batch"]},
+            ValueError,
+            "without duplicates.*Received",
+        ),
+        ({"normalizers": []}, ValueError, r"non-empty.*Received: normalizers=\(\)"),
+        (
+            {"normalizers": "batch"},
+            TypeError,
+            "`normalizers` must be None, a list or a tuple.*Received: .*'batch'",
+        ),
+        ({"axis": 0}, ValueError, "`axis` must be .* other than 0.*Received: axis=0"),
+        ({"axis": [1, 2]}, TypeError, r"`axis` must be an integer.*axis=\[1, 2\]"),
+        ({"axis": 1.0}, TypeError, "`axis` must be an integer.*Received: axis=1.0"),
+        ({"groups": 0}, ValueError, "`groups` must be .* at least 1.*groups=0"),
+        ({"expansion": 0}, ValueError, "`expansion` must be .*Received: expansion=0"),
+        ({"expansion": "50"}, TypeError, "`expansion` must be .*expansion='50'"),
+        ({"reduction": "none"}, ValueError, '"auto" or None.*Received: reduction='),
+        ({"reduction": 0}, ValueError, "`reduction` must be .*Received: reduction=0"),
+        (
+            {"reduction": 2.5},
+            TypeError,
+            "`reduction` must be .*Received: reduction=2.5",
+        ),
+        (
+            {"reduction": None, "ratio_head": "mlp"},
+            ValueError,
+            '`reduction` must be an integer or "auto" with ratio_head="mlp"',
+        ),
+        ({"ratio_head": "conv"}, ValueError, '"correlation" or "mlp".*ratio_head='),
+        ({"momentum": 1.5}, ValueError, r"`momentum` must be in \[0, 1\].*=1.5"),
+        ({"epsilon": 0.0}, ValueError, "`epsilon` must be positive.*epsilon=0.0"),
+        (
+            {"initial_ratios": {"batch": 0.7, "layer": 0.7}},
+            ValueError,
+            "`initial_ratios` must hold shares .* at most 1.*Received: initial_ratios=",
+        ),
+        ({"initial_ratios": {"batch": -0.1}}, ValueError, r"shares in \[0, 1\]"),
+        ({"initial_ratios": {"batch": "0.9"}}, ValueError, r"shares in \[0, 1\]"),
+        ({"initial_ratios": [0.9]}, TypeError, "must be None or a dictionary"),
+        (
+            {"initial_ratios": {"group": 0.9}, "normalizers": ["layer", "batch"]},
+            ValueError,
+            r"may name \['layer', 'batch'\] only, and \['group'\] is not among them",
+        ),
+        (
+            {"initial_ratios": {"batch": 0.9}, "normalizers": ["batch"]},
+            ValueError,
+            "and to 1 if every normalizer is named",
+        ),
+        ({"ratio_activation": "no_such"}, ValueError, "no_such"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match="(?s)" + message):
+        ExemplarNormalization(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, shape, message",
+    [
+        (
+            {"reduction": 5},
+            (None, 4, 4, 16),
+            r"`reduction` must divide.*16.*\[4, 8\].*=5",
+        ),
+        ({"reduction": 64}, (None, 4, 4, 16), r"nearest divisors are \[16\]"),
+        (
+            {"normalizers": ["group"], "groups": 5},
+            (None, 4, 4, 16),
+            r"`groups` must divide the number of channels, 16; .*\[4, 8\].*groups=5",
+        ),
+        (
+            {"axis": 4},
+            (None, 4, 4, 16),
+            "`axis` must be between -3 and 3, and not 0.*=4",
+        ),
+        ({"axis": -4}, (None, 4, 4, 16), "`axis` must be between -3 and 3.*axis=-4"),
+        ({}, (None,), r"`inputs` must be of rank 2 to 5.*inputs.shape=\(None,\)"),
+        ({}, (None, 2, 2, 2, 2, 8), "`inputs` must be of rank 2 to 5"),
+        (
+            {},
+            (None, 4, 4, None),
+            "`inputs` must be of a defined size on the channel axis",
+        ),
+        (
+            {"normalizers": ["instance", "batch"]},
+            (None, 8),
+            '`normalizers` must be without "instance" for inputs of rank 2',
+        ),
+        ({"initial_ratios": {"instance": 0.9}}, (None, 8), "may name .* only"),
+    ],
+)
+def test_bad_shapes(arguments, shape, message):
+    with pytest.raises(ValueError, match="(?s)(?=.*Received: )" + message):
+        ExemplarNormalization(**arguments).build(shape)
+    with pytest.raises(ValueError, match="(?s)" + message):
+        ExemplarNormalization(**arguments)(keras.Input(batch_shape=shape))
+
+
+@pytest.mark.parametrize("symbolic", [True, False])
+def test_bad_calls(symbolic):
+    def tensor(shape, dtype):
+        if symbolic:
+            return keras.Input(batch_shape=shape, dtype=dtype)
+        return np.zeros(shape, dtype)
+
+    with pytest.raises(TypeError, match="`inputs` must .*floating.*inputs.dtype=int32"):
+        ExemplarNormalization()(tensor((2, 4, 8), "int32"))
+    message = r"`mask` must have the shape of `inputs` without .*\(2, 4, 8\), inputs"
+    with pytest.raises(ValueError, match=message):
+        ExemplarNormalization()(
+            tensor((2, 4, 8), "float32"), mask=tensor((2, 4, 8), "bool")
+        )
+
+
+@pytest.mark.skipif(backends.BACKEND != "torch", reason="allowed on other backends")
+def test_torch_has_no_synchronized_statistics():
+    with pytest.raises(ValueError, match="`synchronized` must be False on the torch"):
+        ExemplarNormalization(synchronized=True)

@@ -1,0 +1,141 @@
+"""The statistics: Keras's own layers, moving averages, numbers that hurt."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_en import ExemplarNormalization
+from tests import backends
+from tests.backends import images, numpy
+
+
+@pytest.mark.parametrize(
+    "pool, peer",
+    [
+        ("batch", lambda: keras.layers.BatchNormalization()),
+        ("layer", lambda: keras.layers.LayerNormalization(axis=[1, 2, 3])),
+        ("instance", lambda: keras.layers.GroupNormalization(groups=-1)),
+        ("group", lambda: keras.layers.GroupNormalization(groups=4)),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_pool_of_one_is_the_keras_layer(rng, pool, peer, training):
+    x = images(rng)
+    ours, theirs = ExemplarNormalization(normalizers=[pool], groups=4), peer()
+    np.testing.assert_allclose(
+        numpy(ours(x, training=training)),
+        numpy(theirs(x, training=training)),
+        atol=1e-5,
+    )
+
+
+def test_a_pool_of_batch_masks_as_keras_does(rng):
+    x = images(rng, (4, 6, 8))
+    mask = rng.random((4, 6)) < 0.7
+    ours = ExemplarNormalization(normalizers=["batch"])
+    theirs = keras.layers.BatchNormalization()
+    np.testing.assert_allclose(
+        numpy(ours(x, training=True, mask=mask)),
+        numpy(theirs(x, training=True, mask=mask)),
+        atol=1e-5,
+    )
+    for name in ("moving_mean", "moving_variance"):
+        expected = numpy(getattr(theirs, name))
+        np.testing.assert_allclose(numpy(getattr(ours, name)), expected, atol=1e-6)
+
+
+def test_moving_statistics_follow_keras_over_20_steps(rng):
+    ours, theirs = ExemplarNormalization(), keras.layers.BatchNormalization()
+    for _ in range(20):
+        x = images(rng, (8, 4, 4, 6))
+        ours(x, training=True)
+        theirs(x, training=True)
+    for name in ("moving_mean", "moving_variance"):
+        expected = numpy(getattr(theirs, name))
+        np.testing.assert_allclose(numpy(getattr(ours, name)), expected, atol=1e-6)
+
+
+def test_an_unseen_batch_leaves_the_moving_statistics(rng):
+    layer = ExemplarNormalization(normalizers=["layer", "batch"])
+    x = images(rng, (3, 4, 6))
+    layer(x, training=True)
+    before = [numpy(v) for v in (layer.moving_mean, layer.moving_variance)]
+    y = layer(x, training=True, mask=np.zeros((3, 4), bool))
+    assert np.isfinite(numpy(y)).all()
+    layer(x[:0], training=True)
+    for old, new in zip(
+        before, (layer.moving_mean, layer.moving_variance), strict=True
+    ):
+        np.testing.assert_array_equal(numpy(new), old)
+
+
+def test_frozen_uses_and_keeps_the_moving_statistics(rng):
+    layer = ExemplarNormalization()
+    layer.build((None, 5, 6, 8))
+    backends.randomize(layer, rng)
+    x = images(rng)
+    inference = numpy(layer(x, training=False))
+    layer.trainable = False
+    before = numpy(layer.moving_mean)
+    np.testing.assert_allclose(numpy(layer(x, training=True)), inference, atol=1e-6)
+    np.testing.assert_array_equal(numpy(layer.moving_mean), before)
+    _, ratios = layer(x, training=True, return_ratios=True)
+    assert np.ptp(numpy(ratios), axis=0).max() > 1e-3, "ratios stay per-sample"
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mean", [1e2, 1e4])
+def test_large_means(rng, mean, training):
+    from tests import reference
+
+    x = (rng.normal(size=(4, 56, 56, 8)) + mean).astype("float32")
+    layer = ExemplarNormalization()
+    layer.build(x.shape)
+    weights = backends.randomize(layer, rng)
+    if not training:
+        layer.moving_mean.assign(np.full(8, mean, "float32"))
+    weights = {v.name: numpy(v).astype("float64") for v in layer.variables}
+    moving = weights["moving_mean"], weights["moving_variance"]
+    expected = reference.exemplar_normalization(
+        x, weights, reduction=4, batch_statistics=None if training else moving
+    )
+    actual = numpy(layer(x, training=training))
+    assert np.abs(actual - expected.outputs).max() <= 5e-3
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.full((3, 4, 4, 8), 2.5, "float32"),
+        np.zeros((3, 4, 4, 8), "float32"),
+        np.linspace(-1, 1, 24, dtype="float32").reshape(3, 1, 1, 8),
+        np.linspace(-1, 1, 128, dtype="float32").reshape(1, 4, 4, 8),
+        np.ones((1, 1, 1, 8), "float32"),
+        np.linspace(-1, 1, 96, dtype="float32").reshape(3, 4, 1, 8) * ([1] * 7 + [0]),
+        np.full((3, 4, 4, 8), 6e4, "float16"),
+        (np.arange(384) % 7 * 1e4).reshape(3, 4, 4, 8).astype("float16"),
+    ],
+    ids=[
+        "constant",
+        "zeros",
+        "1x1",
+        "batch-of-1",
+        "one-number",
+        "dead-channel",
+        "half-constant",
+        "half",
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_everything_stays_finite(rng, x, training):
+    x = x.astype(np.float16 if x.dtype == np.float16 else np.float32)
+    layer = ExemplarNormalization(
+        normalizers=["instance", "layer", "group", "batch"], groups=2
+    )
+    layer.build(x.shape)
+    backends.randomize(layer, rng)
+    found = backends.step(layer, x, rng.normal(size=x.shape).astype("f"), training)
+    for value in (found.outputs, found.ratios, found.dx, *found.gradients.values()):
+        assert np.isfinite(value).all()
+    for value in found.state.values():
+        assert np.isfinite(value).all()
