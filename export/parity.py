@@ -17,11 +17,24 @@ def run_saved_model(directory, inputs):
     import tensorflow as tf
 
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        model = tf.compat.v1.saved_model.load(session, ["serve"], str(directory))
+        model = _load(session, str(directory))
         signature = model.signature_def["serving_default"]
         (fed,) = signature.inputs.values()
         (fetched,) = signature.outputs.values()
         return session.run(fetched.name, {fed.name: inputs})
+
+
+def _load(session, directory):
+    import tensorflow as tf
+
+    # It warns that it is deprecated; what replaces it is Python's forgiving loader.
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        return tf.compat.v1.saved_model.load(session, ["serve"], directory)
+    finally:
+        logger.setLevel(level)
 
 
 def run_onnx(path, inputs):

@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -15,7 +14,7 @@ import numpy as np
 
 from keras_en import export, models
 from keras_en.analysis import collect_ratios, exemplar_layers, plot_class_ratios
-from keras_en.training import digits
+from keras_en.training import batches, digits
 from keras_en.version import __version__
 
 ARTEFACTS = (
@@ -29,6 +28,7 @@ ARTEFACTS = (
 DEPTH = 8
 BATCH_SIZE = 64
 LEARNING_RATE = 0.1
+WEIGHT_DECAY = 5e-4
 EPOCHS = 30
 REQUIRED = ("sklearn", "matplotlib", "tf2onnx", "onnxruntime")
 
@@ -60,16 +60,21 @@ def run(output="runs/quickstart", seed=0, epochs=EPOCHS, norm="en", overwrite=Fa
     _check_environment()
     _check_output(output, overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        results = _run(partial, seed, epochs, norm)
-        partial.chmod(0o755)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{output.name}-", dir=output.parent
+    ) as work:
+        new, old = Path(work, "new"), Path(work, "old")
+        new.mkdir()
+        results = _run(new, seed, epochs, norm)
+        _check_output(output, overwrite)
         if output.exists():
-            _check_output(output, overwrite)
-            shutil.rmtree(output)
-        partial.replace(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            output.replace(old)
+        try:
+            new.replace(output)
+        except BaseException:
+            if old.exists():
+                old.replace(output)
+            raise
     return results
 
 
@@ -118,14 +123,14 @@ def _run(folder, seed, epochs, norm):
             keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps),
             momentum=0.9,
             nesterov=True,
+            weight_decay=WEIGHT_DECAY,
         ),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
     history = model.fit(
-        *data["train"],
+        batches(data["train"], BATCH_SIZE, seed, shift=1),
         validation_data=tuple(data["validation"]),
-        batch_size=BATCH_SIZE,
         epochs=epochs,
         verbose=1 if sys.stdout.isatty() else 2,
     ).history
@@ -199,8 +204,9 @@ def _report(results):
         f"| test loss | {results['test_loss']:.4f} |",
         f"| model | {results['model']}, {results['parameters']:,} parameters |",
         "| data | scikit-learn digits, 8x8: 1,257 train, 180 validation, 360 test |",
-        f"| recipe | SGD, momentum 0.9, batch {BATCH_SIZE}, learning rate "
-        f"{LEARNING_RATE} with cosine decay |",
+        f"| recipe | SGD, Nesterov momentum 0.9, weight decay {WEIGHT_DECAY}, batch "
+        f"{BATCH_SIZE}, learning rate {LEARNING_RATE} with cosine decay, random shifts "
+        "of at most 1 pixel |",
         f"| time | {results['seconds']:.0f} s on {os.cpu_count()} CPU cores |",
         f"| versions | keras_en {__version__}, keras {keras.__version__}, "
         f"Python {platform.python_version()} |",

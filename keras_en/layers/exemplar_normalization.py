@@ -249,11 +249,15 @@ class ExemplarNormalization(keras.layers.Layer):
         self._add_ratio_weights(len(pool), channels)
         self.input_spec = keras.layers.InputSpec(ndim=rank, axes={axis: channels})
 
+    def _add_exact_weight(self, **kwargs):
+        # Mixed precision must not round a weight before the statistics use it.
+        return self.add_weight(autocast=False, **kwargs)
+
     def _add_affine_weights(self, k, channels):
         shape = (channels,) if self.share_affine else (k, channels)
         self.gamma = self.beta = self.moving_mean = self.moving_variance = None
         if self.scale:
-            self.gamma = self.add_weight(
+            self.gamma = self._add_exact_weight(
                 name="gamma",
                 shape=shape,
                 initializer=self.gamma_initializer,
@@ -261,7 +265,7 @@ class ExemplarNormalization(keras.layers.Layer):
                 constraint=self.gamma_constraint,
             )
         if self.center:
-            self.beta = self.add_weight(
+            self.beta = self._add_exact_weight(
                 name="beta",
                 shape=shape,
                 initializer=self.beta_initializer,
@@ -269,13 +273,13 @@ class ExemplarNormalization(keras.layers.Layer):
                 constraint=self.beta_constraint,
             )
         if "batch" in self.pool:
-            self.moving_mean = self.add_weight(
+            self.moving_mean = self._add_exact_weight(
                 name="moving_mean",
                 shape=(channels,),
                 initializer=self.moving_mean_initializer,
                 trainable=False,
             )
-            self.moving_variance = self.add_weight(
+            self.moving_variance = self._add_exact_weight(
                 name="moving_variance",
                 shape=(channels,),
                 initializer=self.moving_variance_initializer,
@@ -285,7 +289,7 @@ class ExemplarNormalization(keras.layers.Layer):
     def _add_ratio_weights(self, k, channels):
         # Clones: an initializer called twice repeats its values.
         def learned(name, shape):
-            return self.add_weight(
+            return self._add_exact_weight(
                 name=name,
                 shape=shape,
                 initializer=self.ratio_initializer.clone(),
@@ -300,16 +304,16 @@ class ExemplarNormalization(keras.layers.Layer):
             if self._reduction is not None:
                 self.ratio_conv = learned("ratio_conv", (channels,))
         self.ratio_hidden_kernel = learned("ratio_hidden_kernel", (features, units))
-        self.ratio_hidden_bias = self.add_weight(
+        self.ratio_hidden_bias = self._add_exact_weight(
             name="ratio_hidden_bias", shape=(units,), initializer="zeros"
         )
-        self.ratio_output_kernel = self.add_weight(
+        self.ratio_output_kernel = self._add_exact_weight(
             name="ratio_output_kernel",
             shape=(units, k),
             initializer="zeros",
             regularizer=self.ratio_regularizer,
         )
-        self.ratio_output_bias = self.add_weight(
+        self.ratio_output_bias = self._add_exact_weight(
             name="ratio_output_bias", shape=(k,), initializer=self._initial_logits
         )
 

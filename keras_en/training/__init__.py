@@ -1,3 +1,3 @@
-from keras_en.training.data import digits
+from keras_en.training.data import batches, digits
 
-__all__ = ["digits"]
+__all__ = ["batches", "digits"]

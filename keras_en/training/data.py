@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 
@@ -40,3 +41,35 @@ def digits(seed=0):
     rest, test = split(images, labels, 360)
     train, validation = split(*rest, 180)
     return {"train": train, "validation": validation, "test": test}
+
+
+def batches(split, batch_size, seed=0, shift=0):
+    """Shuffled training batches, an epoch of them.
+
+    Args:
+        split: `Split`.
+        batch_size: Images a batch; the last one may be smaller.
+        seed: Integer, the seed of order and shifts.
+        shift: Largest random translation, in pixels, each way and axis; what is left
+            empty is 0.
+
+    Returns:
+        `tf.data.Dataset` of `(images, labels)`, in another order every epoch.
+    """
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices(tuple(split))
+    data = data.shuffle(len(split.labels), seed=seed).batch(batch_size)
+    if shift:
+        height, width = split.images.shape[1:3]
+        translate = keras.layers.RandomTranslation(
+            shift / height,
+            shift / width,
+            fill_mode="constant",
+            interpolation="nearest",
+            seed=seed,
+        )
+        data = data.map(
+            lambda images, labels: (translate(images, training=True), labels)
+        )
+    return data.prefetch(1)

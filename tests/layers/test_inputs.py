@@ -81,6 +81,22 @@ def test_half_precision_inputs_are_rounded_once(rng):
     np.testing.assert_allclose(half, exact, atol=5e-3)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_does_not_round_the_weights(rng, policy):
+    x = images(rng)
+    exact, mixed = (ExemplarNormalization(dtype=d) for d in ("float32", policy))
+    for layer in (exact, mixed):
+        layer.build(x.shape)
+    backends.randomize(exact, rng)
+    for variable, source in zip(mixed.variables, exact.variables, strict=True):
+        variable.assign(source)
+    for training in (False, True):
+        _, expected = exact(x, training=training, return_ratios=True)
+        _, ratios = mixed(x, training=training, return_ratios=True)
+        np.testing.assert_allclose(numpy(ratios), numpy(expected), rtol=1e-6)
+    np.testing.assert_array_equal(numpy(mixed.moving_mean), numpy(exact.moving_mean))
+
+
 def test_masks_come_from_the_layer_before(rng):
     tokens = np.array([[1, 2, 3, 0, 0], [4, 5, 0, 0, 0]])
     embedding = keras.layers.Embedding(6, 8, mask_zero=True)
