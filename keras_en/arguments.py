@@ -64,6 +64,15 @@ def pool(normalizers):
     return names
 
 
+def reduction(value):
+    """`value`, if it is a positive integer, "auto" or `None`."""
+    if isinstance(value, str):
+        check(value == "auto", "reduction", 'a positive integer, "auto" or None', value)
+    elif value is not None:
+        value = integer("reduction", value, minimum=1)
+    return value
+
+
 def divisor(name, value, channels):
     """Raises `ValueError`, naming the nearest divisors, unless `value` divides."""
     if channels % value:

@@ -131,6 +131,7 @@ def _run(folder, seed, epochs, norm):
     history = model.fit(
         batches(data["train"], BATCH_SIZE, seed, shift=1),
         validation_data=tuple(data["validation"]),
+        shuffle=False,
         epochs=epochs,
         verbose=1 if sys.stdout.isatty() else 2,
     ).history

@@ -3,12 +3,13 @@
 import keras
 from keras import ops
 
-from keras_en import affine, arguments, moments, ratios, replicas
+from keras_en import affine, arguments, moments, ratios
 from keras_en.arguments import check
+from keras_en.layers.normalizer_pool import NormalizerPool
 
 
 @keras.saving.register_keras_serializable(package="keras_en")
-class ExemplarNormalization(keras.layers.Layer):
+class ExemplarNormalization(NormalizerPool):
     """Normalizes each sample with its own mixture of normalizers.
 
     `y[n] = sum_k gamma_k * lambda[n, k] * (x[n] - mu_k) / sqrt(var_k + epsilon)
@@ -146,153 +147,64 @@ class ExemplarNormalization(keras.layers.Layer):
         initial_ratios=None,
         **kwargs,
     ):
-        # Half-precision inputs arrive as they are: cast to the policy's dtype and
-        # then to float32, they would be rounded twice.
-        super().__init__(autocast=False, **kwargs)
-        self.axis = arguments.integer("axis", axis, not_zero="the batch axis")
-        self.momentum = float(momentum)
-        self.epsilon = float(epsilon)
-        self.center = center
-        self.scale = scale
-        self.beta_initializer = keras.initializers.get(beta_initializer)
-        self.gamma_initializer = keras.initializers.get(gamma_initializer)
-        self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = keras.initializers.get(
-            moving_variance_initializer
+        super().__init__(
+            axis=axis,
+            momentum=momentum,
+            epsilon=epsilon,
+            center=center,
+            scale=scale,
+            beta_initializer=beta_initializer,
+            gamma_initializer=gamma_initializer,
+            moving_mean_initializer=moving_mean_initializer,
+            moving_variance_initializer=moving_variance_initializer,
+            beta_regularizer=beta_regularizer,
+            gamma_regularizer=gamma_regularizer,
+            beta_constraint=beta_constraint,
+            gamma_constraint=gamma_constraint,
+            synchronized=synchronized,
+            normalizers=normalizers,
+            groups=groups,
+            **kwargs,
         )
-        self.beta_regularizer = keras.regularizers.get(beta_regularizer)
-        self.gamma_regularizer = keras.regularizers.get(gamma_regularizer)
-        self.beta_constraint = keras.constraints.get(beta_constraint)
-        self.gamma_constraint = keras.constraints.get(gamma_constraint)
-        self.synchronized = synchronized
-        self.normalizers = arguments.pool(normalizers)
-        self.groups = arguments.integer("groups", groups, minimum=1)
-        self.reduction = reduction
+        check(
+            ratio_head in ("correlation", "mlp"),
+            "ratio_head",
+            '"correlation" or "mlp"',
+            ratio_head,
+        )
+        self.reduction = arguments.reduction(reduction)
+        check(
+            reduction is not None or ratio_head == "correlation",
+            "reduction",
+            'an integer or "auto" with ratio_head="mlp", which has no convolution',
+            reduction,
+        )
         self.expansion = arguments.integer("expansion", expansion, minimum=1)
         self.ratio_head = ratio_head
         self.ratio_activation = keras.activations.get(ratio_activation)
         self.ratio_initializer = keras.initializers.get(ratio_initializer)
         self.ratio_regularizer = keras.regularizers.get(ratio_regularizer)
         self.share_affine = share_affine
-        self.initial_ratios = initial_ratios
-        self.supports_masking = True
-        self._check_arguments()
-
-    def _check_arguments(self):
-        check(0 <= self.momentum <= 1, "momentum", "in [0, 1]", self.momentum)
-        check(self.epsilon > 0, "epsilon", "positive", self.epsilon)
-        check(
-            not self.synchronized or keras.backend.backend() != "torch",
-            "synchronized",
-            "False on the torch backend",
-            self.synchronized,
-        )
-        check(
-            self.ratio_head in ("correlation", "mlp"),
-            "ratio_head",
-            '"correlation" or "mlp"',
-            self.ratio_head,
-        )
-        if isinstance(self.reduction, str):
-            check(
-                self.reduction == "auto",
-                "reduction",
-                'a positive integer, "auto" or None',
-                self.reduction,
-            )
-        elif self.reduction is not None:
-            self.reduction = arguments.integer("reduction", self.reduction, minimum=1)
-        else:
-            check(
-                self.ratio_head == "correlation",
-                "reduction",
-                'an integer or "auto" with ratio_head="mlp", which has no convolution',
-                None,
-            )
-        if self.initial_ratios is not None:
+        if initial_ratios is not None:
             pool = self.normalizers or moments.NORMALIZERS
-            ratios.complete_shares(self.initial_ratios, pool)
+            ratios.complete_shares(initial_ratios, pool)
+        self.initial_ratios = initial_ratios
 
-    def build(self, input_shape):
-        rank = len(input_shape)
-        check(2 <= rank <= 5, "inputs", "of rank 2 to 5", tuple(input_shape), "shape")
-        check(
-            -rank < self.axis < rank,
-            "axis",
-            f"between {1 - rank} and {rank - 1}, and not 0, for inputs of rank {rank}",
-            self.axis,
-        )
-        axis = self.axis % rank
-        channels = input_shape[axis]
-        check(
-            channels is not None,
-            "inputs",
-            f"of a defined size on the channel axis, axis={self.axis}",
-            tuple(input_shape),
-            "shape",
-        )
-        pool = self.normalizers
-        if pool is None:
-            pool = ("layer", "batch") if rank == 2 else ("instance", "layer", "batch")
-        check(
-            rank > 2 or "instance" not in pool,
-            "normalizers",
-            'without "instance" for inputs of rank 2, which have no spatial axes',
-            pool,
-        )
-        if "group" in pool:
-            arguments.divisor("groups", self.groups, channels)
-        self._axis = axis
-        self.pool = pool
+    def _add_weights(self, channels):
+        k = len(self.pool)
+        self._add_affine_weights((channels,) if self.share_affine else (k, channels))
+        self._add_moving_statistics(channels)
         self._reduction = ratios.resolve_reduction(self.reduction, channels)
-        self._add_affine_weights(len(pool), channels)
-        self._add_ratio_weights(len(pool), channels)
-        self.input_spec = keras.layers.InputSpec(ndim=rank, axes={axis: channels})
 
-    def _add_exact_weight(self, **kwargs):
-        # Mixed precision must not round a weight before the statistics use it.
-        return self.add_weight(autocast=False, **kwargs)
-
-    def _add_affine_weights(self, k, channels):
-        shape = (channels,) if self.share_affine else (k, channels)
-        self.gamma = self.beta = self.moving_mean = self.moving_variance = None
-        if self.scale:
-            self.gamma = self._add_exact_weight(
-                name="gamma",
-                shape=shape,
-                initializer=self.gamma_initializer,
-                regularizer=self.gamma_regularizer,
-                constraint=self.gamma_constraint,
-            )
-        if self.center:
-            self.beta = self._add_exact_weight(
-                name="beta",
-                shape=shape,
-                initializer=self.beta_initializer,
-                regularizer=self.beta_regularizer,
-                constraint=self.beta_constraint,
-            )
-        if "batch" in self.pool:
-            self.moving_mean = self._add_exact_weight(
-                name="moving_mean",
-                shape=(channels,),
-                initializer=self.moving_mean_initializer,
-                trainable=False,
-            )
-            self.moving_variance = self._add_exact_weight(
-                name="moving_variance",
-                shape=(channels,),
-                initializer=self.moving_variance_initializer,
-                trainable=False,
-            )
-
-    def _add_ratio_weights(self, k, channels):
-        # Clones: an initializer called twice repeats its values.
         def learned(name, shape):
+            initializer = self.ratio_initializer
+            if isinstance(initializer, keras.Initializer):
+                # One called twice repeats its values.
+                initializer = initializer.clone()
             return self._add_exact_weight(
                 name=name,
                 shape=shape,
-                initializer=self.ratio_initializer.clone(),
+                initializer=initializer,
                 regularizer=self.ratio_regularizer,
             )
 
@@ -347,41 +259,6 @@ class ExemplarNormalization(keras.layers.Layer):
         outputs = ops.cast(outputs, self.compute_dtype)
         return (outputs, shares) if return_ratios else outputs
 
-    def _statistics(self, sample, training):
-        """Means and variances of the pool, each `(N, K, C)`."""
-        found = []
-        for name in self.pool:
-            if name == "instance":
-                found.append((sample.mean, sample.variance))
-            elif name == "batch":
-                batch = self._batch_statistics(sample, training)
-                shape = ops.shape(sample.mean)
-                found.append([ops.broadcast_to(t, shape) for t in batch])
-            else:
-                groups = self.groups if name == "group" else 1
-                found.append(
-                    moments.over_channels(sample.mean, sample.variance, groups)
-                )
-        means, variances = zip(*found, strict=True)
-        return ops.stack(means, axis=1), ops.stack(variances, axis=1)
-
-    def _batch_statistics(self, sample, training):
-        dtype = sample.mean.dtype
-        moving = [ops.cast(v, dtype) for v in (self.moving_mean, self.moving_variance)]
-        if not (training and self.trainable):
-            return moving
-        batch = moments.over_batch(*sample)
-        if self.synchronized:
-            batch = replicas.merge(batch)
-        # An empty batch says nothing: it must not pull the averages towards 0.
-        seen = batch.count > 0
-        for variable, old, new in zip(
-            (self.moving_mean, self.moving_variance), moving, batch[:2], strict=True
-        ):
-            updated = old * self.momentum + new * (1.0 - self.momentum)
-            variable.assign(ops.squeeze(ops.where(seen, updated, old), 0))
-        return batch.mean, batch.variance
-
     def _ratios(self, pooled, x_hat):
         dtype = x_hat.dtype
 
@@ -400,25 +277,6 @@ class ExemplarNormalization(keras.layers.Layer):
             self.ratio_activation,
         )
 
-    def _statistics_dtype(self, inputs):
-        # Not `keras.backend.result_type`, which knows no float64 on JAX.
-        dtypes = (keras.backend.standardize_dtype(inputs.dtype), self.variable_dtype)
-        return "float64" if "float64" in dtypes else "float32"
-
-    def _check_inputs(self, inputs, mask):
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
-        if not keras.backend.is_float_dtype(dtype):
-            raise TypeError(
-                "Argument `inputs` must have a floating-point dtype. "
-                f"Received: inputs.dtype={dtype}"
-            )
-        if mask is not None and len(mask.shape) != len(inputs.shape) - 1:
-            raise ValueError(
-                "Argument `mask` must have the shape of `inputs` without the channel "
-                f"axis. Received: mask.shape={tuple(mask.shape)}, "
-                f"inputs.shape={tuple(inputs.shape)}"
-            )
-
     def compute_output_spec(
         self, inputs, training=None, mask=None, return_ratios=False
     ):
@@ -429,21 +287,10 @@ class ExemplarNormalization(keras.layers.Layer):
         shape = (inputs.shape[0], len(self.pool))
         return outputs, keras.KerasTensor(shape, dtype=self._statistics_dtype(inputs))
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
         config = {
             name: getattr(self, name)
             for name in (
-                "axis",
-                "momentum",
-                "epsilon",
-                "center",
-                "scale",
-                "synchronized",
-                "normalizers",
-                "groups",
                 "reduction",
                 "expansion",
                 "ratio_head",
@@ -451,14 +298,11 @@ class ExemplarNormalization(keras.layers.Layer):
                 "initial_ratios",
             )
         }
-        for part in ("beta", "gamma", "moving_mean", "moving_variance", "ratio"):
-            name = f"{part}_initializer"
-            config[name] = keras.initializers.serialize(getattr(self, name))
-        for part in ("beta", "gamma", "ratio"):
-            name = f"{part}_regularizer"
-            config[name] = keras.regularizers.serialize(getattr(self, name))
-        for part in ("beta", "gamma"):
-            name = f"{part}_constraint"
-            config[name] = keras.constraints.serialize(getattr(self, name))
         config["ratio_activation"] = keras.activations.serialize(self.ratio_activation)
+        config["ratio_initializer"] = keras.initializers.serialize(
+            self.ratio_initializer
+        )
+        config["ratio_regularizer"] = keras.regularizers.serialize(
+            self.ratio_regularizer
+        )
         return {**super().get_config(), **config}

@@ -67,6 +67,16 @@ def test_names_and_shapes():
     }
 
 
+def test_ratio_initializer_may_be_a_function():
+    layer = ExemplarNormalization(
+        ratio_initializer=lambda shape, dtype=None: keras.ops.full(shape, 0.5, dtype)
+    )
+    layer.build((None, 4, 4, 8))
+    for learned in (layer.ratio_conv, layer.ratio_hidden_kernel):
+        np.testing.assert_array_equal(numpy(learned), 0.5)
+    np.testing.assert_array_equal(numpy(layer.ratio_output_kernel), 0)
+
+
 def test_regularizers_and_constraints(rng):
     layer = ExemplarNormalization(
         gamma_regularizer=keras.regularizers.L2(0.5),

@@ -1,0 +1,41 @@
+# Everything runs in .venv, made on first use. PYTHON chooses its interpreter.
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+
+.PHONY: quickstart test lint bench clean
+
+# What a user installs, and what a contributor adds.
+.venv/user: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	touch $@
+
+.venv/contributor: .venv/user
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+	touch $@
+
+# The log level hides TensorFlow's start-up notes.
+quickstart: .venv/user
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/keras-en quickstart
+
+# JAX, and torch where it is installed, in processes of their own.
+test: .venv/contributor
+	$(BIN)/python -m pytest -n $(WORKERS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/layers tests/test_moments.py tests/test_affine.py
+	@if $(BIN)/python -c 'import torch' 2> /dev/null; then set -x; \
+		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) tests/layers tests/test_moments.py tests/test_affine.py; \
+	else echo "torch: not run here, not installed"; fi
+
+lint: .venv/contributor
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/contributor
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python benchmarks/layer_speed.py --short
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,225 @@
+"""What every layer over a pool of normalizers shares."""
+
+import keras
+from keras import ops
+
+from keras_en import arguments, moments, replicas
+from keras_en.arguments import check
+
+# Arguments of BatchNormalization and of the pool that a configuration holds as such.
+_PLAIN = (
+    "axis",
+    "momentum",
+    "epsilon",
+    "center",
+    "scale",
+    "synchronized",
+    "normalizers",
+    "groups",
+)
+
+
+class NormalizerPool(keras.layers.Layer):
+    """Statistics of a pool of normalizers, with moving statistics for its "batch".
+
+    The base of the layers that mix normalizers. It knows the arguments of
+    `keras.layers.BatchNormalization`, `normalizers` and `groups`; a subclass adds the
+    weights of its mixture in `_add_weights` and mixes in `call`. See
+    `ExemplarNormalization` for every argument.
+
+    Attributes:
+        pool: After `build`, the tuple of normalizers in use.
+    """
+
+    def __init__(
+        self,
+        axis=-1,
+        momentum=0.99,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        moving_mean_initializer="zeros",
+        moving_variance_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        synchronized=False,
+        normalizers=None,
+        groups=32,
+        **kwargs,
+    ):
+        # Half-precision inputs arrive as they are: cast to the policy's dtype and
+        # then to float32, they would be rounded twice.
+        super().__init__(autocast=False, **kwargs)
+        self.axis = arguments.integer("axis", axis, not_zero="the batch axis")
+        self.momentum = float(momentum)
+        self.epsilon = float(epsilon)
+        self.center = center
+        self.scale = scale
+        self.beta_initializer = keras.initializers.get(beta_initializer)
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
+        self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
+        self.moving_variance_initializer = keras.initializers.get(
+            moving_variance_initializer
+        )
+        self.beta_regularizer = keras.regularizers.get(beta_regularizer)
+        self.gamma_regularizer = keras.regularizers.get(gamma_regularizer)
+        self.beta_constraint = keras.constraints.get(beta_constraint)
+        self.gamma_constraint = keras.constraints.get(gamma_constraint)
+        self.synchronized = synchronized
+        self.normalizers = arguments.pool(normalizers)
+        self.groups = arguments.integer("groups", groups, minimum=1)
+        self.supports_masking = True
+        check(0 <= self.momentum <= 1, "momentum", "in [0, 1]", self.momentum)
+        check(self.epsilon > 0, "epsilon", "positive", self.epsilon)
+        check(
+            not synchronized or keras.backend.backend() != "torch",
+            "synchronized",
+            "False on the torch backend",
+            synchronized,
+        )
+
+    def build(self, input_shape):
+        rank = len(input_shape)
+        check(2 <= rank <= 5, "inputs", "of rank 2 to 5", tuple(input_shape), "shape")
+        check(
+            -rank < self.axis < rank,
+            "axis",
+            f"between {1 - rank} and {rank - 1}, and not 0, for inputs of rank {rank}",
+            self.axis,
+        )
+        axis = self.axis % rank
+        channels = input_shape[axis]
+        check(
+            channels is not None,
+            "inputs",
+            f"of a defined size on the channel axis, axis={self.axis}",
+            tuple(input_shape),
+            "shape",
+        )
+        pool = self.normalizers
+        if pool is None:
+            pool = ("layer", "batch") if rank == 2 else ("instance", "layer", "batch")
+        check(
+            rank > 2 or "instance" not in pool,
+            "normalizers",
+            'without "instance" for inputs of rank 2, which have no spatial axes',
+            pool,
+        )
+        if "group" in pool:
+            arguments.divisor("groups", self.groups, channels)
+        self._axis = axis
+        self.pool = pool
+        self._add_weights(channels)
+        self.input_spec = keras.layers.InputSpec(ndim=rank, axes={axis: channels})
+
+    def _add_exact_weight(self, **kwargs):
+        # Mixed precision must not round a weight before the statistics use it.
+        return self.add_weight(autocast=False, **kwargs)
+
+    def _add_affine_weights(self, shape):
+        self.gamma = self.beta = None
+        if self.scale:
+            self.gamma = self._add_exact_weight(
+                name="gamma",
+                shape=shape,
+                initializer=self.gamma_initializer,
+                regularizer=self.gamma_regularizer,
+                constraint=self.gamma_constraint,
+            )
+        if self.center:
+            self.beta = self._add_exact_weight(
+                name="beta",
+                shape=shape,
+                initializer=self.beta_initializer,
+                regularizer=self.beta_regularizer,
+                constraint=self.beta_constraint,
+            )
+
+    def _add_moving_statistics(self, channels):
+        self.moving_mean = self.moving_variance = None
+        if "batch" in self.pool:
+            self.moving_mean = self._add_exact_weight(
+                name="moving_mean",
+                shape=(channels,),
+                initializer=self.moving_mean_initializer,
+                trainable=False,
+            )
+            self.moving_variance = self._add_exact_weight(
+                name="moving_variance",
+                shape=(channels,),
+                initializer=self.moving_variance_initializer,
+                trainable=False,
+            )
+
+    def _statistics(self, sample, training):
+        """Means and variances of the pool, each `(N, K, C)`."""
+        found = []
+        for name in self.pool:
+            if name == "instance":
+                found.append((sample.mean, sample.variance))
+            elif name == "batch":
+                batch = self._batch_statistics(sample, training)
+                shape = ops.shape(sample.mean)
+                found.append([ops.broadcast_to(t, shape) for t in batch])
+            else:
+                groups = self.groups if name == "group" else 1
+                found.append(
+                    moments.over_channels(sample.mean, sample.variance, groups)
+                )
+        means, variances = zip(*found, strict=True)
+        return ops.stack(means, axis=1), ops.stack(variances, axis=1)
+
+    def _batch_statistics(self, sample, training):
+        dtype = sample.mean.dtype
+        moving = [ops.cast(v, dtype) for v in (self.moving_mean, self.moving_variance)]
+        if not (training and self.trainable):
+            return moving
+        batch = moments.over_batch(*sample)
+        if self.synchronized:
+            batch = replicas.merge(batch)
+        # An empty batch says nothing: it must not pull the averages towards 0.
+        seen = batch.count > 0
+        for variable, old, new in zip(
+            (self.moving_mean, self.moving_variance), moving, batch[:2], strict=True
+        ):
+            updated = old * self.momentum + new * (1.0 - self.momentum)
+            variable.assign(ops.squeeze(ops.where(seen, updated, old), 0))
+        return batch.mean, batch.variance
+
+    def _statistics_dtype(self, inputs):
+        # Not `keras.backend.result_type`, which knows no float64 on JAX.
+        dtypes = (keras.backend.standardize_dtype(inputs.dtype), self.variable_dtype)
+        return "float64" if "float64" in dtypes else "float32"
+
+    def _check_inputs(self, inputs, mask):
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if not keras.backend.is_float_dtype(dtype):
+            raise TypeError(
+                "Argument `inputs` must have a floating-point dtype. "
+                f"Received: inputs.dtype={dtype}"
+            )
+        if mask is not None and len(mask.shape) != len(inputs.shape) - 1:
+            raise ValueError(
+                "Argument `mask` must have the shape of `inputs` without the channel "
+                f"axis. Received: mask.shape={tuple(mask.shape)}, "
+                f"inputs.shape={tuple(inputs.shape)}"
+            )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = {name: getattr(self, name) for name in _PLAIN}
+        for part in ("beta", "gamma", "moving_mean", "moving_variance"):
+            name = f"{part}_initializer"
+            config[name] = keras.initializers.serialize(getattr(self, name))
+        for part in ("beta", "gamma"):
+            name = f"{part}_regularizer"
+            config[name] = keras.regularizers.serialize(getattr(self, name))
+            name = f"{part}_constraint"
+            config[name] = keras.constraints.serialize(getattr(self, name))
+        return {**super().get_config(), **config}

@@ -1,0 +1,71 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_en import ExemplarNormalization
+from keras_en.analysis import collect_ratios, exemplar_layers
+from tests import backends
+from tests.backends import images, numpy
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = ExemplarNormalization(name="own")
+        self.inner = keras.Sequential([ExemplarNormalization(name="nested")])
+
+    def call(self, x, training=False):
+        return self.inner(self.norm(x, training=training), training=training)
+
+
+def functional():
+    inputs = keras.Input((6, 6, 4))
+    inner = keras.Sequential(
+        [keras.Input((6, 6, 8)), ExemplarNormalization(name="deep")]
+    )
+    x = ExemplarNormalization(name="first")(inputs)
+    x = keras.layers.Conv2D(8, 3, padding="same")(x)
+    return keras.Model(inputs, inner(x))
+
+
+@pytest.mark.parametrize("build", [functional, Subclassed])
+def test_ratios_of_every_layer(rng, build):
+    model, x = build(), images(rng, (7, 6, 6, 4))
+    model(x)
+    found = exemplar_layers(model)
+    assert len(found) == 2
+    for layer in found.values():
+        backends.randomize(layer, rng)
+    before = numpy(model(x))
+    nodes = len(model.layers[-1]._inbound_nodes)
+    ratios = collect_ratios(model, x, batch_size=3)
+    assert list(ratios) == list(found)
+    np.testing.assert_array_equal(numpy(model(x)), before)
+    assert len(model.layers[-1]._inbound_nodes) == nodes, "the model is left as it was"
+
+    first = next(iter(found))
+    _, expected = found[first](x, training=False, return_ratios=True)
+    np.testing.assert_allclose(ratios[first], numpy(expected), atol=1e-6)
+    for values in ratios.values():
+        assert values.shape == (7, 3)
+        np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
+
+
+def test_a_failing_call_leaves_the_model_as_it_was(rng):
+    model = functional()
+    with pytest.raises(ValueError):
+        collect_ratios(model, images(rng, (2, 6, 6, 5)))
+    assert all("call" not in vars(layer) for layer in exemplar_layers(model).values())
+
+
+def test_errors(rng):
+    plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="`model` must hold an ExemplarNormalization"):
+        collect_ratios(plain, images(rng, (2, 4)))
+    inputs, shared = keras.Input((6, 4)), ExemplarNormalization()
+    twice = keras.Model(inputs, shared(shared(inputs)))
+    with pytest.raises(
+        ValueError, match="must run every .* once. Received: .* 2 times"
+    ):
+        collect_ratios(twice, images(rng, (2, 6, 4)))

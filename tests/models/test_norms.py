@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from keras_en.models.norms import NAMES, normalization
+from tests.backends import images, numpy
+
+AXES = {"in": (1, 2), "ln": (1, 2, 3), "bn": (0, 1, 2)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_every_name_builds_a_layer(rng, name, axis):
+    x = images(rng, (4, 6, 6, 8))
+    x_in = x if axis == -1 else np.moveaxis(x, -1, 1)
+    layer = normalization(name, 8, axis=axis, name="n", epsilon=1e-6)
+    y = numpy(layer(x_in, training=True) if name in ("en", "bn") else layer(x_in))
+    assert y.shape == x_in.shape and layer.name == "n"
+    if name in AXES:
+        y = y if axis == -1 else np.moveaxis(y, 1, -1)
+        np.testing.assert_allclose(y.mean(AXES[name]), 0, atol=1e-5)
+        np.testing.assert_allclose(y.var(AXES[name]), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels, groups", [(16, 16), (64, 32), (58, 29), (3, 3)])
+def test_groups_divide_the_channels(channels, groups):
+    assert normalization("gn", channels).groups == groups
+
+
+def test_arguments_reach_the_layer():
+    assert normalization("en", 8, expansion=7).expansion == 7
+    assert normalization("gn", 8, groups=2).groups == 2
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    message = (
+        r"`norm` must be one of \('en', 'bn', 'gn', 'in', 'ln'\). Received: .*'xn'"
+    )
+    with pytest.raises(ValueError, match=message):
+        normalization("xn", 8)
