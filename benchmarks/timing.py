@@ -1,0 +1,98 @@
+"""Interleaved timing, and the head of every results file."""
+
+import datetime
+import gc
+import os
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleave(calls, rounds, seconds=0.02):
+    """Times every call in turn, `rounds` times over.
+
+    Args:
+        calls: Dictionary from name to a function that blocks until it is done.
+        rounds: Rounds after the warm-up.
+        seconds: A call shorter than this is repeated until it takes as long.
+
+    Returns:
+        Dictionary from name to seconds a call, `(rounds,)`. Entry `i` of every name
+        was measured in the same round, so ratios of them are fair on a machine whose
+        speed drifts.
+    """
+    repeats = {}
+    for name, call in calls.items():
+        call()
+        started = time.perf_counter()
+        call()
+        once = time.perf_counter() - started
+        repeats[name] = max(1, round(seconds / max(once, 1e-6)))
+    found = {name: [] for name in calls}
+    names = list(calls)
+    gc.collect()
+    gc.disable()
+    try:
+        for i in range(rounds):
+            # Whoever follows a large call finds a cold cache: take turns.
+            for name in names[i % len(names) :] + names[: i % len(names)]:
+                started = time.perf_counter()
+                for _ in range(repeats[name]):
+                    calls[name]()
+                found[name].append((time.perf_counter() - started) / repeats[name])
+    finally:
+        gc.enable()
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def ratio(times, baseline):
+    """The median over the rounds of `times / baseline`."""
+    return float(np.median(times / baseline))
+
+
+def geometric_mean(values):
+    return float(np.exp(np.mean(np.log(list(values)))))
+
+
+def processor():
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def write(name, title, lines):
+    """Writes `results/<name>.md` with date, machine, versions and command."""
+    packages = []
+    for package in ("keras-en", "keras", "tensorflow", "jax", "numpy"):
+        try:
+            packages.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    script = f"benchmarks/{Path(sys.argv[0]).name}"
+    command = " ".join([f"KERAS_BACKEND={backend} python", script, *sys.argv[1:]])
+    head = [
+        f"# {title}",
+        "",
+        f"- command: `{command}`",
+        f"- date: {datetime.date.today()}",
+        f"- machine: {processor()}, {os.cpu_count()} cores, {platform.system()}",
+        f"- versions: Python {platform.python_version()}, {', '.join(packages)}",
+        "- ratios are medians over interleaved rounds of one run; absolute times mean",
+        "  little on a shared machine",
+        "",
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.md"
+    path.write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
+    print(path)

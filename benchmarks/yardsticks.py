@@ -1,0 +1,70 @@
+"""What Exemplar Normalization is measured against, beside Keras's own layers."""
+
+from keras import ops
+
+from keras_en import ExemplarNormalization, affine, moments
+from keras_en.layers.normalizer_pool import NormalizerPool
+
+
+class Printed(ExemplarNormalization):
+    """Eq. 3 as printed: K means and variances, each from x; K normalized tensors."""
+
+    def call(self, inputs, training=None):
+        dtype = self._statistics_dtype(inputs)
+        x = ops.cast(inputs, dtype)  # channels last
+        spatial = tuple(range(1, len(x.shape) - 1))
+        axes = {
+            "instance": spatial,
+            "layer": (*spatial, len(x.shape) - 1),
+            "batch": (0, *spatial),
+        }
+        statistics = []
+        for name in self.pool:
+            if name == "batch" and not training:
+                statistics.append((self.moving_mean.value, self.moving_variance.value))
+                continue
+            statistics.append(ops.moments(x, axes[name], keepdims=True))
+            if name == "batch":
+                moving = (self.moving_mean, self.moving_variance)
+                for variable, new in zip(moving, statistics[-1], strict=True):
+                    new = ops.reshape(new, variable.shape)
+                    kept = variable * self.momentum
+                    variable.assign(kept + new * (1 - self.momentum))
+        pooled = ops.mean(x, axis=spatial, keepdims=True)
+        inverses = [ops.rsqrt(variance + self.epsilon) for _, variance in statistics]
+        x_hat = [
+            ops.reshape((pooled - mean) * inverse, (-1, x.shape[-1]))
+            for (mean, _), inverse in zip(statistics, inverses, strict=True)
+        ]
+        ratios = self._ratios(None, ops.stack(x_hat, axis=1))
+        outputs = 0
+        for k, (mean, _) in enumerate(statistics):
+            share = ops.reshape(ratios[:, k], (-1,) + (1,) * (len(x.shape) - 1))
+            normalized = share * (x - mean) * inverses[k]
+            outputs = outputs + self.gamma[k] * normalized + self.beta[k]
+        return ops.cast(outputs, self.compute_dtype)
+
+
+class FoldedSwitchable(NormalizerPool):
+    """Switchable Normalization (Eq. 2) in the same folded form."""
+
+    def _add_weights(self, channels):
+        self._add_affine_weights((channels,))
+        self._add_moving_statistics(channels)
+        self.mixture = [
+            self.add_weight(name=name, shape=(len(self.pool),), initializer="ones")
+            for name in ("mean_logits", "variance_logits")
+        ]
+
+    def call(self, inputs, training=None):
+        x = ops.cast(inputs, self._statistics_dtype(inputs))
+        sample = moments.per_sample(x, self._axis)
+        mixed = [
+            ops.sum(values * ops.reshape(ops.softmax(logits), (1, -1, 1)), axis=1)
+            for values, logits in zip(
+                self._statistics(sample, training), self.mixture, strict=True
+            )
+        ]
+        a = self.gamma * ops.rsqrt(mixed[1] + self.epsilon)
+        outputs = affine.scale_and_shift(x, a, self.beta - mixed[0] * a, self._axis)
+        return ops.cast(outputs, self.compute_dtype)
