@@ -9,7 +9,7 @@ def export_onnx(model, path, opset=17):
     """Writes an ONNX file: `inputs` to `outputs`, any batch size, inference mode.
 
     Args:
-        model: A built Keras model with one input and one output.
+        model: A functional or Sequential model, built, with one input and one output.
         path: Path of the file, ending in `.onnx`.
         opset: ONNX opset, 9 to 18.
 

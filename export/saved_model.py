@@ -1,5 +1,6 @@
 """SavedModel for TensorFlow Serving."""
 
+import tempfile
 from pathlib import Path
 
 import keras
@@ -14,8 +15,11 @@ def export_saved_model(model, directory, version=1):
     inference mode. Unlike `tf.saved_model.save(model)`, what is written can be read
     by the C++ loader of TensorFlow Serving.
 
+    It is written beside its final place and moved there: no half version is ever
+    visible.
+
     Args:
-        model: A built Keras model with one input and one output.
+        model: A functional or Sequential model, built, with one input and one output.
         directory: Path; made if absent.
         version: Positive integer.
 
@@ -25,8 +29,14 @@ def export_saved_model(model, directory, version=1):
     Raises:
         FileExistsError: The version exists.
         RuntimeError: The backend is not TensorFlow.
-        ValueError: `model` has not one input and one output, or is not built.
+        ValueError: `version` is not a positive integer, or `model` has not one input
+            and one output, or is not built.
     """
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(
+            "Argument `version` must be a positive integer. "
+            f"Received: version={version!r}"
+        )
     path = Path(directory) / str(version)
     if path.exists():
         raise FileExistsError(
@@ -36,5 +46,9 @@ def export_saved_model(model, directory, version=1):
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serving_default", serve, input_signature=[spec])
-    archive.write_out(str(path), verbose=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name that is no number: TensorFlow Serving does not look at it.
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as work:
+        archive.write_out(str(Path(work, "model")), verbose=False)
+        Path(work, "model").replace(path)
     return path

@@ -10,11 +10,12 @@ def serving_function(model):
     """`model` in inference mode, as a function with a named output.
 
     Args:
-        model: A built Keras model with one input and one output.
+        model: A functional or Sequential model, built, with one input and one output.
 
     Returns:
         A function from a tensor to `{"outputs": tensor}`, and its
-        `tf.TensorSpec`, named "inputs", in the model's input shape.
+        `tf.TensorSpec`, named "inputs", in the model's input shape but of any batch
+        size, whatever size the model was built with.
 
     Raises:
         RuntimeError: The backend is not TensorFlow.
@@ -31,9 +32,16 @@ def serving_function(model):
     outputs = getattr(model, "outputs", None) or []
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(
-            "Argument `model` must be a built model with one input and one output. "
+            "Argument `model` must be a functional or Sequential model, built, with "
+            "one input and one output. "
             f"Received: model={model!r} with {len(inputs)} inputs and {len(outputs)} "
             "outputs"
         )
-    spec = tf.TensorSpec(inputs[0].shape, inputs[0].dtype, name=INPUT_NAME)
-    return lambda x: {OUTPUT_NAME: model(x, training=False)}, spec
+    shape = (None, *inputs[0].shape[1:])
+    spec = tf.TensorSpec(shape, inputs[0].dtype, name=INPUT_NAME)
+
+    def serve(x):
+        (output,) = keras.tree.flatten(model(x, training=False))
+        return {OUTPUT_NAME: output}
+
+    return serve, spec

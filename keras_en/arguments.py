@@ -2,6 +2,7 @@
 was received."""
 
 import operator
+from numbers import Real
 
 from keras_en import moments
 
@@ -42,6 +43,15 @@ def integer(name, value, minimum=None, not_zero=""):
     valid = (minimum is None or number >= minimum) and not (not_zero and number == 0)
     check(valid, name, allowed, value)
     return number
+
+
+def number(name, value, allowed):
+    """`value` as a `float`. Raises `TypeError` if it is no number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(
+            f"Argument `{name}` must be a number, {allowed}. Received: {name}={value!r}"
+        )
+    return float(value)
 
 
 def pool(normalizers):

@@ -43,9 +43,11 @@ def _parser():
     command.add_argument(
         "--output", type=Path, default=Path("runs/quickstart"), help="folder of the run"
     )
-    command.add_argument("--seed", type=_at_least(0), default=0, help="random seed")
     command.add_argument(
-        "--epochs", type=_at_least(1), default=quickstart.EPOCHS, help="training epochs"
+        "--seed", type=_integer(0, 2**32 - 1), default=0, help="random seed"
+    )
+    command.add_argument(
+        "--epochs", type=_integer(1), default=quickstart.EPOCHS, help="training epochs"
     )
     command.add_argument(
         "--norm", choices=norms.NAMES, default="en", help="normalization of the network"
@@ -57,13 +59,16 @@ def _parser():
     return parser
 
 
-def _at_least(minimum):
+def _integer(minimum, maximum=None):
+    allowed = f"an integer of at least {minimum}"
+    if maximum is not None:
+        allowed += f" and at most {maximum}"
+
     def parse(text):
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(
-                f"must be an integer of at least {minimum}. Received: {text}"
-            )
-        return int(text)
+        number = int(text) if text.isdecimal() else minimum - 1
+        if number < minimum or (maximum is not None and number > maximum):
+            raise argparse.ArgumentTypeError(f"must be {allowed}. Received: {text}")
+        return number
 
     return parse
 

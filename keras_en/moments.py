@@ -33,7 +33,7 @@ class Moments(NamedTuple):
     count: object
 
 
-def per_sample(x, axis, mask=None):
+def per_sample(x, axis, mask=None, training=False):
     """Instance moments `m[n, c]`, `v[n, c]` over the spatial axes.
 
     Args:
@@ -41,6 +41,9 @@ def per_sample(x, axis, mask=None):
         axis: Positive integer.
         mask: `None` or a tensor of the shape of `x` without the channel axis, or
             one that broadcasts to it. Positions where it is `False` count nowhere.
+        training: If `True`, the backward pass keeps `x` and the moments, nothing of
+            the size of `x` beside it. Otherwise the operations are plain, for
+            exporters.
 
     Returns:
         `Moments`.
@@ -57,28 +60,79 @@ def per_sample(x, axis, mask=None):
         count = ops.reshape(ops.cast(mask, x.dtype), (shape[0], -1))
         count = ops.sum(count, axis=1, keepdims=True)
         mask = ops.expand_dims(mask, axis)
-
-    def masked(values):
-        # `where`, not a product: padding may hold NaN.
-        return values if mask is None else ops.where(mask, values, 0)
-
-    def average(values):  # (N, spatial..., C) -> (N, C)
-        # `ops.mean` computes float64 in float32 on JAX.
-        return ops.sum(values, axis=spatial) / ops.maximum(count, 1)
-
-    x = masked(x)
     if not spatial:
+        x = x if mask is None else ops.where(mask, x, 0)
         return Moments(x, ops.zeros_like(x), count)
+    pair = _Pair(spatial, channel_shape(shape, axis), ops.maximum(count, 1), mask)
+    pair = ops.custom_gradient(pair.forward)(x) if training else pair.forward(x)[0]
+    return Moments(pair[:, 0], pair[:, 1], count)
 
-    # Moments of x - shift equal those of x, up to the shift itself. With the
-    # shift near the mean, neither the sum of 10^4 large numbers nor
-    # E[d^2] - E[d]^2 loses digits. It is a constant of the backward pass: the
-    # exact result does not depend on it.
-    shift = ops.stop_gradient(average(x))
-    centred = masked(x - ops.reshape(shift, channel_shape(shape, axis)))
-    residue = average(centred)
-    variance = average(ops.square(centred)) - ops.square(residue)
-    return Moments(shift + residue, ops.maximum(variance, 0), count)
+
+class _Pair:
+    """Mean and variance of each sample, `(N, 2, C)`, with their derivatives.
+
+    `dm/dx = 1 / S`, `dv/dx = 2 (x - m) / S`.
+    """
+
+    def __init__(self, spatial, shape, count, mask):
+        self.spatial, self.shape, self.count, self.mask = spatial, shape, count, mask
+
+    def average(self, values):  # (N, spatial..., C) -> (N, C)
+        # `ops.mean` computes float64 in float32 on JAX.
+        return ops.sum(values, axis=self.spatial) / self.count
+
+    def broad(self, values):  # (N, C) -> (N, 1..., C)
+        return ops.reshape(values, self.shape)
+
+    def masked(self, values):
+        # `where`, not a product: infinity times 0 is NaN.
+        return values if self.mask is None else ops.where(self.mask, values, 0)
+
+    def mean(self, x):
+        """The mean, to the last digit: float32 sums of many large numbers drift.
+
+        Sums along the last spatial axis are short; those of what is left are taken
+        around their own mean, which costs nothing as it is small. One spatial axis,
+        or a mask, leaves nothing small: then `x` itself is taken so.
+        """
+        values, count = x, self.count
+        if self.mask is None and len(self.spatial) > 1:
+            last = self.spatial[-1]
+            size = ops.cast(ops.shape(x)[last], x.dtype)
+            values = ops.sum(x, axis=last, keepdims=True) / size
+            count = count / size
+        shift = ops.sum(values, axis=self.spatial) / count
+        rest = self.masked(values - self.broad(shift))
+        return shift + ops.sum(rest, axis=self.spatial) / count
+
+    def forward(self, x):
+        x = self.masked(x)
+        mean = self.mean(x)
+        variance = self.average(self.masked(ops.square(x - self.broad(mean))))
+
+        def grad(*args, upstream=None):
+            if upstream is None:
+                (upstream,) = args
+            return ops.custom_gradient(self.backward)(x, mean, upstream)
+
+        return ops.stack([mean, variance], axis=1), grad
+
+    def backward(self, x, mean, upstream):
+        """The derivative by `x`; `mean` is that of `x`, whatever depends on it."""
+        offset, slope = upstream[:, 0] / self.count, 2 * upstream[:, 1] / self.count
+        dx = (x - self.broad(mean)) * self.broad(slope) + self.broad(offset)
+        dx = self.masked(dx)
+
+        def grad(*args, upstream=None):
+            if upstream is None:
+                (upstream,) = args
+            u = self.masked(upstream)
+            mean_u = self.average(u)
+            u = self.masked(u - self.broad(mean_u))
+            pair = ops.stack([mean_u, 2 * self.average(u * x)], axis=1)
+            return u * self.broad(slope), ops.zeros_like(mean), pair
+
+        return dx, grad
 
 
 def channel_shape(shape, axis):

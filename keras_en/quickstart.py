@@ -1,9 +1,12 @@
 """The main job: train, evaluate, explain and export one small network."""
 
+import contextlib
 import csv
 import importlib.util
 import os
 import platform
+import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -53,10 +56,11 @@ def run(output="runs/quickstart", seed=0, epochs=EPOCHS, norm="en", overwrite=Fa
 
     Raises:
         FileExistsError: `output` holds a run and `overwrite` is `False`, or it holds
-            other files.
+            other files, or is the working folder or a mount point, which cannot be
+            replaced.
         RuntimeError: The backend is not TensorFlow, or a package is missing.
     """
-    output = Path(output)
+    output = Path(output).resolve()
     _check_environment()
     _check_output(output, overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -67,15 +71,31 @@ def run(output="runs/quickstart", seed=0, epochs=EPOCHS, norm="en", overwrite=Fa
         new.mkdir()
         results = _run(new, seed, epochs, norm)
         _check_output(output, overwrite)
-        if output.exists():
-            output.replace(old)
-        try:
-            new.replace(output)
-        except BaseException:
-            if old.exists():
-                old.replace(output)
-            raise
+        with _uninterrupted():
+            if output.exists():
+                output.replace(old)
+            try:
+                new.replace(output)
+            except OSError:
+                if old.exists():
+                    old.replace(output)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
     return results
+
+
+@contextlib.contextmanager
+def _uninterrupted():
+    """Between two renames Ctrl-C would lose the old run, the new one or both."""
+    handler = None
+    # Python has signals in the main thread only.
+    with contextlib.suppress(ValueError):
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _check_environment():
@@ -96,6 +116,11 @@ def _check_output(output, overwrite):
         return
     if not output.is_dir():
         raise FileExistsError(f"--output must be a folder. Received: {output}, a file")
+    if Path.cwd().is_relative_to(output) or output.is_mount():
+        raise FileExistsError(
+            "--output must be a folder that can be replaced, not the working folder, "
+            f"one above it or a mount point. Received: {output}"
+        )
     entries = {entry.name for entry in output.iterdir()}
     foreign = sorted(entries.difference(ARTEFACTS))
     if foreign:

@@ -15,13 +15,18 @@ def exemplar_layers(model):
         model: A built Keras model or layer of any kind.
 
     Returns:
-        Dictionary from `layer.path` to layer, in the order of the model's layers.
+        Dictionary from `layer.path` to layer, in the order of the model's layers. A
+        path that several layers have is numbered: `path`, `path_1`, ...
     """
-    return {
-        layer.path: layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, ExemplarNormalization)
-    }
+    found = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, ExemplarNormalization):
+            path, number = layer.path, 0
+            while path in found:
+                number += 1
+                path = f"{layer.path}_{number}"
+            found[path] = layer
+    return found
 
 
 def collect_ratios(model, inputs, batch_size=128):
@@ -38,13 +43,17 @@ def collect_ratios(model, inputs, batch_size=128):
 
     Raises:
         ValueError: No layer of `model` is an `ExemplarNormalization`, or one runs
-            more than once in a call of the model, or not at all.
+            more than once in a call of the model, or not at all; `inputs` is empty.
     """
     found = exemplar_layers(model)
     if not found:
         raise ValueError(
             "Argument `model` must hold an ExemplarNormalization layer. "
             f"Received: model={model!r}"
+        )
+    if not len(inputs):
+        raise ValueError(
+            f"Argument `inputs` must hold a sample. Received: inputs={inputs!r}"
         )
     batches = {path: [] for path in found}
     for start in range(0, len(inputs), batch_size):

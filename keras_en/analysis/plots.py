@@ -50,7 +50,7 @@ def plot_class_ratios(ratios, normalizers, labels, path, class_names=None, title
         image = axis.imshow(panel, vmin=low, vmax=high, cmap="viridis", aspect="auto")
         axis.set_title(name)
         axis.set_xlabel("class")
-        axis.set_xticks(range(columns), class_names or classes)
+        axis.set_xticks(range(columns), classes if class_names is None else class_names)
         for row, column in np.ndindex(panel.shape):
             value = panel[row, column]
             dark = value < (low + high) / 2

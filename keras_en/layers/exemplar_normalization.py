@@ -45,6 +45,9 @@ class ExemplarNormalization(NormalizerPool):
     - A batch without a single unmasked position leaves the moving statistics as
       they were.
 
+    Arguments up to `synchronized` have the names, meaning and defaults of
+    `keras.layers.BatchNormalization`; batch renormalization (`renorm`) is not offered.
+
     Args:
         axis: Integer, the channel axis; any but the batch axis. After a
             convolution with `data_format="channels_first"`, use `axis=1`.
@@ -239,7 +242,7 @@ class ExemplarNormalization(NormalizerPool):
         self._check_inputs(inputs, mask)
         dtype = self._statistics_dtype(inputs)
         x = ops.cast(inputs, dtype)
-        sample = moments.per_sample(x, self._axis, mask)
+        sample = moments.per_sample(x, self._axis, mask, training)
         mean, variance = self._statistics(sample, training)
         inverse = ops.rsqrt(variance + self.epsilon)
         pooled = ops.expand_dims(sample.mean, 1)  # (N, 1, C)
@@ -255,7 +258,7 @@ class ExemplarNormalization(NormalizerPool):
         if self.center:
             beta = ops.cast(self.beta, dtype)
             b = b + (beta if self.share_affine else ops.sum(beta, axis=0))
-        outputs = affine.scale_and_shift(x, a, b, self._axis)
+        outputs = affine.scale_and_shift(x, a, b, self._axis, training)
         outputs = ops.cast(outputs, self.compute_dtype)
         return (outputs, shares) if return_ratios else outputs
 

@@ -55,8 +55,8 @@ class NormalizerPool(keras.layers.Layer):
         # then to float32, they would be rounded twice.
         super().__init__(autocast=False, **kwargs)
         self.axis = arguments.integer("axis", axis, not_zero="the batch axis")
-        self.momentum = float(momentum)
-        self.epsilon = float(epsilon)
+        self.momentum = arguments.number("momentum", momentum, "in [0, 1]")
+        self.epsilon = arguments.number("epsilon", epsilon, "positive")
         self.center = center
         self.scale = scale
         self.beta_initializer = keras.initializers.get(beta_initializer)
@@ -202,7 +202,15 @@ class NormalizerPool(keras.layers.Layer):
                 "Argument `inputs` must have a floating-point dtype. "
                 f"Received: inputs.dtype={dtype}"
             )
-        if mask is not None and len(mask.shape) != len(inputs.shape) - 1:
+        if mask is None:
+            return
+        wanted = list(inputs.shape)
+        del wanted[self._axis]
+        fits = len(mask.shape) == len(wanted) and all(
+            size in (1, None, full) or full is None
+            for size, full in zip(mask.shape, wanted, strict=True)
+        )
+        if not fits:
             raise ValueError(
                 "Argument `mask` must have the shape of `inputs` without the channel "
                 f"axis. Received: mask.shape={tuple(mask.shape)}, "

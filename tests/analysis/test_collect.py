@@ -59,10 +59,28 @@ def test_a_failing_call_leaves_the_model_as_it_was(rng):
     assert all("call" not in vars(layer) for layer in exemplar_layers(model).values())
 
 
+def test_layers_of_one_name_are_all_found(rng):
+    class Twins(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one = ExemplarNormalization(name="n")
+            self.two = ExemplarNormalization(name="n")
+
+        def call(self, x, training=False):
+            return self.two(self.one(x, training=training), training=training)
+
+    model, x = Twins(), images(rng, (3, 6, 4))
+    model(x)
+    first, second = collect_ratios(model, x)
+    assert second == first + "_1"
+
+
 def test_errors(rng):
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="`model` must hold an ExemplarNormalization"):
         collect_ratios(plain, images(rng, (2, 4)))
+    with pytest.raises(ValueError, match="`inputs` must hold a sample"):
+        collect_ratios(functional(), images(rng, (0, 6, 6, 4)))
     inputs, shared = keras.Input((6, 4)), ExemplarNormalization()
     twice = keras.Model(inputs, shared(shared(inputs)))
     with pytest.raises(

@@ -1,49 +1,19 @@
 """Both exports in the processes that would load them, against the model."""
 
-import json
-import subprocess
-import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_en import export
+from keras_en import ExemplarNormalization, export
 from keras_en.models import CifarResNet
 from tests import backends
 from tests.backends import images, numpy
+from tests.serving import serve
 
 pytestmark = pytest.mark.tensorflow
-
-# Runs where keras and keras_en cannot be imported, as TensorFlow Serving does.
-SESSION = """
-import json, sys
-sys.modules["keras"] = sys.modules["keras_en"] = None
-import numpy as np
-import tensorflow as tf
-with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    model = tf.compat.v1.saved_model.load(session, ["serve"], sys.argv[1])
-    signature = model.signature_def["serving_default"]
-    (fed,), (fetched,) = signature.inputs.values(), signature.outputs.values()
-    for line in sys.stdin:
-        inputs = np.array(json.loads(line), "float32")
-        outputs = session.run(fetched.name, {fed.name: inputs})
-        print("outputs", json.dumps(outputs.tolist()))
-"""
-
-
-def serve(directory, batches):
-    done = subprocess.run(
-        [sys.executable, "-c", SESSION, str(directory)],
-        input="\n".join(json.dumps(x.tolist()) for x in batches),
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("outputs")]
-    return [np.array(json.loads(line.removeprefix("outputs "))) for line in lines]
 
 
 @pytest.fixture(scope="module", params=["en", "bn"])
@@ -98,6 +68,39 @@ def test_onnx(model, tmp_path):
         )
 
 
+@pytest.mark.parametrize("build", ["fit", "batch_shape"])
+def test_the_batch_size_a_model_was_built_with_is_not_exported(tmp_path, build):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(2)]
+    layers = [ExemplarNormalization(), *layers]
+    if build == "batch_shape":
+        layers = [keras.Input(batch_shape=(4, 4, 4, 3)), *layers]
+    model = keras.Sequential(layers)
+    rng = np.random.default_rng(0)
+    if build == "fit":
+        model.compile("sgd", "mse")
+        model.fit(
+            images(rng, (16, 4, 4, 3)), np.zeros((16, 2)), batch_size=16, verbose=0
+        )
+    served = export.export_saved_model(model, tmp_path)
+    onnx = export.export_onnx(model, tmp_path / "m.onnx")
+    for n in (1, 5):
+        x = images(rng, (n, 4, 4, 3))
+        for y in (export.run_saved_model(served, x), export.run_onnx(onnx, x)):
+            np.testing.assert_allclose(y, numpy(model(x)), atol=1e-5)
+
+
+def test_no_half_version_is_left(model, tmp_path, monkeypatch):
+    def interrupted(self, path, **kwargs):
+        (Path(path) / "variables").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    archive = type(keras.export.ExportArchive())
+    monkeypatch.setattr(archive, "write_out", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export.export_saved_model(model, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_nothing_is_overwritten(model, tmp_path):
     export.export_saved_model(model, tmp_path)
     with pytest.raises(FileExistsError, match="`directory` holds version 1 already"):
@@ -113,6 +116,9 @@ def test_bad_arguments(model, tmp_path):
         export.export_onnx(model, tmp_path / "m.pb")
     with pytest.raises(ValueError, match="`opset` must be .* 9 to 18. Received: .*=30"):
         export.export_onnx(model, tmp_path / "m.onnx", opset=30)
+    for version in (0, -1, "1", "../up", True):
+        with pytest.raises(ValueError, match="`version` must be a positive integer"):
+            export.export_saved_model(model, tmp_path / "served", version=version)
     a, b = keras.Input((2,)), keras.Input((2,))
     two = keras.Model([a, b], keras.layers.Add()([a, b]))
     for wrong in (two, keras.Sequential([keras.layers.Dense(2)])):

@@ -47,6 +47,8 @@ from tests import backends
             '`reduction` must be an integer or "auto" with ratio_head="mlp"',
         ),
         ({"ratio_head": "conv"}, ValueError, '"correlation" or "mlp".*ratio_head='),
+        ({"momentum": None}, TypeError, "`momentum` must be a number.*=None"),
+        ({"epsilon": "x"}, TypeError, "`epsilon` must be a number, positive.*='x'"),
         ({"momentum": 1.5}, ValueError, r"`momentum` must be in \[0, 1\].*=1.5"),
         ({"epsilon": 0.0}, ValueError, "`epsilon` must be positive.*epsilon=0.0"),
         (
@@ -126,11 +128,13 @@ def test_bad_calls(symbolic):
 
     with pytest.raises(TypeError, match="`inputs` must .*floating.*inputs.dtype=int32"):
         ExemplarNormalization()(tensor((2, 4, 8), "int32"))
-    message = r"`mask` must have the shape of `inputs` without .*\(2, 4, 8\), inputs"
-    with pytest.raises(ValueError, match=message):
-        ExemplarNormalization()(
-            tensor((2, 4, 8), "float32"), mask=tensor((2, 4, 8), "bool")
-        )
+    for shape in ((2, 4, 8), (2, 5), (3, 4)):
+        message = "`mask` must have the shape of `inputs` without the channel axis. "
+        message += rf"Received: mask.shape=\({str(shape)[1:-1]}\), inputs.shape="
+        with pytest.raises(ValueError, match=message):
+            ExemplarNormalization()(
+                tensor((2, 4, 8), "float32"), mask=tensor(shape, "bool")
+            )
 
 
 @pytest.mark.skipif(backends.BACKEND != "torch", reason="allowed on other backends")

@@ -67,6 +67,29 @@ def test_names_and_shapes():
     }
 
 
+def test_initial_values():
+    constants = dict(gamma=2.0, beta=3.0, moving_mean=4.0, moving_variance=5.0)
+    initializers = {
+        f"{name}_initializer": keras.initializers.Constant(value)
+        for name, value in constants.items()
+    }
+    layer = ExemplarNormalization(**initializers)
+    layer.build((None, 4, 4, 8))
+    for name, value in constants.items():
+        np.testing.assert_array_equal(numpy(getattr(layer, name)), value)
+
+
+def test_the_signature_is_that_of_batch_normalization():
+    import inspect
+
+    ours = inspect.signature(ExemplarNormalization).parameters
+    theirs = inspect.signature(keras.layers.BatchNormalization).parameters
+    shared = [name for name in theirs if not name.startswith("renorm")]
+    for name in shared:
+        assert ours[name].default == theirs[name].default, name
+    assert list(ours)[:14] == shared[:-1], "in the same order"
+
+
 def test_ratio_initializer_may_be_a_function():
     layer = ExemplarNormalization(
         ratio_initializer=lambda shape, dtype=None: keras.ops.full(shape, 0.5, dtype)
@@ -87,6 +110,7 @@ def test_regularizers_and_constraints(rng):
         beta_constraint="unit_norm",
     )
     layer(images(rng))
+    layer.ratio_output_kernel.assign(layer.ratio_output_kernel + 0.5)
     # gamma: 0.5 * 24; beta: 0.25 * 24; ratio kernels: the sum of their squares
     ratio = sum(
         np.square(numpy(v)).sum()
