@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from keras_en import moments
+from keras_en.gradients import differentiable
+from keras_en.spatial import Spatial
 
 
 def scale_and_shift(x, scale, shift, axis, training=False):
@@ -18,21 +19,16 @@ def scale_and_shift(x, scale, shift, axis, training=False):
     Returns:
         Tensor of the shape and dtype of `x`.
     """
-    shape = moments.channel_shape(ops.shape(x), axis)
-    spatial = tuple(i for i in range(1, len(shape)) if i != axis)
+    layout = Spatial(x, axis)
 
     def forward(x, scale, shift):
-        def grad(*args, upstream=None):
-            if upstream is None:
-                (upstream,) = args
+        def grad(upstream):
             return (
-                upstream * ops.reshape(scale, shape),
-                ops.sum(upstream * x, axis=spatial),
-                ops.sum(upstream, axis=spatial),
+                upstream * layout.broad(scale),
+                layout.total(ops.multiply, upstream, x),
+                layout.total(lambda u: u, upstream),
             )
 
-        return x * ops.reshape(scale, shape) + ops.reshape(shift, shape), grad
+        return x * layout.broad(scale) + layout.broad(shift), grad
 
-    if training and spatial:
-        return ops.custom_gradient(forward)(x, scale, shift)
-    return forward(x, scale, shift)[0]
+    return differentiable(forward, training and layout.axes)(x, scale, shift)

@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 from keras import ops
 
+from keras_en import spatial
+from keras_en.gradients import differentiable
+
 NORMALIZERS = ("instance", "layer", "group", "batch")
 
 
@@ -48,23 +51,23 @@ def per_sample(x, axis, mask=None, training=False):
     Returns:
         `Moments`.
     """
+    layout = spatial.Spatial(x, axis)
     shape = ops.shape(x)
-    spatial = tuple(i for i in range(1, len(shape)) if i != axis)
     if mask is None:
         count = ops.ones((shape[0], 1), dtype=x.dtype)
-        for i in spatial:
-            count = count * ops.cast(shape[i], x.dtype)
+        for size in layout.sizes:
+            count = count * ops.cast(size, x.dtype)
     else:
         mask = ops.cast(mask, "bool")
         mask = ops.broadcast_to(mask, shape[:axis] + shape[axis + 1 :])
         count = ops.reshape(ops.cast(mask, x.dtype), (shape[0], -1))
         count = ops.sum(count, axis=1, keepdims=True)
         mask = ops.expand_dims(mask, axis)
-    if not spatial:
+    if not layout.axes:
         x = x if mask is None else ops.where(mask, x, 0)
         return Moments(x, ops.zeros_like(x), count)
-    pair = _Pair(spatial, channel_shape(shape, axis), ops.maximum(count, 1), mask)
-    pair = ops.custom_gradient(pair.forward)(x) if training else pair.forward(x)[0]
+    pair = _Pair(layout, ops.maximum(count, 1), mask)
+    pair = differentiable(pair.forward, training)(x)
     return Moments(pair[:, 0], pair[:, 1], count)
 
 
@@ -74,15 +77,9 @@ class _Pair:
     `dm/dx = 1 / S`, `dv/dx = 2 (x - m) / S`.
     """
 
-    def __init__(self, spatial, shape, count, mask):
-        self.spatial, self.shape, self.count, self.mask = spatial, shape, count, mask
-
-    def average(self, values):  # (N, spatial..., C) -> (N, C)
-        # `ops.mean` computes float64 in float32 on JAX.
-        return ops.sum(values, axis=self.spatial) / self.count
-
-    def broad(self, values):  # (N, C) -> (N, 1..., C)
-        return ops.reshape(values, self.shape)
+    def __init__(self, layout, count, mask):
+        self.layout, self.count, self.mask = layout, count, mask
+        self.broad, self.total = layout.broad, layout.total
 
     def masked(self, values):
         # `where`, not a product: infinity times 0 is NaN.
@@ -91,53 +88,44 @@ class _Pair:
     def mean(self, x):
         """The mean, to the last digit: float32 sums of many large numbers drift.
 
-        Sums along the last spatial axis are short; those of what is left are taken
-        around their own mean, which costs nothing as it is small. One spatial axis,
-        or a mask, leaves nothing small: then `x` itself is taken so.
+        The first sums are short; those of what is left are taken around their own
+        mean, which costs nothing where it is small. A mask leaves nothing small.
         """
-        values, count = x, self.count
-        if self.mask is None and len(self.spatial) > 1:
-            last = self.spatial[-1]
-            size = ops.cast(ops.shape(x)[last], x.dtype)
-            values = ops.sum(x, axis=last, keepdims=True) / size
-            count = count / size
-        shift = ops.sum(values, axis=self.spatial) / count
+        values, each = x, 1
+        if self.mask is None:
+            values, each = self.layout.partial(lambda v: v, x)
+        each = ops.cast(each, x.dtype)
+        values, count, axes = values / each, self.count / each, self.layout.axes
+        shift = ops.sum(values, axis=axes) / count
         rest = self.masked(values - self.broad(shift))
-        return shift + ops.sum(rest, axis=self.spatial) / count
+        return shift + ops.sum(rest, axis=axes) / count
 
     def forward(self, x):
         x = self.masked(x)
         mean = self.mean(x)
-        variance = self.average(self.masked(ops.square(x - self.broad(mean))))
+        if self.mask is None:
+            squares = self.total(lambda x, m: ops.square(x - m), x, self.broad(mean))
+        else:
+            squares = self.total(ops.square, self.masked(x - self.broad(mean)))
 
-        def grad(*args, upstream=None):
-            if upstream is None:
-                (upstream,) = args
-            return ops.custom_gradient(self.backward)(x, mean, upstream)
+        def grad(upstream):
+            return differentiable(self.backward, training=True)(x, mean, upstream)
 
-        return ops.stack([mean, variance], axis=1), grad
+        return ops.stack([mean, squares / self.count], axis=1), grad
 
     def backward(self, x, mean, upstream):
         """The derivative by `x`; `mean` is that of `x`, whatever depends on it."""
         offset, slope = upstream[:, 0] / self.count, 2 * upstream[:, 1] / self.count
         dx = (x - self.broad(mean)) * self.broad(slope) + self.broad(offset)
-        dx = self.masked(dx)
 
-        def grad(*args, upstream=None):
-            if upstream is None:
-                (upstream,) = args
+        def grad(upstream):
             u = self.masked(upstream)
-            mean_u = self.average(u)
+            mean_u = self.total(lambda v: v, u) / self.count
             u = self.masked(u - self.broad(mean_u))
-            pair = ops.stack([mean_u, 2 * self.average(u * x)], axis=1)
-            return u * self.broad(slope), ops.zeros_like(mean), pair
+            pair = [mean_u, 2 * self.total(ops.multiply, u, x) / self.count]
+            return u * self.broad(slope), ops.zeros_like(mean), ops.stack(pair, axis=1)
 
-        return dx, grad
-
-
-def channel_shape(shape, axis):
-    """The shape in which an `(N, C)` tensor multiplies `(N, spatial..., C)`."""
-    return [size if i in (0, axis) else 1 for i, size in enumerate(shape)]
+        return self.masked(dx), grad
 
 
 def over_channels(mean, variance, groups=1):

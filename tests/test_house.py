@@ -16,12 +16,15 @@ SOURCES = {
     "export": ROOT / "export",
 }
 
-CORE = {"arguments", "moments", "affine", "ratios", "replicas", "layers", "version"}
+CORE = {"arguments", "spatial", "gradients", "moments", "affine", "ratios"}
+CORE |= {"replicas", "layers", "version"}
 # Who may import whom, inside keras_en. Whoever is not named here may import all.
 ALLOWED = {
     "version": set(),
-    "moments": set(),
-    "affine": {"moments"},
+    "spatial": set(),
+    "gradients": set(),
+    "moments": {"spatial", "gradients"},
+    "affine": {"spatial", "gradients"},
     "replicas": {"moments"},
     "arguments": {"moments"},
     "ratios": {"arguments"},

@@ -1,0 +1,89 @@
+"""Sums over the spatial axes of `(N, spatial..., C)`, in the form that is fastest
+where they run."""
+
+import keras
+from keras import ops
+
+
+class Spatial:
+    """The layout of one tensor, with its sums and broadcasts.
+
+    Args:
+        x: Tensor `(N, spatial..., C)` of rank 2 to 5, its channels on `axis`.
+        axis: Positive integer.
+
+    Attributes:
+        axes: The spatial axes.
+    """
+
+    def __init__(self, x, axis):
+        shape = ops.shape(x)
+        self.axes = tuple(i for i in range(1, len(shape)) if i != axis)
+        self.shape = [n if i in (0, axis) else 1 for i, n in enumerate(shape)]
+        self.sizes = [shape[i] for i in self.axes]
+        self.chunks = 1
+        if self.axes and isinstance(self.sizes[0], int) and _fuses(x):
+            self.chunks = max(u for u in range(1, 9) if self.sizes[0] % u == 0)
+
+    def broad(self, values):
+        """`(N, C)` in the shape that broadcasts to `(N, spatial..., C)`."""
+        return ops.reshape(values, self.shape)
+
+    def total(self, function, *tensors):
+        """`sum_s function(*tensors)[n, s, c]`, `(N, C)`; `function` is elementwise.
+
+        Each of `tensors` has the layout's shape, or one of `broad`.
+        """
+        return ops.sum(self._shorten(function, tensors), axis=self.axes)
+
+    def partial(self, function, *tensors):
+        """Sums of a few positions each: what is left to sum for `total`.
+
+        Returns:
+            The sums, smaller than `tensors` where the layout allows, and the number
+            of positions behind each, an integer or a scalar tensor.
+        """
+        values = self._shorten(function, tensors)
+        if self.chunks > 1 or len(self.axes) < 2:
+            return values, self.chunks
+        return ops.sum(values, axis=self.axes[-1], keepdims=True), self.sizes[-1]
+
+    def _shorten(self, function, tensors):
+        """Adds up chunks along the first spatial axis, element by element.
+
+        XLA on a CPU fuses what is summed into the sum, and then runs down the
+        spatial axes with a stride of C: sums of (x - m)^2 take 2 to 5 times the
+        time of reading x. A sum of chunks is a plain loop over contiguous channels,
+        which leaves an eighth to sum (measured: 0.3 to 0.6 of the time). Outside
+        XLA every addition would be a pass of its own.
+        """
+        if self.chunks == 1:
+            return function(*tensors)
+        axis = self.axes[0]
+        cut = [
+            [t] * self.chunks if t.shape[axis] == 1 else ops.split(t, self.chunks, axis)
+            for t in tensors
+        ]
+        values = None
+        for part in zip(*cut, strict=True):
+            part = function(*part)
+            values = part if values is None else values + part
+        return values
+
+
+def _fuses(x):
+    """Whether XLA for a CPU is tracing."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return isinstance(x, jax.core.Tracer) and jax.default_backend() == "cpu"
+    if backend == "tensorflow":
+        import tensorflow as tf
+        from tensorflow.python.ops import control_flow_util
+
+        if tf.executing_eagerly() or tf.config.list_logical_devices("GPU"):
+            return False
+        graph = tf.compat.v1.get_default_graph()
+        return control_flow_util.GraphOrParentsInXlaContext(graph)
+    return False
