@@ -36,7 +36,7 @@ class Printed(ExemplarNormalization):
             ops.reshape((pooled - mean) * inverse, (-1, x.shape[-1]))
             for (mean, _), inverse in zip(statistics, inverses, strict=True)
         ]
-        ratios = self._ratios(None, ops.stack(x_hat, axis=1))
+        ratios = self._ratios(x_hat[0], x_hat)
         outputs = 0
         for k, (mean, _) in enumerate(statistics):
             share = ops.reshape(ratios[:, k], (-1,) + (1,) * (len(x.shape) - 1))
@@ -60,9 +60,11 @@ class FoldedSwitchable(NormalizerPool):
         x = ops.cast(inputs, self._statistics_dtype(inputs))
         sample = moments.per_sample(x, self._axis)
         mixed = [
-            ops.sum(values * ops.reshape(ops.softmax(logits), (1, -1, 1)), axis=1)
-            for values, logits in zip(
-                self._statistics(sample, training), self.mixture, strict=True
+            sum(share * value for share, value in zip(shares, values, strict=True))
+            for shares, values in zip(
+                (ops.unstack(ops.softmax(logits)) for logits in self.mixture),
+                zip(*self._statistics(sample, training), strict=True),
+                strict=True,
             )
         ]
         a = self.gamma * ops.rsqrt(mixed[1] + self.epsilon)

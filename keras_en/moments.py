@@ -53,26 +53,28 @@ def per_sample(x, axis, mask=None, training=False):
     """
     layout = spatial.Spatial(x, axis)
     shape = ops.shape(x)
+    positions = ops.cast(layout.positions, x.dtype)
     if mask is None:
-        count = ops.ones((shape[0], 1), dtype=x.dtype)
-        for size in layout.sizes:
-            count = count * ops.cast(size, x.dtype)
+        count = ops.ones((shape[0], 1), dtype=x.dtype) * positions
     else:
         mask = ops.cast(mask, "bool")
         mask = ops.broadcast_to(mask, shape[:axis] + shape[axis + 1 :])
         count = ops.reshape(ops.cast(mask, x.dtype), (shape[0], -1))
         count = ops.sum(count, axis=1, keepdims=True)
+        positions = ops.maximum(count, 1)
         mask = ops.expand_dims(mask, axis)
     if not layout.axes:
         x = x if mask is None else ops.where(mask, x, 0)
         return Moments(x, ops.zeros_like(x), count)
-    pair = _Pair(layout, ops.maximum(count, 1), mask)
-    pair = differentiable(pair.forward, training)(x)
-    return Moments(pair[:, 0], pair[:, 1], count)
+    pair = _Pair(layout, positions, mask)
+    if training:
+        pair = differentiable(pair.forward, training)(x)
+        return Moments(pair[:, 0], pair[:, 1], count)
+    return Moments(*pair.moments(x), count)
 
 
 class _Pair:
-    """Mean and variance of each sample, `(N, 2, C)`, with their derivatives.
+    """Mean and variance of each sample, and their derivatives as `(N, 2, C)`.
 
     `dm/dx = 1 / S`, `dv/dx = 2 (x - m) / S`.
     """
@@ -100,18 +102,23 @@ class _Pair:
         rest = self.masked(values - self.broad(shift))
         return shift + ops.sum(rest, axis=axes) / count
 
-    def forward(self, x):
+    def moments(self, x):
         x = self.masked(x)
         mean = self.mean(x)
         if self.mask is None:
             squares = self.total(lambda x, m: ops.square(x - m), x, self.broad(mean))
         else:
             squares = self.total(ops.square, self.masked(x - self.broad(mean)))
+        return mean, squares / self.count
+
+    def forward(self, x):
+        x = self.masked(x)
+        mean, variance = self.moments(x)
 
         def grad(upstream):
             return differentiable(self.backward, training=True)(x, mean, upstream)
 
-        return ops.stack([mean, squares / self.count], axis=1), grad
+        return ops.stack([mean, variance], axis=1), grad
 
     def backward(self, x, mean, upstream):
         """The derivative by `x`; `mean` is that of `x`, whatever depends on it."""
@@ -139,8 +146,14 @@ def over_channels(mean, variance, groups=1):
         groups: Integer that divides `C`.
 
     Returns:
-        Mean and variance, each `(N, C)`, equal inside a group.
+        Mean and variance, each `(N, C)`, equal inside a group, or `(N, 1)` for one
+        group.
     """
+    if groups == 1:
+        channels = mean.shape[1]
+        mu = ops.sum(mean, axis=1, keepdims=True) / channels
+        spread = variance + ops.square(mean - mu)
+        return mu, ops.sum(spread, axis=1, keepdims=True) / channels
     shape = ops.shape(mean)
     size = shape[1] // groups
     mean = ops.reshape(mean, (-1, groups, size))

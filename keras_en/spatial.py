@@ -1,6 +1,8 @@
 """Sums over the spatial axes of `(N, spatial..., C)`, in the form that is fastest
 where they run."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -14,13 +16,17 @@ class Spatial:
 
     Attributes:
         axes: The spatial axes.
+        sizes: Their sizes, integers where they are known.
+        positions: `S`, their product.
     """
 
     def __init__(self, x, axis):
         shape = ops.shape(x)
         self.axes = tuple(i for i in range(1, len(shape)) if i != axis)
-        self.shape = [n if i in (0, axis) else 1 for i, n in enumerate(shape)]
+        # -1: an unknown batch size would have to be computed.
+        self.shape = [-1] + [n if i == axis else 1 for i, n in enumerate(shape)][1:]
         self.sizes = [shape[i] for i in self.axes]
+        self.positions = math.prod(self.sizes)
         self.chunks = 1
         if self.axes and isinstance(self.sizes[0], int) and _fuses(x):
             self.chunks = max(u for u in range(1, 9) if self.sizes[0] % u == 0)

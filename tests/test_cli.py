@@ -125,7 +125,10 @@ def test_ctrl_c_leaves_nothing(tmp_path):
             break
     assert any(tmp_path.iterdir()), "it is writing somewhere"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "interrupted; nothing was written" in err
     assert not any(tmp_path.iterdir())

@@ -243,18 +243,23 @@ class ExemplarNormalization(NormalizerPool):
         dtype = self._statistics_dtype(inputs)
         x = ops.cast(inputs, dtype)
         sample = moments.per_sample(x, self._axis, mask, training)
-        mean, variance = self._statistics(sample, training)
-        inverse = ops.rsqrt(variance + self.epsilon)
-        pooled = ops.expand_dims(sample.mean, 1)  # (N, 1, C)
-        x_hat = (pooled - mean) * inverse  # (N, K, C)
-        shares = self._ratios(sample.mean, x_hat)  # (N, K)
+        m = sample.mean
+        inverses, x_hat = [], []
+        for mean, variance in self._statistics(sample, training):
+            inverses.append(ops.rsqrt(variance + self.epsilon))
+            x_hat.append((m - mean) * inverses[-1])  # (N, C)
+        shares = self._ratios(m, x_hat)  # (N, K)
 
         # Eq. 3 around the instance mean m: y = (x - m) a + sum_k w_k x_hat_k + beta.
-        weights = ops.expand_dims(shares, 2)  # (N, K, 1)
-        if self.scale:
-            weights = weights * ops.cast(self.gamma, dtype)
-        a = ops.sum(weights * inverse, axis=1)  # (N, C)
-        b = ops.sum(weights * x_hat, axis=1) - sample.mean * a
+        scales, shifts = [], []
+        for k, share in enumerate(ops.split(shares, len(self.pool), axis=1)):
+            if self.scale:
+                gamma = ops.cast(self.gamma, dtype)
+                share = share * (gamma if self.share_affine else gamma[k])
+            scales.append(share * inverses[k])
+            shifts.append(share * x_hat[k])
+        a = sum(scales[1:], scales[0])
+        b = sum(shifts[1:], shifts[0]) - m * a
         if self.center:
             beta = ops.cast(self.beta, dtype)
             b = b + (beta if self.share_affine else ops.sum(beta, axis=0))
@@ -263,7 +268,7 @@ class ExemplarNormalization(NormalizerPool):
         return (outputs, shares) if return_ratios else outputs
 
     def _ratios(self, pooled, x_hat):
-        dtype = x_hat.dtype
+        dtype = pooled.dtype
 
         def cast(*variables):
             return [ops.cast(variable, dtype) for variable in variables]
@@ -272,7 +277,8 @@ class ExemplarNormalization(NormalizerPool):
             features = pooled
         else:
             conv = None if self.ratio_conv is None else ops.cast(self.ratio_conv, dtype)
-            features = ratios.correlation(x_hat, conv, self._reduction)
+            stacked = ops.stack(x_hat, axis=1)  # (N, K, C)
+            features = ratios.correlation(stacked, conv, self._reduction)
         return ratios.perceptron(
             features,
             cast(self.ratio_hidden_kernel, self.ratio_hidden_bias),

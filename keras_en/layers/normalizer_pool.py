@@ -156,22 +156,20 @@ class NormalizerPool(keras.layers.Layer):
             )
 
     def _statistics(self, sample, training):
-        """Means and variances of the pool, each `(N, K, C)`."""
+        """Mean and variance of each normalizer, in shapes that broadcast to `(N, C)`:
+        what depends on weights only is not repeated for every sample."""
         found = []
         for name in self.pool:
             if name == "instance":
                 found.append((sample.mean, sample.variance))
             elif name == "batch":
-                batch = self._batch_statistics(sample, training)
-                shape = ops.shape(sample.mean)
-                found.append([ops.broadcast_to(t, shape) for t in batch])
+                found.append(self._batch_statistics(sample, training))
             else:
                 groups = self.groups if name == "group" else 1
                 found.append(
                     moments.over_channels(sample.mean, sample.variance, groups)
                 )
-        means, variances = zip(*found, strict=True)
-        return ops.stack(means, axis=1), ops.stack(variances, axis=1)
+        return found
 
     def _batch_statistics(self, sample, training):
         dtype = sample.mean.dtype

@@ -1,0 +1,83 @@
+"""What a layer becomes: nodes of the exported graph, memory kept, other platforms."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_en import ExemplarNormalization
+from tests import backends
+from tests.backends import images
+
+SHAPE = (4, 8, 8, 16)
+
+
+@pytest.mark.tensorflow
+def test_nodes_of_a_layer_in_an_exported_graph(tmp_path):
+    """In ONNX at most 70, with whatever depends on weights only folded."""
+    import onnx
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    from keras_en import export
+
+    inputs = keras.Input((8, 8, 16))
+    model = keras.Model(inputs, ExemplarNormalization()(inputs))
+    run = tf.function(lambda x: model(x, training=False))
+    spec = tf.TensorSpec((None, 8, 8, 16))
+    frozen = convert_variables_to_constants_v2(run.get_concrete_function(spec))
+    kinds = [node.op for node in frozen.graph.as_graph_def().node]
+    assert "IdentityN" not in kinds, "a custom gradient is left"
+
+    path = export.export_onnx(model, tmp_path / "m.onnx")
+    assert len(onnx.load(str(path)).graph.node) <= 70
+
+
+@pytest.mark.skipif(backends.BACKEND != "jax", reason="jax.export is JAX's")
+def test_the_training_step_lowers_for_a_tpu(rng):
+    import jax
+    import jax.export
+
+    layer = ExemplarNormalization(dtype="mixed_bfloat16")
+    layer.build(SHAPE)
+
+    def step(trainable, state, x, dy):
+        def forward(trainable, x):
+            return layer.stateless_call(trainable, state, x, training=True)
+
+        y, back, state = jax.vjp(forward, trainable, x, has_aux=True)
+        return y, back(dy), state
+
+    trainable = [v.value for v in layer.trainable_variables]
+    state = [v.value for v in layer.non_trainable_variables]
+    x = jax.numpy.asarray(images(rng, SHAPE), "bfloat16")
+    lowered = jax.export.export(jax.jit(step), platforms=["tpu"])(
+        trainable, state, x, x
+    )
+    assert lowered.platforms == ("tpu",)
+    assert "custom_call" not in lowered.mlir_module(), "nothing that a TPU may lack"
+
+
+@pytest.mark.skipif(backends.BACKEND != "jax", reason="JAX shows what it keeps")
+def test_the_backward_pass_keeps_x_and_little_else(rng):
+    """Values of x's size that the forward pass hands to the backward pass."""
+    import jax
+
+    def kept(layer):
+        layer.build(SHAPE)
+        trainable = [v.value for v in layer.trainable_variables]
+        state = [v.value for v in layer.non_trainable_variables]
+
+        def forward(trainable, x):
+            return layer.stateless_call(trainable, state, x, training=True)[0]
+
+        x = jax.numpy.asarray(images(rng, SHAPE))
+        _, back = jax.vjp(forward, trainable, x)
+        # An array held twice is one array.
+        held = {id(leaf): leaf for leaf in jax.tree_util.tree_leaves(back)}
+        sizes = [leaf.size for leaf in held.values() if hasattr(leaf, "size")]
+        return sum(size == np.prod(SHAPE) for size in sizes)
+
+    assert kept(ExemplarNormalization()) == 1
+    assert kept(ExemplarNormalization()) <= kept(keras.layers.BatchNormalization())
