@@ -58,7 +58,7 @@ class FoldedSwitchable(NormalizerPool):
 
     def call(self, inputs, training=None):
         x = ops.cast(inputs, self._statistics_dtype(inputs))
-        sample = moments.per_sample(x, self._axis)
+        sample = moments.per_sample(x, self._axis, None, training)
         mixed = [
             sum(share * value for share, value in zip(shares, values, strict=True))
             for shares, values in zip(
@@ -68,5 +68,7 @@ class FoldedSwitchable(NormalizerPool):
             )
         ]
         a = self.gamma * ops.rsqrt(mixed[1] + self.epsilon)
-        outputs = affine.scale_and_shift(x, a, self.beta - mixed[0] * a, self._axis)
+        outputs = affine.scale_and_shift(
+            x, a, self.beta - mixed[0] * a, self._axis, training
+        )
         return ops.cast(outputs, self.compute_dtype)

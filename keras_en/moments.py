@@ -95,7 +95,7 @@ class _Pair:
         """
         values, each = x, 1
         if self.mask is None:
-            values, each = self.layout.partial(lambda v: v, x)
+            values, each = self.layout.partial(x)
         each = ops.cast(each, x.dtype)
         values, count, axes = values / each, self.count / each, self.layout.axes
         shift = ops.sum(values, axis=axes) / count

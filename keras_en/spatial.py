@@ -42,17 +42,15 @@ class Spatial:
         """
         return ops.sum(self._shorten(function, tensors), axis=self.axes)
 
-    def partial(self, function, *tensors):
-        """Sums of a few positions each: what is left to sum for `total`.
+    def partial(self, x):
+        """Sums of `x` along its last spatial axis, if it is not the only one.
 
         Returns:
-            The sums, smaller than `tensors` where the layout allows, and the number
-            of positions behind each, an integer or a scalar tensor.
+            The sums, and the number of positions behind each.
         """
-        values = self._shorten(function, tensors)
-        if self.chunks > 1 or len(self.axes) < 2:
-            return values, self.chunks
-        return ops.sum(values, axis=self.axes[-1], keepdims=True), self.sizes[-1]
+        if len(self.axes) < 2:
+            return x, 1
+        return ops.sum(x, axis=self.axes[-1], keepdims=True), self.sizes[-1]
 
     def _shorten(self, function, tensors):
         """Adds up chunks along the first spatial axis, element by element.
