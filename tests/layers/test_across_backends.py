@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from keras_en import ExemplarNormalization
 from tests import backends
 from tests.backends import images, numpy
 
+ROOT = Path(__file__).parents[2]
 OPTIONS = dict(normalizers=["instance", "layer", "group", "batch"], groups=2)
 
 ON_JAX = """
@@ -50,7 +52,7 @@ def test_jax_jit_equals_every_mode_of_tensorflow(rng, tmp_path):
     np.savez(tmp_path / "given.npz", **given, **start)
     subprocess.run(
         [sys.executable, "-c", ON_JAX, tmp_path / "given.npz", tmp_path / "found.npz"],
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
         check=True,
     )
     on_jax = dict(np.load(tmp_path / "found.npz"))
