@@ -28,7 +28,7 @@ class Spatial:
         self.sizes = [shape[i] for i in self.axes]
         self.positions = math.prod(self.sizes)
         self.chunks = 1
-        if self.axes and isinstance(self.sizes[0], int) and _fuses(x):
+        if self.axes and isinstance(self.sizes[0], int) and _fuses():
             self.chunks = max(u for u in range(1, 9) if self.sizes[0] % u == 0)
 
     def broad(self, values):
@@ -55,11 +55,11 @@ class Spatial:
     def _shorten(self, function, tensors):
         """Adds up chunks along the first spatial axis, element by element.
 
-        XLA on a CPU fuses what is summed into the sum, and then runs down the
-        spatial axes with a stride of C: sums of (x - m)^2 take 2 to 5 times the
-        time of reading x. A sum of chunks is a plain loop over contiguous channels,
-        which leaves an eighth to sum (measured: 0.3 to 0.6 of the time). Outside
-        XLA every addition would be a pass of its own.
+        TensorFlow's XLA on a CPU fuses what is summed into the sum, and then runs
+        down the spatial axes with a stride of C: sums of (x - m)^2 take 2 to 5
+        times the time of reading x. A sum of chunks is a plain loop over contiguous
+        channels, which leaves an eighth to sum (measured: 0.3 to 0.6 of the time).
+        Outside XLA every addition would be a pass of its own.
         """
         if self.chunks == 1:
             return function(*tensors)
@@ -75,19 +75,15 @@ class Spatial:
         return values
 
 
-def _fuses(x):
-    """Whether XLA for a CPU is tracing."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
+def _fuses():
+    """Whether TensorFlow's XLA for a CPU is tracing."""
+    # The XLA of current JAX has its own kernels for sums, which chunks only disturb.
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
 
-        return isinstance(x, jax.core.Tracer) and jax.default_backend() == "cpu"
-    if backend == "tensorflow":
-        import tensorflow as tf
-        from tensorflow.python.ops import control_flow_util
-
-        if tf.executing_eagerly() or tf.config.list_logical_devices("GPU"):
-            return False
-        graph = tf.compat.v1.get_default_graph()
-        return control_flow_util.GraphOrParentsInXlaContext(graph)
-    return False
+    if tf.executing_eagerly() or tf.config.list_logical_devices("GPU"):
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
