@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from .norms import normalization
+from .norms import norm_name, normalization
 
 
 def CifarResNet(
@@ -27,7 +27,7 @@ def CifarResNet(
             be `None`. With `data_format="channels_first"`, channels come first.
         classes: Number of classes.
         classifier_activation: Activation of the last layer; `None` for logits.
-        norm: Name of the normalization, see `keras_en.models.norms`.
+        norm: The normalization, see `keras_en.models.norms.normalization`.
         norm_kwargs: Optional dictionary of arguments of every normalization.
         name: Name of the model; `cifar_resnet<depth>_<norm>` if `None`.
 
@@ -77,4 +77,6 @@ def CifarResNet(
     outputs = layers.Dense(
         classes, activation=classifier_activation, name="predictions", dtype="float32"
     )(x)
-    return keras.Model(inputs, outputs, name=name or f"cifar_resnet{depth}_{norm}")
+    return keras.Model(
+        inputs, outputs, name=name or f"cifar_resnet{depth}_{norm_name(norm)}"
+    )

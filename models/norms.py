@@ -18,7 +18,8 @@ def normalization(norm, channels, axis=-1, name=None, **kwargs):
               groups not above 32 that divides `channels`;
             - "in": the same with a group a channel (instance normalization);
             - "ln": the same with one group: layer normalization over all axes but
-              the batch, with gamma and beta of `C` values (Table 1).
+              the batch, with gamma and beta of `C` values (Table 1);
+            - a layer class, or any callable with the arguments `axis` and `name`.
         channels: Number of channels of the input, `C`.
         axis: Integer, the channel axis.
         name: Name of the layer.
@@ -39,7 +40,17 @@ def normalization(norm, channels, axis=-1, name=None, **kwargs):
         return ExemplarNormalization(axis=axis, name=name, **kwargs)
     if norm == "bn":
         return keras.layers.BatchNormalization(axis=axis, name=name, **kwargs)
+    if callable(norm):
+        return norm(axis=axis, name=name, **kwargs)
     if norm in groups:
         kwargs = {"groups": groups[norm], **kwargs}
         return keras.layers.GroupNormalization(axis=axis, name=name, **kwargs)
-    raise ValueError(f"Argument `norm` must be one of {NAMES}. Received: norm={norm!r}")
+    raise ValueError(
+        f"Argument `norm` must be one of {NAMES}, a layer class or a callable. "
+        f"Received: norm={norm!r}"
+    )
+
+
+def norm_name(norm):
+    """What a network with `norm` is called after."""
+    return norm if isinstance(norm, str) else getattr(norm, "__name__", "norm").lower()

@@ -1,5 +1,7 @@
 """`ExemplarNormalization`: state, call and configuration."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -251,15 +253,14 @@ class ExemplarNormalization(NormalizerPool):
         shares = self._ratios(m, x_hat)  # (N, K)
 
         # Eq. 3 around the instance mean m: y = (x - m) a + sum_k w_k x_hat_k + beta.
-        scales, shifts = [], []
-        for k, share in enumerate(ops.split(shares, len(self.pool), axis=1)):
-            if self.scale:
-                gamma = ops.cast(self.gamma, dtype)
-                share = share * (gamma if self.share_affine else gamma[k])
-            scales.append(share * inverses[k])
-            shifts.append(share * x_hat[k])
-        a = sum(scales[1:], scales[0])
-        b = sum(shifts[1:], shifts[0]) - m * a
+        k = len(self.pool)
+        weights = ops.split(shares, k, axis=1)
+        if self.scale:
+            gamma = ops.cast(self.gamma, dtype)
+            gammas = [gamma] * k if self.share_affine else ops.split(gamma, k)
+            weights = [w * g for w, g in zip(weights, gammas, strict=True)]
+        a = _inner(weights, inverses)
+        b = _inner(weights, x_hat) - m * a
         if self.center:
             beta = ops.cast(self.beta, dtype)
             b = b + (beta if self.share_affine else ops.sum(beta, axis=0))
@@ -315,3 +316,8 @@ class ExemplarNormalization(NormalizerPool):
             self.ratio_regularizer
         )
         return {**super().get_config(), **config}
+
+
+def _inner(one, other):
+    """`sum_k one[k] * other[k]`, without the 0 that Python's `sum` starts from."""
+    return functools.reduce(ops.add, map(ops.multiply, one, other))

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -31,9 +32,19 @@ def test_arguments_reach_the_layer():
     assert normalization("gn", 8, groups=2).groups == 2
 
 
+def test_a_class_or_a_callable():
+    layer = normalization(keras.layers.UnitNormalization, 8, axis=1, name="n")
+    assert isinstance(layer, keras.layers.UnitNormalization) and layer.name == "n"
+    made = normalization(
+        lambda axis, name: keras.layers.BatchNormalization(axis, 0.5, name=name), 8
+    )
+    assert made.momentum == 0.5
+
+
 def test_an_unknown_name_lists_the_known_ones():
     message = (
-        r"`norm` must be one of \('en', 'bn', 'gn', 'in', 'ln'\). Received: .*'xn'"
+        r"`norm` must be one of \('en', 'bn', 'gn', 'in', 'ln'\), a layer class or a "
+        r"callable. Received: norm='xn'"
     )
     with pytest.raises(ValueError, match=message):
         normalization("xn", 8)
