@@ -32,11 +32,13 @@ class Printed(ExemplarNormalization):
                     variable.assign(kept + new * (1 - self.momentum))
         pooled = ops.mean(x, axis=spatial, keepdims=True)
         inverses = [ops.rsqrt(variance + self.epsilon) for _, variance in statistics]
-        x_hat = [
-            ops.reshape((pooled - mean) * inverse, (-1, x.shape[-1]))
-            for (mean, _), inverse in zip(statistics, inverses, strict=True)
-        ]
-        ratios = self._ratios(x_hat[0], x_hat)
+        x_hat = {
+            name: ops.reshape((pooled - mean) * inverse, (-1, x.shape[-1]))
+            for name, (mean, _), inverse in zip(
+                self.pool, statistics, inverses, strict=True
+            )
+        }
+        ratios = self._ratios(x_hat["instance"], x_hat)
         outputs = 0
         for k, (mean, _) in enumerate(statistics):
             share = ops.reshape(ratios[:, k], (-1,) + (1,) * (len(x.shape) - 1))

@@ -31,10 +31,11 @@ def correlation(x_hat, conv, reduction):
     k, channels = x_hat.shape[1:]
     z = x_hat
     if conv is not None:
-        z = ops.reshape(x_hat * conv, (-1, k, channels // reduction, reduction))
-        z = ops.sum(z, axis=3)  # (N, K, C/r)
+        channels //= reduction
+        z = ops.sum(ops.reshape(x_hat * conv, (-1, k, channels, reduction)), axis=3)
+    z = ops.reshape(z, (-1, k, 1, channels))  # C/r channels
     # Not a matrix product: TensorFlow's is made for large ones (340 us against 20).
-    v = ops.sum(ops.expand_dims(z, 1) * ops.expand_dims(z, 2), axis=3)  # (N, K, K)
+    v = ops.sum(z * ops.reshape(z, (-1, 1, k, channels)), axis=3)  # (N, K, K)
     return ops.reshape(v, (-1, k * k))
 
 
@@ -66,7 +67,10 @@ def softmax(logits):
     `keras.ops.softmax` becomes a oneDNN kernel on TensorFlow, which takes 100 to 200
     us for a few rows; these take 15.
     """
-    raised = ops.exp(logits - ops.max(logits, axis=1, keepdims=True))
+    # Whatever is subtracted, the result is the same: it needs no derivative.
+    # `initial`: without it Keras refuses an empty batch.
+    top = ops.max(logits, axis=1, keepdims=True, initial=-math.inf)
+    raised = ops.exp(logits - ops.stop_gradient(top))
     return raised / ops.sum(raised, axis=1, keepdims=True)
 
 

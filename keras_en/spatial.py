@@ -16,8 +16,7 @@ class Spatial:
 
     Attributes:
         axes: The spatial axes.
-        sizes: Their sizes, integers where they are known.
-        positions: `S`, their product.
+        positions: `S`, the product of their sizes.
     """
 
     def __init__(self, x, axis):
@@ -25,11 +24,11 @@ class Spatial:
         self.axes = tuple(i for i in range(1, len(shape)) if i != axis)
         # -1: an unknown batch size would have to be computed.
         self.shape = [-1] + [n if i == axis else 1 for i, n in enumerate(shape)][1:]
-        self.sizes = [shape[i] for i in self.axes]
-        self.positions = math.prod(self.sizes)
+        sizes = [shape[i] for i in self.axes]
+        self.positions = math.prod(sizes)
         self.chunks = 1
-        if self.axes and isinstance(self.sizes[0], int) and _fuses():
-            self.chunks = max(u for u in range(1, 9) if self.sizes[0] % u == 0)
+        if self.axes and isinstance(sizes[0], int) and _fuses():
+            self.chunks = max(u for u in range(1, 9) if sizes[0] % u == 0)
 
     def broad(self, values):
         """`(N, C)` in the shape that broadcasts to `(N, spatial..., C)`."""
@@ -42,15 +41,28 @@ class Spatial:
         """
         return ops.sum(self._shorten(function, tensors), axis=self.axes)
 
-    def partial(self, x):
-        """Sums of `x` along its last spatial axis, if it is not the only one.
+    def average(self, function, *tensors):
+        """`total` over the number of positions."""
+        if self.chunks == 1:
+            return self.mean(function(*tensors))
+        return self.total(function, *tensors) / ops.cast(
+            self.positions, tensors[0].dtype
+        )
 
-        Returns:
-            The sums, and the number of positions behind each.
-        """
+    def partial(self, x):
+        """Means of `x` along its last spatial axis, if it is not the only one."""
         if len(self.axes) < 2:
-            return x, 1
-        return ops.sum(x, axis=self.axes[-1], keepdims=True), self.sizes[-1]
+            return x
+        return self.mean(x, self.axes[-1:], keepdims=True)
+
+    def mean(self, values, axes=None, keepdims=False):
+        """Their mean along the spatial axes, or some of them."""
+        axes = axes or self.axes
+        if keras.backend.backend() == "tensorflow":
+            return ops.mean(values, axis=axes, keepdims=keepdims)
+        # On JAX `keras.ops.mean` computes float64 in float32.
+        count = math.prod(values.shape[i] for i in axes)
+        return ops.sum(values, axis=axes, keepdims=keepdims) / count
 
     def _shorten(self, function, tensors):
         """Adds up chunks along the first spatial axis, element by element.

@@ -1,6 +1,7 @@
 """`ExemplarNormalization`: state, call and configuration."""
 
 import functools
+import operator
 
 import keras
 from keras import ops
@@ -246,10 +247,14 @@ class ExemplarNormalization(NormalizerPool):
         x = ops.cast(inputs, dtype)
         sample = moments.per_sample(x, self._axis, mask, training)
         m = sample.mean
-        inverses, x_hat = [], []
-        for mean, variance in self._statistics(sample, training):
+        inverses, x_hat = [], {}
+        for name, (mean, variance) in zip(
+            self.pool, self._statistics(sample, training), strict=True
+        ):
             inverses.append(ops.rsqrt(variance + self.epsilon))
-            x_hat.append((m - mean) * inverses[-1])  # (N, C)
+            # That of "instance" is 0: the pooled input is its mean (Sec. 3.3).
+            if name != "instance":
+                x_hat[name] = (m - mean) * inverses[-1]  # (N, C)
         shares = self._ratios(m, x_hat)  # (N, K)
 
         # Eq. 3 around the instance mean m: y = (x - m) a + sum_k w_k x_hat_k + beta.
@@ -259,11 +264,16 @@ class ExemplarNormalization(NormalizerPool):
             gamma = ops.cast(self.gamma, dtype)
             gammas = [gamma] * k if self.share_affine else ops.split(gamma, k)
             weights = [w * g for w, g in zip(weights, gammas, strict=True)]
-        a = _inner(weights, inverses)
-        b = _inner(weights, x_hat) - m * a
+        a = _total(w * inverse for w, inverse in zip(weights, inverses, strict=True))
+        offsets = [
+            w * x_hat[name]
+            for name, w in zip(self.pool, weights, strict=True)
+            if name in x_hat
+        ]
         if self.center:
             beta = ops.cast(self.beta, dtype)
-            b = b + (beta if self.share_affine else ops.sum(beta, axis=0))
+            offsets.append(beta if self.share_affine else ops.sum(beta, axis=0))
+        b = (_total(offsets) if offsets else 0) - m * a
         outputs = affine.scale_and_shift(x, a, b, self._axis, training)
         outputs = ops.cast(outputs, self.compute_dtype)
         return (outputs, shares) if return_ratios else outputs
@@ -278,7 +288,9 @@ class ExemplarNormalization(NormalizerPool):
             features = pooled
         else:
             conv = None if self.ratio_conv is None else ops.cast(self.ratio_conv, dtype)
-            stacked = ops.stack(x_hat, axis=1)  # (N, K, C)
+            zero = ops.zeros_like(pooled)
+            rows = [x_hat.get(name, zero) for name in self.pool]
+            stacked = ops.stack(rows, axis=1)  # (N, K, C)
             features = ratios.correlation(stacked, conv, self._reduction)
         return ratios.perceptron(
             features,
@@ -318,6 +330,7 @@ class ExemplarNormalization(NormalizerPool):
         return {**super().get_config(), **config}
 
 
-def _inner(one, other):
-    """`sum_k one[k] * other[k]`, without the 0 that Python's `sum` starts from."""
-    return functools.reduce(ops.add, map(ops.multiply, one, other))
+def _total(terms):
+    """Their sum, without the 0 that Python's `sum` would add first."""
+    # `keras.ops.add` on TensorFlow takes an empty batch for a bias.
+    return functools.reduce(operator.add, terms)
