@@ -103,73 +103,67 @@ class Steps:
 def speed(network, mode, norms, rounds):
     """Lines of a table: ratios to the network with BatchNormalization."""
     size, inferred = NETWORKS[network][3:]
-    steps, first = {}, {}
-    for norm in norms:
-        steps[norm] = Steps(network, norm, mode)
-        x, y = map(steps[norm].place, batch(network, size))
-        started = time.perf_counter()
-        steps[norm].train(x, y)
-        first[norm] = time.perf_counter() - started
-        print(network, mode, norm, f"first step {first[norm]:.1f} s", flush=True)
-    rows = {"first training step (tracing, compiling)": first}
+    steps = {norm: Steps(network, norm, mode) for norm in norms}
+    x, y = map(steps[BASELINE].place, batch(network, size))
     jobs = {
         f"training step, batch {size}": {
-            n: partial(s.train, x, y) for n, s in steps.items()
+            norm: partial(step.train, x, y) for norm, step in steps.items()
         }
     }
     for count in inferred:
         images = steps[BASELINE].place(batch(network, count)[0])
         jobs[f"inference, batch {count}"] = {
-            n: partial(s.infer, images) for n, s in steps.items()
+            norm: partial(step.infer, images) for norm, step in steps.items()
         }
-    for job, calls in jobs.items():
-        rows[job] = timing.interleave(calls, rounds)
     lines = []
-    for job, times in rows.items():
+    for job, calls in jobs.items():
+        times = timing.interleave(calls, rounds)
         found = [f"{timing.ratio(times[n], times[BASELINE]):.2f}" for n in norms]
         lines.append(f"| {network}, {mode}: {job} | {' | '.join(found)} |")
         print(lines[-1], flush=True)
     return lines
 
 
-def memory(network, mode, norms):
-    """Lines of a table: the peak memory of a training step, as ratios."""
-    peaks = {norm: {} for norm in norms}
+def alone(network, mode, norms):
+    """Lines of a table: what is measured in a process of its own for every norm."""
+    measured = {norm: {} for norm in norms}
     for norm in norms:
-        command = [sys.executable, __file__, "--peak", network, norm, mode]
+        command = [sys.executable, __file__, "--alone", network, norm, mode]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         for line in printed.stdout.splitlines():
-            if line.startswith("peak "):
-                _, kind, value = line.split()
-                peaks[norm][kind] = float(value)
+            if line.startswith("alone: "):
+                _, kind, value = line.split(": ")
+                measured[norm][kind] = float(value)
     lines = []
-    for kind in peaks[BASELINE]:
-        found = [f"{peaks[n][kind] / peaks[BASELINE][kind]:.3f}" for n in norms]
-        base = peaks[BASELINE][kind] / 2**20
+    for kind, base in measured[BASELINE].items():
+        found = [f"{measured[norm][kind] / base:.2f}" for norm in norms]
         lines.append(
-            f"| {network}, {mode}: peak memory of a training step, {kind} "
-            f"(BN: {base:.0f} MiB) | {' | '.join(found)} |"
+            f"| {network}, {mode}: {kind} (BN: {base:.0f}) | {' | '.join(found)} |"
         )
         print(lines[-1], flush=True)
     return lines
 
 
-def peak(network, norm, mode):
-    """Prints the bytes that a training step needs beside the network and its data."""
+def report_alone(network, norm, mode):
+    """Prints the seconds of the first training step and the memory of a step."""
     steps = Steps(network, norm, mode)
     x, y = map(steps.place, batch(network, NETWORKS[network][3]))
     if mode == "jit":
-        # What the compiler reserves; a GPU's memory is no process's.
+        # A GPU's memory is no process's: what the compiler reserves.
         analysis = steps.lower(x, y).compile().memory_analysis()
-        print("peak compiler", analysis.temp_size_in_bytes)
-        return
+        reserved = analysis.temp_size_in_bytes / 2**20
+        print(f"alone: memory of a training step, compiler, MiB: {reserved}")
     resident = _resident()
-    for _ in range(3):
-        steps.train(x, y)
-    print(
-        "peak process",
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident,
-    )
+    started = time.perf_counter()
+    steps.train(x, y)
+    seconds = time.perf_counter() - started
+    print(f"alone: first training step (tracing, compiling), s: {seconds}")
+    if mode != "jit":
+        for _ in range(3):
+            steps.train(x, y)
+        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        grown = (highest - resident) / 2**20
+        print(f"alone: memory of a training step, process, MiB: {grown}")
 
 
 def _resident():
@@ -180,10 +174,10 @@ def _resident():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="ResNet-20, EN and BN")
-    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.peak:
-        return peak(*options.peak)
+    if options.alone:
+        return report_alone(*options.alone)
     backend, modes, device = keras.backend.backend(), ("graph", "xla"), "cpu"
     if backend == "jax":
         import jax
@@ -194,9 +188,9 @@ def main():
     lines = [f"| | {' | '.join(norms)} |", "|---" * (len(norms) + 1) + "|"]
     for network in networks:
         for mode in modes:
-            lines += speed(network, mode, norms, 5 if options.short else 11)
+            lines += speed(network, mode, norms, 5 if options.short else 9)
             if not options.short:
-                lines += memory(network, mode, norms)
+                lines += alone(network, mode, norms)
     suffix = "-short" if options.short else ""
     timing.write(
         f"model_speed-{backend}-{device}{suffix}",

@@ -76,7 +76,8 @@ class Builder:
                 dtype="float32",
             )(x)
         inputs = keras.utils.get_source_inputs(self.images)
-        model = keras.Model(inputs, x, name=name)
+        # A list of one input would have to be called with a list.
+        model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
         if weights is not None:
             model.load_weights(weights)
         return model

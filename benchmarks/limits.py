@@ -1,0 +1,112 @@
+"""What binds the layer: its bare passes over x, and its growth with every size.
+
+KERAS_BACKEND=tensorflow python benchmarks/limits.py
+"""
+
+from functools import partial
+
+import keras
+import numpy as np
+import tensorflow as tf
+import timing
+from layer_speed import SHAPES, calls
+
+from keras_en import ExemplarNormalization, moments
+
+BASE = (32, 56, 56, 64)
+ROUNDS = 15
+
+
+def passes(shape, xla):
+    """Names and functions of `x`: what inference consists of, pass by pass."""
+    rng = np.random.default_rng(0)
+    n, c = shape[0], shape[-1]
+    a = tf.constant(rng.normal(size=(n, 1, 1, c)).astype("float32"))
+    b = a + 1
+
+    def both(x):
+        return moments.per_sample(x, 3)[:2]
+
+    functions = {
+        "copy": lambda x: x * 1.5,
+        "multiply-add by channel (BatchNormalization)": lambda x: x * a[:1] + b[:1],
+        "multiply-add by sample and channel (EN)": lambda x: x * a + b,
+        "sum": lambda x: tf.reduce_sum(x, [1, 2]),
+        "squared difference": lambda x: tf.math.squared_difference(x, a),
+        "mean and variance (EN)": both,
+    }
+    return {name: tf.function(f, jit_compile=xla) for name, f in functions.items()}
+
+
+def bare_passes():
+    """Lines of a table: time of each pass over that of a copy."""
+    rows = {}
+    for mode in ("graph", "xla"):
+        for shape in SHAPES:
+            x = tf.random.normal(shape, seed=0)
+            functions = passes(shape, mode == "xla")
+            timed = {name: partial(f, x) for name, f in functions.items()}
+            times = timing.interleave(timed, ROUNDS)
+            for name, values in times.items():
+                found = f"{timing.ratio(values, times['copy']):.2f}"
+                rows.setdefault((mode, name), []).append(found)
+    head = " | ".join("x".join(map(str, shape)) for shape in SHAPES)
+    lines = [f"| mode | pass | {head} |", "|---" * (len(SHAPES) + 2) + "|"]
+    return lines + [
+        f"| {mode} | {name} | {' | '.join(found)} |"
+        for (mode, name), found in rows.items()
+    ]
+
+
+def needs(shape, mode, **kwargs):
+    """A layer's compiled calls on random input."""
+    rng = np.random.default_rng(0)
+    layer = ExemplarNormalization(**kwargs)
+    layer.build(shape)
+    x, dy = (rng.normal(size=shape).astype("float32") for _ in range(2))
+    return calls(layer, x, dy, mode)
+
+
+def growth(mode):
+    """Lines of a table: time over that of the first column."""
+    n, h, w, c = BASE
+    pools = [
+        ("batch",),
+        ("instance", "batch"),
+        ("instance", "layer", "batch"),
+        ("instance", "layer", "group", "batch"),
+    ]
+    variants = {
+        "N = 8, 16, 32, 64": [((m, h, w, c), {}) for m in (8, 16, 32, 64)],
+        "C = 16, 32, 64, 128": [((n, h, w, m), {}) for m in (16, 32, 64, 128)],
+        "HxW = 28x28, 56x28, 56x56, 112x56": [
+            ((n, *m, c), {}) for m in ((28, 28), (56, 28), (56, 56), (112, 56))
+        ],
+        "K = 1, 2, 3, 4": [(BASE, {"normalizers": pool}) for pool in pools],
+        "pi = 1, 10, 50, 100": [(BASE, {"expansion": m}) for m in (1, 10, 50, 100)],
+    }
+    lines = []
+    for name, cases in variants.items():
+        compiled = [needs(shape, mode, **kwargs) for shape, kwargs in cases]
+        for job in ("inference", "training"):
+            timed = {i: c[job] for i, c in enumerate(compiled)}
+            times = timing.interleave(timed, ROUNDS)
+            found = [f"{timing.ratio(t, times[0]):.2f}" for t in times.values()]
+            lines.append(f"| {mode}, {job} | {name} | {' | '.join(found)} |")
+            print(lines[-1], flush=True)
+    return lines
+
+
+def main():
+    keras.utils.set_random_seed(0)
+    lines = ["## Bare passes, in copies of x (one reading, one writing)", ""]
+    lines += [*bare_passes(), "", "## Growth, over the first column", ""]
+    lines += ["| | size | | | | |", "|---|---|---|---|---|---|"]
+    lines += growth("graph") + growth("xla")
+    timing.write(
+        "limits-tensorflow-cpu", "What binds the layer: TensorFlow, CPU", lines
+    )
+
+
+if __name__ == "__main__":
+    main()
