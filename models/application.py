@@ -27,8 +27,11 @@ class Builder:
         self.norm, self.norm_kwargs = norm, norm_kwargs or {}
         if input_tensor is None:
             input_tensor = keras.Input(input_shape, name="images")
-        elif not keras.utils.is_keras_tensor(input_tensor):
-            input_tensor = keras.Input(tensor=input_tensor, name="images")
+        elif not isinstance(input_tensor, keras.KerasTensor):
+            raise ValueError(
+                "Argument `input_tensor` must be None or a Keras tensor. "
+                f"Received: input_tensor of type {type(input_tensor).__name__}"
+            )
         self.images = input_tensor
 
     def conv(self, x, filters, size, stride, name, pad=0, **norm_kwargs):

@@ -50,6 +50,7 @@ def test_on_a_tensor_of_another_network():
     [
         ({"pooling": "sum"}, "`pooling` must be .* Received: pooling='sum'"),
         ({"weights": "imagenet"}, "`weights` must be .* Received: weights='imagenet'"),
+        ({"input_tensor": "x"}, "`input_tensor` must be .* Received: .* type str"),
         ({"norm": "xn"}, "`norm` must be .* Received: norm='xn'"),
     ],
 )
