@@ -98,6 +98,9 @@ def growth(mode):
 
 
 def main():
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise SystemExit(f"KERAS_BACKEND must be tensorflow. Received: {backend}")
     keras.utils.set_random_seed(0)
     lines = ["## Bare passes, in copies of x (one reading, one writing)", ""]
     lines += [*bare_passes(), "", "## Growth, over the first column", ""]

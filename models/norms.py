@@ -53,4 +53,5 @@ def normalization(norm, channels, axis=-1, name=None, **kwargs):
 
 def norm_name(norm):
     """What a network with `norm` is called after."""
-    return norm if isinstance(norm, str) else getattr(norm, "__name__", "norm").lower()
+    name = norm if isinstance(norm, str) else getattr(norm, "__name__", "norm").lower()
+    return name if name.isidentifier() else "norm"  # a lambda has no name

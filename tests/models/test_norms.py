@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en.models.norms import NAMES, normalization
+from keras_en.models.norms import NAMES, norm_name, normalization
 from tests.backends import images, numpy
 
 AXES = {"in": (1, 2), "ln": (1, 2, 3), "bn": (0, 1, 2)}
@@ -39,6 +39,13 @@ def test_a_class_or_a_callable():
         lambda axis, name: keras.layers.BatchNormalization(axis, 0.5, name=name), 8
     )
     assert made.momentum == 0.5
+
+
+def test_names_of_networks():
+    """TensorFlow takes no other characters in a name than those of an identifier."""
+    assert norm_name("en") == "en"
+    assert norm_name(keras.layers.BatchNormalization) == "batchnormalization"
+    assert norm_name(lambda axis, name: None) == "norm"
 
 
 def test_an_unknown_name_lists_the_known_ones():
