@@ -17,7 +17,7 @@ from typing import NamedTuple
 from keras import ops
 
 from keras_en import spatial
-from keras_en.gradients import differentiable
+from keras_en.gradients import differentiable, with_derivative
 
 NORMALIZERS = ("instance", "layer", "group", "batch")
 
@@ -27,8 +27,9 @@ class Moments(NamedTuple):
 
     - `mean`: `(N, C)`.
     - `variance`: `(N, C)`, biased, not negative.
-    - `count`: `(N, 1)`, the number of positions behind them: `S`, or the number
-      of `True` in the sample's mask. Where it is 0, mean and variance are 0.
+    - `count`: the number of positions behind them. An integer where every sample
+      has as many, `S`, and `N` is known and not 0; otherwise `(N, 1)`: with a mask
+      the number of its `True`. Where it is 0, mean and variance are 0.
     """
 
     mean: object
@@ -55,7 +56,10 @@ def per_sample(x, axis, mask=None, training=False):
     shape = ops.shape(x)
     positions = ops.cast(layout.positions, x.dtype)
     if mask is None:
-        count = ops.ones((shape[0], 1), dtype=x.dtype) * positions
+        count = layout.positions
+        # Tensors of known values would be dozens of nodes a layer.
+        if not (isinstance(count, int) and isinstance(shape[0], int) and shape[0]):
+            count = ops.ones((shape[0], 1), dtype=x.dtype) * positions
     else:
         mask = ops.cast(mask, "bool")
         mask = ops.broadcast_to(mask, shape[:axis] + shape[axis + 1 :])
@@ -92,14 +96,15 @@ class _Pair:
         return values if self.mask is None else ops.where(self.mask, values, 0)
 
     def mean(self, x):
-        """The mean, to the last digit: float32 sums of many large numbers drift.
+        """The mean, exact where float32 sums of many large numbers would drift.
 
-        The first sums are short; those of what is left are taken around their own
-        mean, which costs nothing where it is small. A mask leaves nothing small.
+        Sums along one axis and then along the others are short. Where there is but
+        one, or a mask, the mean of what is left around the first result is added.
         """
-        values = self.layout.partial(x) if self.mask is None else x
-        shift = self.average(values)
-        return shift + self.average(self.masked(values - self.broad(shift)))
+        if self.mask is None and len(self.layout.axes) > 1:
+            return self.layout.mean(self.layout.partial(x))
+        shift = self.average(x)
+        return shift + self.average(self.masked(x - self.broad(shift)))
 
     def average(self, values):
         if self.mask is None:
@@ -154,25 +159,40 @@ def over_channels(mean, variance, groups=1):
         Mean and variance, each `(N, C)`, equal inside a group, or `(N, 1)` for one
         group.
     """
+    mu = _channel_average(mean, groups)
+    return mu, _channel_average(variance + ops.square(mean - mu), groups)
+
+
+def over_channels_derivative(deviation, by_mean, by_variance, groups=1):
+    """The derivatives of `over_channels` by instance mean and variance.
+
+    `dm = A(dmu) + 2 (m - mu) A(dvar)`, `dv = A(dvar)`, with `A` the average inside
+    each group.
+
+    Args:
+        deviation: `m - mu`, `(N, C)`.
+        by_mean, by_variance: Derivatives by mean and variance of the group, as every
+            channel of it adds to them, `(N, C)`.
+        groups: Integer that divides `C`.
+
+    Returns:
+        Two tensors, `(N, C)`; the second is `(N, 1)` for one group.
+    """
+    spread = _channel_average(by_variance, groups)
+    return _channel_average(by_mean, groups) + deviation * (2 * spread), spread
+
+
+def _channel_average(values, groups):
+    """`(N, C)` to its averages inside each group: `(N, 1)` for one group, otherwise
+    `(N, C)`."""
+    channels = values.shape[1]
+    size = channels // groups
     if groups == 1:
         # A product: TensorFlow derives a quotient by its constant divisor, too.
-        part = 1 / mean.shape[1]
-        mu = ops.sum(mean, axis=1, keepdims=True) * part
-        spread = variance + ops.square(mean - mu)
-        return mu, ops.sum(spread, axis=1, keepdims=True) * part
-    shape = ops.shape(mean)
-    size = shape[1] // groups
-    mean = ops.reshape(mean, (-1, groups, size))
-    variance = ops.reshape(variance, (-1, groups, size))
-
-    def average(values):  # (N, G, C/G) -> (N, G, 1)
-        return ops.sum(values, axis=2, keepdims=True) * (1 / size)
-
-    mu = average(mean)
-    var = average(variance + ops.square(mean - mu))
-    return tuple(
-        ops.reshape(ops.broadcast_to(t, ops.shape(mean)), shape) for t in (mu, var)
-    )
+        return ops.sum(values, axis=1, keepdims=True) * (1 / size)
+    split = ops.reshape(values, (-1, groups, size))
+    average = ops.sum(split, axis=2, keepdims=True) * (1 / size)
+    return ops.reshape(ops.repeat(average, size, axis=2), (-1, channels))
 
 
 def over_batch(mean, variance, count):
@@ -183,13 +203,28 @@ def over_batch(mean, variance, count):
 
     Args:
         mean, variance: `(N, C)`.
-        count: `(N, 1)`. Rows with 0 do not count.
+        count: `(N, 1)`, or an integer if all rows have as many. Rows with 0 do not
+            count.
 
     Returns:
         Mean `(1, C)`, variance `(1, C)`, count `(1, 1)`: 0, 0, 0 when no row counts.
+        An integer `count` gives an integer.
     """
-    total = ops.sum(count, axis=0, keepdims=True)
-    share = count / ops.maximum(total, 1)
-    mu = ops.sum(share * mean, axis=0, keepdims=True)
-    var = ops.sum(share * (variance + ops.square(mean - mu)), axis=0, keepdims=True)
-    return Moments(mu, var, total)
+    if isinstance(count, int):
+        total, share = mean.shape[0] * count, 1 / mean.shape[0]
+    else:
+        total = ops.sum(count, axis=0, keepdims=True)
+        share = count / ops.maximum(total, 1)
+
+    def forward(mean, variance):
+        mu = ops.sum(share * mean, axis=0, keepdims=True)
+        deviation = mean - mu
+        spread = share * (variance + ops.square(deviation))
+        return (mu, ops.sum(spread, axis=0, keepdims=True)), deviation
+
+    def derivative(deviation, _, upstream):
+        by_mean, by_variance = upstream
+        by_mean = share * (by_mean + 2 * deviation * by_variance)
+        return [by_mean, ops.broadcast_to(share * by_variance, ops.shape(deviation))]
+
+    return Moments(*with_derivative(forward, derivative)(mean, variance), total)

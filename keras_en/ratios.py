@@ -4,12 +4,14 @@ Symbols: `N` samples, `K` normalizers, `C` channels, `r` the reduction, `pi` the
 expansion. Pure functions; the layer holds the weights.
 """
 
+import functools
 import math
 from numbers import Real
 
 from keras import ops
 
 from keras_en import arguments
+from keras_en.gradients import vjp
 
 # A share of 0 has no finite logit. No float32 output can tell this one from 0.
 SMALLEST_SHARE = 1e-8
@@ -26,17 +28,38 @@ def correlation(x_hat, conv, reduction):
         reduction: `r`, divides `C`; ignored without `conv`.
 
     Returns:
-        `v`, flattened to `(N, K * K)`.
+        `v`, flattened to `(N, K * K)`, and `z`, `(N, K, C / r)`.
     """
     k, channels = x_hat.shape[1:]
     z = x_hat
     if conv is not None:
         channels //= reduction
         z = ops.sum(ops.reshape(x_hat * conv, (-1, k, channels, reduction)), axis=3)
-    z = ops.reshape(z, (-1, k, 1, channels))  # C/r channels
     # Not a matrix product: TensorFlow's is made for large ones (340 us against 20).
-    v = ops.sum(z * ops.reshape(z, (-1, 1, k, channels)), axis=3)  # (N, K, K)
-    return ops.reshape(v, (-1, k * k))
+    rows, columns = _facing(z)
+    v = ops.sum(rows * columns, axis=3)  # (N, K, K)
+    return ops.reshape(v, (-1, k * k)), z
+
+
+def _facing(z):
+    k, channels = z.shape[1:]
+    return ops.reshape(z, (-1, k, 1, channels)), ops.reshape(z, (-1, 1, k, channels))
+
+
+def correlation_derivative(x_hat, conv, z, upstream):
+    """The derivatives by `x_hat` and `conv` (or `None`), of what `correlation` makes
+    of them, given the one by its `v`."""
+    k, channels = z.shape[1:]
+    upstream = ops.reshape(upstream, (-1, k, k, 1))
+    both = upstream + ops.transpose(upstream, (0, 2, 1, 3))
+    dz = ops.sum(both * _facing(z)[1], axis=2)  # (N, K, C / r)
+    if conv is None:
+        return dz, None
+    dz = ops.reshape(dz, (-1, k, channels, 1))
+    grouped = ops.reshape(x_hat, (-1, k, channels, conv.shape[0] // channels))
+    d_conv = ops.reshape(ops.sum(dz * grouped, axis=(0, 1)), conv.shape)
+    d_grouped = dz * ops.reshape(conv, (channels, -1))
+    return ops.reshape(d_grouped, (-1, *x_hat.shape[1:])), d_conv
 
 
 def perceptron(features, hidden, output, activation):
@@ -48,17 +71,35 @@ def perceptron(features, hidden, output, activation):
         activation: `f`.
 
     Returns:
-        Ratios `(N, K)`, each in [0, 1], each row summing to 1.
+        Ratios `(N, K)`, each in [0, 1], each row summing to 1; and the units before
+        and behind `f`, `(N, H)`.
     """
-    raised = activation(ops.matmul(features, hidden[0]) + hidden[1])
+    units = ops.matmul(features, hidden[0]) + hidden[1]
+    raised = _activate(activation, units)
+    return softmax(ops.matmul(raised, output[0]) + output[1]), (units, raised)
+
+
+def _activate(activation, units):
     # On JAX `keras.ops.tanh` computes float64 in float32.
-    raised = ops.cast(raised, features.dtype)
-    logits = ops.matmul(raised, output[0]) + output[1]
-    if logits.shape[1] == 1:
-        # The softmax of one logit, of which `ops.softmax` warns. The product keeps
-        # the weights in the graph, or optimizers would warn of missing gradients.
-        return logits * 0 + 1
-    return softmax(logits)
+    return ops.cast(activation(units), units.dtype)
+
+
+def perceptron_derivative(features, hidden, output, activation, shares, kept, upstream):
+    """The derivatives of `perceptron` by `features`, and by the kernels and biases of
+    `hidden` and `output`, given the one by its ratios."""
+    units, raised = kept
+    product = shares * upstream
+    d_logits = product - shares * ops.sum(product, axis=1, keepdims=True)
+    d_raised = ops.matmul(d_logits, ops.transpose(output[0]))
+    activate = functools.partial(_activate, activation)
+    (d_units,) = vjp(activate, [units], d_raised)
+    return (
+        ops.matmul(d_units, ops.transpose(hidden[0])),
+        ops.matmul(ops.transpose(features), d_units),
+        ops.sum(d_units, axis=0),
+        ops.matmul(ops.transpose(raised), d_logits),
+        ops.sum(d_logits, axis=0),
+    )
 
 
 def softmax(logits):

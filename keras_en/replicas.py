@@ -17,10 +17,11 @@ def merge(batch):
     function: the collective has to be reached by every replica.
 
     Args:
-        batch: `moments.Moments` of this replica: `(1, C)`, `(1, C)`, `(1, 1)`.
+        batch: `moments.Moments` of this replica: `(1, C)`, `(1, C)`, and an integer
+            or `(1, 1)`.
 
     Returns:
-        `moments.Moments` of the same shapes over all replicas. On the JAX backend,
+        `moments.Moments` over all replicas, its count `(1, 1)`. On the JAX backend,
         where arrays are global, and outside a strategy: `batch` itself.
     """
     if keras.backend.backend() != "tensorflow":
@@ -31,7 +32,8 @@ def merge(batch):
     if context is None or context.num_replicas_in_sync == 1:
         return batch
     replicas = context.num_replicas_in_sync
-    row = ops.concatenate([batch.mean, batch.variance, batch.count], axis=1)
+    count = ops.broadcast_to(ops.cast(batch.count, batch.mean.dtype), (1, 1))
+    row = ops.concatenate([batch.mean, batch.variance, count], axis=1)
     place = tf.one_hot([context.replica_id_in_sync_group], replicas, axis=0)
     block = ops.cast(place, row.dtype) * row  # (R, 1) * (1, 2C+1)
     block = context.all_reduce(tf.distribute.ReduceOp.SUM, block)

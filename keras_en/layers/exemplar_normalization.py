@@ -1,14 +1,12 @@
 """`ExemplarNormalization`: state, call and configuration."""
 
-import functools
-import operator
-
 import keras
 from keras import ops
 
 from keras_en import affine, arguments, moments, ratios
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
+from keras_en.mixture import Mixture
 
 
 @keras.saving.register_keras_serializable(package="keras_en")
@@ -200,7 +198,14 @@ class ExemplarNormalization(NormalizerPool):
         k = len(self.pool)
         self._add_affine_weights((channels,) if self.share_affine else (k, channels))
         self._add_moving_statistics(channels)
-        self._reduction = ratios.resolve_reduction(self.reduction, channels)
+        self._mixture = Mixture(
+            self.pool,
+            self.epsilon,
+            self.groups,
+            self.ratio_head,
+            ratios.resolve_reduction(self.reduction, channels),
+            self.ratio_activation,
+        )
 
         def learned(name, shape):
             initializer = self.ratio_initializer
@@ -216,10 +221,10 @@ class ExemplarNormalization(NormalizerPool):
 
         self.ratio_conv = None
         if self.ratio_head == "mlp":
-            features, units = channels, channels // self._reduction
+            features, units = channels, channels // self._mixture.reduction
         else:
             features, units = k * k, self.expansion * k
-            if self._reduction is not None:
+            if self._mixture.reduction is not None:
                 self.ratio_conv = learned("ratio_conv", (channels,))
         self.ratio_hidden_kernel = learned("ratio_hidden_kernel", (features, units))
         self.ratio_hidden_bias = self._add_exact_weight(
@@ -246,58 +251,26 @@ class ExemplarNormalization(NormalizerPool):
         dtype = self._statistics_dtype(inputs)
         x = ops.cast(inputs, dtype)
         sample = moments.per_sample(x, self._axis, mask, training)
-        m = sample.mean
-        inverses, x_hat = [], {}
-        for name, (mean, variance) in zip(
-            self.pool, self._statistics(sample, training), strict=True
-        ):
-            inverses.append(ops.rsqrt(variance + self.epsilon))
-            # That of "instance" is 0: the pooled input is its mean (Sec. 3.3).
-            if name != "instance":
-                x_hat[name] = (m - mean) * inverses[-1]  # (N, C)
-        shares = self._ratios(m, x_hat)  # (N, K)
-
-        # Eq. 3 around the instance mean m: y = (x - m) a + sum_k w_k x_hat_k + beta.
-        k = len(self.pool)
-        weights = ops.split(shares, k, axis=1)
-        if self.scale:
-            gamma = ops.cast(self.gamma, dtype)
-            gammas = [gamma] * k if self.share_affine else ops.split(gamma, k)
-            weights = [w * g for w, g in zip(weights, gammas, strict=True)]
-        a = _total(w * inverse for w, inverse in zip(weights, inverses, strict=True))
-        offsets = [
-            w * x_hat[name]
-            for name, w in zip(self.pool, weights, strict=True)
-            if name in x_hat
-        ]
-        if self.center:
-            beta = ops.cast(self.beta, dtype)
-            offsets.append(beta if self.share_affine else ops.sum(beta, axis=0))
-        b = (_total(offsets) if offsets else 0) - m * a
+        tensors = {"mean": sample.mean, "variance": sample.variance}
+        if "batch" in self.pool:
+            batch = self._batch_statistics(sample, training)
+            tensors.update(batch_mean=batch[0], batch_variance=batch[1])
+        variables = {
+            "gamma": self.gamma,
+            "beta": self.beta,
+            "conv": self.ratio_conv,
+            "hidden_kernel": self.ratio_hidden_kernel,
+            "hidden_bias": self.ratio_hidden_bias,
+            "output_kernel": self.ratio_output_kernel,
+            "output_bias": self.ratio_output_bias,
+        }
+        for name, variable in variables.items():
+            if variable is not None:
+                tensors[name] = ops.cast(variable, dtype)
+        a, b, shares = self._mixture.fold(tensors, training)
         outputs = affine.scale_and_shift(x, a, b, self._axis, training)
         outputs = ops.cast(outputs, self.compute_dtype)
         return (outputs, shares) if return_ratios else outputs
-
-    def _ratios(self, pooled, x_hat):
-        dtype = pooled.dtype
-
-        def cast(*variables):
-            return [ops.cast(variable, dtype) for variable in variables]
-
-        if self.ratio_head == "mlp":
-            features = pooled
-        else:
-            conv = None if self.ratio_conv is None else ops.cast(self.ratio_conv, dtype)
-            zero = ops.zeros_like(pooled)
-            rows = [x_hat.get(name, zero) for name in self.pool]
-            stacked = ops.stack(rows, axis=1)  # (N, K, C)
-            features = ratios.correlation(stacked, conv, self._reduction)
-        return ratios.perceptron(
-            features,
-            cast(self.ratio_hidden_kernel, self.ratio_hidden_bias),
-            cast(self.ratio_output_kernel, self.ratio_output_bias),
-            self.ratio_activation,
-        )
 
     def compute_output_spec(
         self, inputs, training=None, mask=None, return_ratios=False
@@ -328,9 +301,3 @@ class ExemplarNormalization(NormalizerPool):
             self.ratio_regularizer
         )
         return {**super().get_config(), **config}
-
-
-def _total(terms):
-    """Their sum, without the 0 that Python's `sum` would add first."""
-    # `keras.ops.add` on TensorFlow takes an empty batch for a bias.
-    return functools.reduce(operator.add, terms)

@@ -179,13 +179,14 @@ class NormalizerPool(keras.layers.Layer):
         batch = moments.over_batch(*sample)
         if self.synchronized:
             batch = replicas.merge(batch)
-        # An empty batch says nothing: it must not pull the averages towards 0.
-        seen = batch.count > 0
         for variable, old, new in zip(
             (self.moving_mean, self.moving_variance), moving, batch[:2], strict=True
         ):
-            updated = old * self.momentum + new * (1.0 - self.momentum)
-            variable.assign(ops.squeeze(ops.where(seen, updated, old), 0))
+            change = (ops.reshape(new, old.shape) - old) * (1.0 - self.momentum)
+            if not isinstance(batch.count, int):
+                # An empty batch says nothing: it must not pull averages towards 0.
+                change = ops.where(ops.reshape(batch.count, (1,)) > 0, change, 0)
+            variable.assign(old + change)
         return batch.mean, batch.variance
 
     def _statistics_dtype(self, inputs):
