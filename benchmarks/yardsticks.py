@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_en import ExemplarNormalization, affine, moments
+from keras_en import ExemplarNormalization, affine, moments, ratios
 from keras_en.layers.normalizer_pool import NormalizerPool
 
 
@@ -38,10 +38,19 @@ class Printed(ExemplarNormalization):
                 self.pool, statistics, inverses, strict=True
             )
         }
-        ratios = self._ratios(x_hat["instance"], x_hat)
+        stacked = ops.stack([x_hat[name] for name in self.pool], axis=1)
+        features, _ = ratios.correlation(
+            stacked, self.ratio_conv.value, self._mixture.reduction
+        )
+        shares, _ = ratios.perceptron(
+            features,
+            (self.ratio_hidden_kernel.value, self.ratio_hidden_bias.value),
+            (self.ratio_output_kernel.value, self.ratio_output_bias.value),
+            self.ratio_activation,
+        )
         outputs = 0
         for k, (mean, _) in enumerate(statistics):
-            share = ops.reshape(ratios[:, k], (-1,) + (1,) * (len(x.shape) - 1))
+            share = ops.reshape(shares[:, k], (-1,) + (1,) * (len(x.shape) - 1))
             normalized = share * (x - mean) * inverses[k]
             outputs = outputs + self.gamma[k] * normalized + self.beta[k]
         return ops.cast(outputs, self.compute_dtype)
@@ -61,11 +70,20 @@ class FoldedSwitchable(NormalizerPool):
     def call(self, inputs, training=None):
         x = ops.cast(inputs, self._statistics_dtype(inputs))
         sample = moments.per_sample(x, self._axis, None, training)
+        batch = moving = self._moving(x.dtype)
+        if self._learns(training):
+            batch = moments.over_batch(*sample)
+            moved = moments.moved(moving, batch, self.momentum)
+            self.moving_mean.assign(moved[0])
+            self.moving_variance.assign(moved[1])
+        statistics = [
+            moments.of(name, *sample[:2], batch[:2], self.groups) for name in self.pool
+        ]
         mixed = [
             sum(share * value for share, value in zip(shares, values, strict=True))
             for shares, values in zip(
                 (ops.unstack(ops.softmax(logits)) for logits in self.mixture),
-                zip(*self._statistics(sample, training), strict=True),
+                zip(*statistics, strict=True),
                 strict=True,
             )
         ]

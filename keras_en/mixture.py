@@ -64,16 +64,10 @@ class Mixture(NamedTuple):
 
     def _forward(self, t):
         m = t["mean"]
+        batch = t.get("batch_mean"), t.get("batch_variance")
         inverses, deviations, x_hat = {}, {}, {}
         for name in self.pool:
-            if name == "instance":
-                variance = t["variance"]
-            elif name == "batch":
-                mean, variance = t["batch_mean"], t["batch_variance"]
-            else:
-                mean, variance = moments.over_channels(
-                    m, t["variance"], self._groups(name)
-                )
+            mean, variance = moments.of(name, m, t["variance"], batch, self.groups)
             inverses[name] = ops.rsqrt(variance + self.epsilon)
             # Those of "instance" are 0: the pooled input is its mean (Sec. 3.3).
             if name != "instance":
@@ -159,8 +153,9 @@ class Mixture(NamedTuple):
                     value = ops.sum(value, axis=0, keepdims=len(shape) == 2)
                     found[f"batch_{kind}"] = value
             else:
+                groups = self.groups if name == "group" else 1
                 by_mean, by_spread = moments.over_channels_derivative(
-                    deviations[name], -d_deviation, by_variance, self._groups(name)
+                    deviations[name], -d_deviation, by_variance, groups
                 )
                 d_mean.append(by_mean)
                 d_variance.append(by_spread)
@@ -170,9 +165,6 @@ class Mixture(NamedTuple):
             d_variance = ops.broadcast_to(d_variance, ops.shape(m))
         found["variance"] = d_variance
         return found
-
-    def _groups(self, name):
-        return self.groups if name == "group" else 1
 
     def _dense(self, t):
         hidden_kernel, hidden_bias, output_kernel, output_bias = (

@@ -228,3 +228,38 @@ def over_batch(mean, variance, count):
         return [by_mean, ops.broadcast_to(share * by_variance, ops.shape(deviation))]
 
     return Moments(*with_derivative(forward, derivative)(mean, variance), total)
+
+
+def moved(moving, batch, momentum):
+    """Moving mean and variance after a batch: `old * momentum + new * (1 - momentum)`.
+
+    Args:
+        moving: Moving mean and variance, each `(C,)`.
+        batch: `Moments` of the batch, as from `over_batch`. A count of 0 leaves
+            `moving` as it was.
+        momentum: Float in [0, 1].
+    """
+    found = []
+    for old, new in zip(moving, batch[:2], strict=True):
+        change = (ops.reshape(new, old.shape) - old) * (1.0 - momentum)
+        if not isinstance(batch.count, int):
+            change = ops.where(ops.reshape(batch.count, (1,)) > 0, change, 0)
+        found.append(old + change)
+    return found
+
+
+def of(name, mean, variance, batch, groups):
+    """Mean and variance of the normalizer `name`, in shapes that broadcast to
+    `(N, C)`: what depends on weights only is not repeated for every sample.
+
+    Args:
+        name: One of `NORMALIZERS`.
+        mean, variance: Of each sample, `(N, C)`.
+        batch: Mean and variance for "batch".
+        groups: Number of groups for "group".
+    """
+    if name == "instance":
+        return mean, variance
+    if name == "batch":
+        return batch
+    return over_channels(mean, variance, groups if name == "group" else 1)

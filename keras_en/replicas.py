@@ -6,6 +6,17 @@ from keras import ops
 from keras_en import moments
 
 
+def count():
+    """Replicas that hold parts of the global batch: 1 on JAX, where arrays are global,
+    and outside a strategy."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
 def merge(batch):
     """Count-weighted batch moments over all replicas, with one all-reduce.
 
@@ -24,16 +35,14 @@ def merge(batch):
         `moments.Moments` over all replicas, its count `(1, 1)`. On the JAX backend,
         where arrays are global, and outside a strategy: `batch` itself.
     """
-    if keras.backend.backend() != "tensorflow":
+    if count() == 1:
         return batch
     import tensorflow as tf
 
     context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return batch
     replicas = context.num_replicas_in_sync
-    count = ops.broadcast_to(ops.cast(batch.count, batch.mean.dtype), (1, 1))
-    row = ops.concatenate([batch.mean, batch.variance, count], axis=1)
+    positions = ops.broadcast_to(ops.cast(batch.count, batch.mean.dtype), (1, 1))
+    row = ops.concatenate([batch.mean, batch.variance, positions], axis=1)
     place = tf.one_hot([context.replica_id_in_sync_group], replicas, axis=0)
     block = ops.cast(place, row.dtype) * row  # (R, 1) * (1, 2C+1)
     block = context.all_reduce(tf.distribute.ReduceOp.SUM, block)

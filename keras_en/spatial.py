@@ -27,7 +27,7 @@ class Spatial:
         sizes = [shape[i] for i in self.axes]
         self.positions = math.prod(sizes)
         self.chunks = 1
-        if self.axes and isinstance(sizes[0], int) and _fuses():
+        if self.axes and isinstance(sizes[0], int) and fuses():
             self.chunks = max(u for u in range(1, 9) if sizes[0] % u == 0)
 
     def broad(self, values):
@@ -87,7 +87,7 @@ class Spatial:
         return values
 
 
-def _fuses():
+def fuses():
     """Whether TensorFlow's XLA for a CPU is tracing."""
     # The XLA of current JAX has its own kernels for sums, which chunks only disturb.
     if keras.backend.backend() != "tensorflow":

@@ -3,10 +3,11 @@
 import keras
 from keras import ops
 
-from keras_en import affine, arguments, moments, ratios
+from keras_en import arguments, moments, ratios
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
 from keras_en.mixture import Mixture
+from keras_en.normalize import MOVING, Normalize
 
 
 @keras.saving.register_keras_serializable(package="keras_en")
@@ -249,12 +250,11 @@ class ExemplarNormalization(NormalizerPool):
     def call(self, inputs, training=None, mask=None, return_ratios=False):
         self._check_inputs(inputs, mask)
         dtype = self._statistics_dtype(inputs)
-        x = ops.cast(inputs, dtype)
-        sample = moments.per_sample(x, self._axis, mask, training)
-        tensors = {"mean": sample.mean, "variance": sample.variance}
+        tensors = {"x": inputs}
+        if mask is not None:
+            tensors["mask"] = mask
         if "batch" in self.pool:
-            batch = self._batch_statistics(sample, training)
-            tensors.update(batch_mean=batch[0], batch_variance=batch[1])
+            tensors.update(zip(MOVING, self._moving(dtype), strict=True))
         variables = {
             "gamma": self.gamma,
             "beta": self.beta,
@@ -267,9 +267,21 @@ class ExemplarNormalization(NormalizerPool):
         for name, variable in variables.items():
             if variable is not None:
                 tensors[name] = ops.cast(variable, dtype)
-        a, b, shares = self._mixture.fold(tensors, training)
-        outputs = affine.scale_and_shift(x, a, b, self._axis, training)
-        outputs = ops.cast(outputs, self.compute_dtype)
+        learns = self._learns(training)
+        normalize = Normalize(
+            self._mixture,
+            tuple(tensors),
+            self._axis,
+            bool(training),
+            self.momentum if learns else None,
+            self.synchronized,
+            dtype,
+            self.compute_dtype,
+        )
+        outputs, shares, *moved = normalize.once(tensors.values(), return_ratios)
+        if learns:
+            self.moving_mean.assign(moved[0])
+            self.moving_variance.assign(moved[1])
         return (outputs, shares) if return_ratios else outputs
 
     def compute_output_spec(

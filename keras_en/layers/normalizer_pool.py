@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_en import arguments, moments, replicas
+from keras_en import arguments
 from keras_en.arguments import check
 
 # Arguments of BatchNormalization and of the pool that a configuration holds as such.
@@ -155,39 +155,12 @@ class NormalizerPool(keras.layers.Layer):
                 trainable=False,
             )
 
-    def _statistics(self, sample, training):
-        """Mean and variance of each normalizer, in shapes that broadcast to `(N, C)`:
-        what depends on weights only is not repeated for every sample."""
-        found = []
-        for name in self.pool:
-            if name == "instance":
-                found.append((sample.mean, sample.variance))
-            elif name == "batch":
-                found.append(self._batch_statistics(sample, training))
-            else:
-                groups = self.groups if name == "group" else 1
-                found.append(
-                    moments.over_channels(sample.mean, sample.variance, groups)
-                )
-        return found
+    def _moving(self, dtype):
+        return [ops.cast(v, dtype) for v in (self.moving_mean, self.moving_variance)]
 
-    def _batch_statistics(self, sample, training):
-        dtype = sample.mean.dtype
-        moving = [ops.cast(v, dtype) for v in (self.moving_mean, self.moving_variance)]
-        if not (training and self.trainable):
-            return moving
-        batch = moments.over_batch(*sample)
-        if self.synchronized:
-            batch = replicas.merge(batch)
-        for variable, old, new in zip(
-            (self.moving_mean, self.moving_variance), moving, batch[:2], strict=True
-        ):
-            change = (ops.reshape(new, old.shape) - old) * (1.0 - self.momentum)
-            if not isinstance(batch.count, int):
-                # An empty batch says nothing: it must not pull averages towards 0.
-                change = ops.where(ops.reshape(batch.count, (1,)) > 0, change, 0)
-            variable.assign(old + change)
-        return batch.mean, batch.variance
+    def _learns(self, training):
+        """Whether "batch" uses, and moves by, the statistics of the batch."""
+        return bool(training) and self.trainable and "batch" in self.pool
 
     def _statistics_dtype(self, inputs):
         # Not `keras.backend.result_type`, which knows no float64 on JAX.

@@ -1,0 +1,104 @@
+"""One call of the layer as a pure function of tensors."""
+
+import functools
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from keras_en import affine, moments, replicas
+from keras_en.mixture import Mixture
+from keras_en.spatial import fuses
+
+MOVING = ("moving_mean", "moving_variance")
+
+
+class Normalize(NamedTuple):
+    """What a call computes, apart from the tensors it is computed from.
+
+    - `mixture`: `Mixture`.
+    - `names`: names of the tensors, in their order: "x"; "mask" if there is one;
+      `MOVING` if the pool holds "batch"; the weights that `Mixture.fold` takes.
+    - `axis`: positive integer, the channel axis of "x".
+    - `training`: whether derivatives will be asked for.
+    - `momentum`: that of the moving statistics, or `None` where they stand for those
+      of the batch.
+    - `synchronized`: whether the batch is that of all replicas.
+    - `dtype`: of the statistics. `compute_dtype`: of the outputs.
+    """
+
+    mixture: Mixture
+    names: tuple
+    axis: int
+    training: bool
+    momentum: float | None
+    synchronized: bool
+    dtype: str
+    compute_dtype: str
+
+    def __call__(self, *tensors):
+        """Outputs of the shape of "x"; ratios `(N, K)`; with a momentum the new moving
+        statistics, `(C,)` each."""
+        t = dict(zip(self.names, tensors, strict=True))
+        x = ops.cast(t.pop("x"), self.dtype)
+        sample = moments.per_sample(x, self.axis, t.pop("mask", None), self.training)
+        moved = []
+        if MOVING[0] in t:
+            batch = moving = [t.pop(name) for name in MOVING]
+            if self.momentum is not None:
+                batch = moments.over_batch(*sample)
+                if self.synchronized:
+                    batch = replicas.merge(batch)
+                moved = moments.moved(moving, batch, self.momentum)
+            t.update(batch_mean=batch[0], batch_variance=batch[1])
+        t.update(mean=sample.mean, variance=sample.variance)
+        a, b, shares = self.mixture.fold(t, self.training)
+        outputs = affine.scale_and_shift(x, a, b, self.axis, self.training)
+        return ops.cast(outputs, self.compute_dtype), shares, *moved
+
+    def once(self, tensors, ratios):
+        """As a call; where TensorFlow traces a training step, once for all layers of the
+        same kind and shape.
+
+        Args:
+            tensors: In the order of `names`.
+            ratios: Whether they are wanted: `None` stands for them otherwise.
+        """
+        if not self.training or keras.backend.backend() != "tensorflow":
+            return self(*tensors)
+        import tensorflow as tf
+
+        if tf.executing_eagerly():
+            return self(*tensors)
+        # A collective must be reached in the replica's own graph, and the variables of
+        # an activation that is a layer are not among the tensors.
+        collective = self.synchronized and replicas.count() > 1
+        if collective or isinstance(self.mixture.activation, keras.Layer):
+            return self(*tensors)
+        specs = tuple((tuple(t.shape), t.dtype) for t in tensors)
+        outputs, shares, moved = _function(self, ratios, specs, fuses())(*tensors)
+        return outputs, shares, *(tf.bitcast(m, self.dtype) for m in moved)
+
+
+# Without this the first step of a ResNet-50 takes 3.4 times as long as that with
+# BatchNormalization; see `benchmarks/model_speed.py`.
+@functools.lru_cache(maxsize=512)
+def _function(normalize, ratios, specs, fuses):
+    """A `tf.function` for one signature: TensorFlow warns of one traced again."""
+    import tensorflow as tf
+
+    integer = {"float32": tf.int32, "float64": tf.int64}[normalize.dtype]
+
+    # Grappler makes a copy for every call with a constant input or an unused output.
+    # A float output without a derivative is the former: the derivative is a constant 0.
+    def traced(*tensors):
+        outputs, shares, *moved = normalize(*tensors)
+        moved = [tf.bitcast(m, integer) for m in moved]
+        return outputs, shares if ratios else None, moved
+
+    return tf.function(
+        traced,
+        autograph=False,
+        # Inlined, its nodes would be optimized again for every layer.
+        experimental_attributes={"_noinline": True},
+    )
