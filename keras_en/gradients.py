@@ -4,73 +4,105 @@ import keras
 from keras import ops
 
 
-def differentiable(forward, training):
+def differentiable(forward, training, constants=()):
     """`forward` as a function of tensors, with the derivative that it returns.
 
     Args:
-        forward: Function from tensors to `(value, grad)`; `grad` maps the derivative
-            by `value` to those by every argument. It may close over intermediate
-            values if these, as functions of the arguments, need no derivative of
-            their own: then second derivatives are right too.
+        forward: Function of `constants` and tensors, in this order, to
+            `(value, grad)`; `grad` maps the derivative by `value` to those by every
+            tensor. It may close over intermediate values if these, as functions of
+            the tensors, need no derivative of their own: then second derivatives are
+            right too.
         training: If `False`, the operations are plain: on TensorFlow a custom
             gradient leaves nodes in an exported graph. They are on torch too, where
             a custom gradient of Keras has wrong second derivatives.
+        constants: What needs no derivative, tensors or not. `forward` must not close
+            over a tensor from outside: in the second derivatives of a `tf.function`
+            TensorFlow could not find it.
 
     Returns:
-        Function from the same tensors to `value`.
+        Function from the tensors to `value`.
     """
-    if not training or keras.backend.backend() == "torch":
-        return lambda *tensors: forward(*tensors)[0]
+    backend = keras.backend.backend()
+    if not training or backend == "torch":
+        return lambda *tensors: forward(*constants, *tensors)[0]
+    held = {}
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        held = {i: c for i, c in enumerate(constants) if tf.is_tensor(c)}
 
     def single(*tensors):
-        value, grad = forward(*tensors)
+        known = dict(zip(held, tensors, strict=False))
+        tensors = tensors[len(held) :]
+        value, grad = forward(
+            *(known.get(i, c) for i, c in enumerate(constants)), *tensors
+        )
 
         def by_upstream(*given, upstream=None):
             # TensorFlow hands over several derivatives one by one, JAX as a tuple.
             given = given if upstream is None else (upstream,)
-            return grad(given if len(given) > 1 else given[0])
+            found = grad(given if len(given) > 1 else given[0])
+            found = list(found) if _many(found) else [found]
+            return [None] * len(held) + found
 
         return value, by_upstream
 
-    return ops.custom_gradient(single)
+    function = ops.custom_gradient(single)
+
+    def call(*tensors):
+        tensors = (*held.values(), *tensors)
+        if backend == "tensorflow" and not tf.executing_eagerly():
+            # One of an outer graph would be such a tensor from outside.
+            graph = tf.compat.v1.get_default_graph()
+            tensors = [
+                t if getattr(t, "graph", None) is graph else tf.identity(t)
+                for t in tensors
+            ]
+        return function(*tensors)
+
+    return call
 
 
-def with_derivative(function, derivative, training=True):
+def with_derivative(function, derivative, training=True, constants=()):
     """`function` as a function of tensors, with `derivative` instead of the one that
     the backend would find operation by operation.
 
     Args:
-        function: Function from tensors to `(values, kept)`: a tuple of at least two
-            tensors, and whatever `derivative` wants to use again.
-        derivative: Function of `kept`, the tensors, and the derivatives by `values`
-            to those by every tensor, a list.
-        training: See `differentiable`.
+        function: Function of `constants` and tensors to `(values, kept)`: a tuple of at
+            least two tensors, and whatever `derivative` wants to use again.
+        derivative: Function of `constants`, `kept`, the tensors, and the derivatives by
+            `values`, to those by every tensor, a list.
+        training, constants: See `differentiable`.
 
     Returns:
-        Function from the same tensors to `values`. Second derivatives are those of
+        Function from the tensors to `values`. Second derivatives are those of
         `derivative`, found by the backend, which computes `kept` again for them.
     """
+    fixed = len(constants)
 
-    def forward(*tensors):
-        values, kept = function(*tensors)
+    def forward(*given):
+        constants, tensors = given[:fixed], given[fixed:]
         count = len(tensors)
+        values, kept = function(*given)
 
         def grad(upstream):
-            def first(*both):
-                def second(slopes):
-                    def again(*both):
-                        _, kept = function(*both[:count])
-                        return derivative(kept, both[:count], both[count:])
+            def first(*given):
+                constants, both = given[:fixed], given[fixed:]
 
-                    return vjp(again, both, slopes)
+                def by_hand(kept, *both):
+                    return derivative(*constants, kept, both[:count], both[count:])
 
-                return derivative(kept, both[:count], both[count:]), second
+                def again(*both):
+                    return by_hand(function(*constants, *both[:count])[1], *both)
 
-            return differentiable(first, training)(*tensors, *upstream)
+                return by_hand(kept, *both), lambda slopes: vjp(again, both, slopes)
+
+            return differentiable(first, training, constants)(*tensors, *upstream)
 
         return values, grad
 
-    return differentiable(forward, training)
+    return differentiable(forward, training, constants)
 
 
 def vjp(function, tensors, upstream):

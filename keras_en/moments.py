@@ -54,9 +54,11 @@ def per_sample(x, axis, mask=None, training=False):
     """
     layout = spatial.Spatial(x, axis)
     shape = ops.shape(x)
-    positions = ops.cast(layout.positions, x.dtype)
+    positions = layout.positions
+    if not isinstance(positions, int):
+        positions = ops.cast(positions, x.dtype)
     if mask is None:
-        count = layout.positions
+        count = positions
         # Tensors of known values would be dozens of nodes a layer.
         if not (isinstance(count, int) and isinstance(shape[0], int) and shape[0]):
             count = ops.ones((shape[0], 1), dtype=x.dtype) * positions
@@ -70,22 +72,15 @@ def per_sample(x, axis, mask=None, training=False):
     if not layout.axes:
         x = x if mask is None else ops.where(mask, x, 0)
         return Moments(x, ops.zeros_like(x), count)
-    pair = _Pair(layout, positions, mask)
+    constants = layout, positions, mask
     if training:
-        pair = differentiable(pair.forward, training)(x)
+        pair = differentiable(_pair, training, constants)(x)
         return Moments(pair[:, 0], pair[:, 1], count)
-    return Moments(*pair.moments(x), count)
+    return Moments(*_Sums(*constants).moments(x), count)
 
 
-class _Pair:
-    """Mean and variance of each sample, and their derivatives, as `(N, 2, C)`.
-
-    One tensor, not two: with two, a training step under TensorFlow's XLA for a CPU
-    took 3 times as long. Presumably it fuses the few operations behind each into
-    the loop over `x` that reads them; the compiled program was not read.
-
-    `dm/dx = 1 / S`, `dv/dx = 2 (x - m) / S`.
-    """
+class _Sums:
+    """Sums over what a mask leaves of each sample."""
 
     def __init__(self, layout, count, mask):
         self.layout, self.count, self.mask = layout, count, mask
@@ -121,28 +116,42 @@ class _Pair:
         squares = self.total(ops.square, self.masked(x - broad))
         return mean, squares / self.count
 
-    def forward(self, x):
-        x = self.masked(x)
-        mean, variance = self.moments(x)
 
-        def grad(upstream):
-            return differentiable(self.backward, training=True)(x, mean, upstream)
+def _pair(layout, count, mask, x):
+    """Mean and variance of each sample, `(N, 2, C)`, and their derivative.
 
-        return ops.stack([mean, variance], axis=1), grad
+    One tensor, not two: with two, a training step under TensorFlow's XLA for a CPU
+    took 3 times as long. Presumably it fuses the few operations behind each into
+    the loop over `x` that reads them; the compiled program was not read.
 
-    def backward(self, x, mean, upstream):
-        """The derivative by `x`; `mean` is that of `x`, whatever depends on it."""
-        offset, slope = upstream[:, 0] / self.count, 2 * upstream[:, 1] / self.count
-        dx = (x - self.broad(mean)) * self.broad(slope) + self.broad(offset)
+    `dm/dx = 1 / S`, `dv/dx = 2 (x - m) / S`.
+    """
+    sums = _Sums(layout, count, mask)
+    x = sums.masked(x)
+    mean, variance = sums.moments(x)
 
-        def grad(upstream):
-            u = self.masked(upstream)
-            mean_u = self.total(lambda v: v, u) / self.count
-            u = self.masked(u - self.broad(mean_u))
-            pair = [mean_u, 2 * self.total(ops.multiply, u, x) / self.count]
-            return u * self.broad(slope), ops.zeros_like(mean), ops.stack(pair, axis=1)
+    def grad(upstream):
+        constants = layout, count, mask
+        return differentiable(_pair_derivative, True, constants)(x, mean, upstream)
 
-        return self.masked(dx), grad
+    return ops.stack([mean, variance], axis=1), grad
+
+
+def _pair_derivative(layout, count, mask, x, mean, upstream):
+    """The derivative by `x`; `mean` is that of `x`, whatever depends on it."""
+    sums = _Sums(layout, count, mask)
+    broad, masked, total = sums.broad, sums.masked, sums.total
+    offset, slope = upstream[:, 0] / count, 2 * upstream[:, 1] / count
+    dx = (x - broad(mean)) * broad(slope) + broad(offset)
+
+    def grad(upstream):
+        u = masked(upstream)
+        mean_u = total(lambda v: v, u) / count
+        u = masked(u - broad(mean_u))
+        pair = [mean_u, 2 * total(ops.multiply, u, x) / count]
+        return u * broad(slope), ops.zeros_like(mean), ops.stack(pair, axis=1)
+
+    return masked(dx), grad
 
 
 def over_channels(mean, variance, groups=1):
@@ -216,18 +225,21 @@ def over_batch(mean, variance, count):
         total = ops.sum(count, axis=0, keepdims=True)
         share = count / ops.maximum(total, 1)
 
-    def forward(mean, variance):
-        mu = ops.sum(share * mean, axis=0, keepdims=True)
-        deviation = mean - mu
-        spread = share * (variance + ops.square(deviation))
-        return (mu, ops.sum(spread, axis=0, keepdims=True)), deviation
+    merged = with_derivative(_merged, _merged_derivative, constants=(share,))
+    return Moments(*merged(mean, variance), total)
 
-    def derivative(deviation, _, upstream):
-        by_mean, by_variance = upstream
-        by_mean = share * (by_mean + 2 * deviation * by_variance)
-        return [by_mean, ops.broadcast_to(share * by_variance, ops.shape(deviation))]
 
-    return Moments(*with_derivative(forward, derivative)(mean, variance), total)
+def _merged(share, mean, variance):
+    mu = ops.sum(share * mean, axis=0, keepdims=True)
+    deviation = mean - mu
+    spread = share * (variance + ops.square(deviation))
+    return (mu, ops.sum(spread, axis=0, keepdims=True)), deviation
+
+
+def _merged_derivative(share, deviation, _, upstream):
+    by_mean, by_variance = upstream
+    by_mean = share * (by_mean + 2 * deviation * by_variance)
+    return [by_mean, ops.broadcast_to(share * by_variance, ops.shape(deviation))]
 
 
 def moved(moving, batch, momentum):

@@ -57,8 +57,8 @@ class Normalize(NamedTuple):
         return ops.cast(outputs, self.compute_dtype), shares, *moved
 
     def once(self, tensors, ratios):
-        """As a call; where TensorFlow traces a training step, once for all layers of the
-        same kind and shape.
+        """As a call; where TensorFlow traces a training step, once for all layers of
+        the same kind and shape.
 
         Args:
             tensors: In the order of `names`.

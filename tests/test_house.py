@@ -17,7 +17,7 @@ SOURCES = {
 }
 
 CORE = {"arguments", "spatial", "gradients", "moments", "affine", "ratios"}
-CORE |= {"replicas", "layers", "version"}
+CORE |= {"mixture", "normalize", "replicas", "layers", "version"}
 # Who may import whom, inside keras_en. Whoever is not named here may import all.
 ALLOWED = {
     "version": set(),
@@ -27,7 +27,9 @@ ALLOWED = {
     "affine": {"spatial", "gradients"},
     "replicas": {"moments"},
     "arguments": {"moments"},
-    "ratios": {"arguments"},
+    "ratios": {"arguments", "gradients"},
+    "mixture": {"moments", "ratios", "gradients"},
+    "normalize": {"mixture", "moments", "affine", "replicas", "spatial"},
     "layers": CORE,
     "models": CORE | {"models"},
     "export": {"export"},

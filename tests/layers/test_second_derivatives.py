@@ -34,8 +34,13 @@ def _tensorflow(layer, cotangent, mask, mode):
             value = tf.reduce_sum(inner.gradient(loss, x) ** 2)
         return value, *outer.gradient(value, [x, gamma])
 
-    if mode != "eager":
-        run = tf.function(run, jit_compile=mode == "xla")
+    if mode == "graph":
+        # Nothing is known of the input but its rank and channels.
+        sizes = [None] * cotangent.ndim
+        sizes[layer.axis] = cotangent.shape[layer.axis]
+        run = tf.function(run, input_signature=[tf.TensorSpec(sizes, "float64")])
+    elif mode == "xla":
+        run = tf.function(run, jit_compile=True)
     return lambda x: run(tf.constant(x))
 
 
