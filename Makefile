@@ -37,6 +37,7 @@ lint: .venv/contributor
 bench: .venv/contributor
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python benchmarks/layer_speed.py --short
 	KERAS_BACKEND=jax $(BIN)/python benchmarks/layer_speed.py --short
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python benchmarks/model_speed.py --short
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -1,15 +1,19 @@
 """What binds the layer: its bare passes over x, and its growth with every size.
 
-KERAS_BACKEND=tensorflow python benchmarks/limits.py
+    KERAS_BACKEND=tensorflow python benchmarks/limits.py
+    KERAS_BACKEND=jax python benchmarks/limits.py
+
+TensorFlow: passes, and time against every size. JAX: time and memory, whose compiler
+says what it reserves.
 """
 
+import math
 from functools import partial
 
 import keras
 import numpy as np
-import tensorflow as tf
 import timing
-from layer_speed import SHAPES, calls
+from layer_speed import SHAPES, calls, jax_training
 
 from keras_en import ExemplarNormalization, moments
 
@@ -19,6 +23,8 @@ ROUNDS = 15
 
 def passes(shape, xla):
     """Names and functions of `x`: what inference consists of, pass by pass."""
+    import tensorflow as tf
+
     rng = np.random.default_rng(0)
     n, c = shape[0], shape[-1]
     a = tf.constant(rng.normal(size=(n, 1, 1, c)).astype("float32"))
@@ -27,6 +33,11 @@ def passes(shape, xla):
     def both(x):
         return moments.per_sample(x, 3)[:2]
 
+    def cancelling(x):
+        norm = tf.math.reduce_euclidean_norm
+        mean = tf.reduce_mean(tf.reduce_mean(x, 2), 1)
+        return mean, norm(norm(x, 2), 1) ** 2 / math.prod(shape[1:3]) - mean**2
+
     functions = {
         "copy": lambda x: x * 1.5,
         "multiply-add by channel (BatchNormalization)": lambda x: x * a[:1] + b[:1],
@@ -34,12 +45,15 @@ def passes(shape, xla):
         "sum": lambda x: tf.reduce_sum(x, [1, 2]),
         "squared difference": lambda x: tf.math.squared_difference(x, a),
         "mean and variance (EN)": both,
+        "mean and E[x^2] - E[x]^2, one reading each": cancelling,
     }
     return {name: tf.function(f, jit_compile=xla) for name, f in functions.items()}
 
 
 def bare_passes():
     """Lines of a table: time of each pass over that of a copy."""
+    import tensorflow as tf
+
     rows = {}
     for mode in ("graph", "xla"):
         for shape in SHAPES:
@@ -58,13 +72,22 @@ def bare_passes():
     ]
 
 
-def needs(shape, mode, **kwargs):
-    """A layer's compiled calls on random input."""
+def random(shape):
     rng = np.random.default_rng(0)
-    layer = ExemplarNormalization(**kwargs)
-    layer.build(shape)
-    x, dy = (rng.normal(size=shape).astype("float32") for _ in range(2))
-    return calls(layer, x, dy, mode)
+    return [rng.normal(size=shape).astype("float32") for _ in range(2)]
+
+
+def layer(shape, **kwargs):
+    built = ExemplarNormalization(**kwargs)
+    built.build(shape)
+    return built
+
+
+def reserved(shape, **kwargs):
+    """Bytes that XLA reserves for a training step beside its arguments."""
+    step, weights = jax_training(layer(shape, **kwargs))
+    lowered = step.lower(*weights, *random(shape))
+    return lowered.compile().memory_analysis().temp_size_in_bytes
 
 
 def growth(mode):
@@ -87,28 +110,40 @@ def growth(mode):
     }
     lines = []
     for name, cases in variants.items():
-        compiled = [needs(shape, mode, **kwargs) for shape, kwargs in cases]
+        compiled = [calls(layer(s, **kw), *random(s), mode) for s, kw in cases]
         for job in ("inference", "training"):
             timed = {i: c[job] for i, c in enumerate(compiled)}
             times = timing.interleave(timed, ROUNDS)
             found = [f"{timing.ratio(t, times[0]):.2f}" for t in times.values()]
             lines.append(f"| {mode}, {job} | {name} | {' | '.join(found)} |")
             print(lines[-1], flush=True)
+        if mode == "jit":
+            sizes = [reserved(shape, **kwargs) for shape, kwargs in cases]
+            found = [f"{size / sizes[0]:.2f}" for size in sizes]
+            lines.append(
+                f"| {mode}, memory of training | {name} | {' | '.join(found)} |"
+            )
+            print(lines[-1], flush=True)
     return lines
 
 
 def main():
     backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise SystemExit(f"KERAS_BACKEND must be tensorflow. Received: {backend}")
+    if backend not in ("tensorflow", "jax"):
+        raise SystemExit(
+            f"KERAS_BACKEND must be tensorflow or jax. Received: {backend}"
+        )
     keras.utils.set_random_seed(0)
-    lines = ["## Bare passes, in copies of x (one reading, one writing)", ""]
-    lines += [*bare_passes(), "", "## Growth, over the first column", ""]
+    lines, modes = [], ["jit"]
+    if backend == "tensorflow":
+        modes = ["graph", "xla"]
+        lines += ["## Bare passes, in copies of x (one reading, one writing)", ""]
+        lines += [*bare_passes(), ""]
+    lines += ["## Growth, over the first column", ""]
     lines += ["| | size | | | | |", "|---|---|---|---|---|---|"]
-    lines += growth("graph") + growth("xla")
-    timing.write(
-        "limits-tensorflow-cpu", "What binds the layer: TensorFlow, CPU", lines
-    )
+    for mode in modes:
+        lines += growth(mode)
+    timing.write(f"limits-{backend}-cpu", f"What binds the layer: {backend}", lines)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ def differentiable(forward, training, constants=()):
             gradient leaves nodes in an exported graph. They are on torch too, where
             a custom gradient of Keras has wrong second derivatives.
         constants: What needs no derivative, tensors or not. `forward` must not close
-            over a tensor from outside: in the second derivatives of a `tf.function`
-            TensorFlow could not find it.
+            over a tensor from outside: in second derivatives TensorFlow would not
+            find it if it is in another `tf.function`, and JAX refuses it.
 
     Returns:
         Function from the tensors to `value`.
@@ -26,11 +26,7 @@ def differentiable(forward, training, constants=()):
     backend = keras.backend.backend()
     if not training or backend == "torch":
         return lambda *tensors: forward(*constants, *tensors)[0]
-    held = {}
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        held = {i: c for i, c in enumerate(constants) if tf.is_tensor(c)}
+    held = {i: c for i, c in enumerate(constants) if _held(c)}
 
     def single(*tensors):
         known = dict(zip(held, tensors, strict=False))
@@ -44,7 +40,8 @@ def differentiable(forward, training, constants=()):
             given = given if upstream is None else (upstream,)
             found = grad(given if len(given) > 1 else given[0])
             found = list(found) if _many(found) else [found]
-            return [None] * len(held) + found
+            zero = ops.zeros_like if backend == "jax" else lambda constant: None
+            return [zero(c) for c in known.values()] + found
 
         return value, by_upstream
 
@@ -52,14 +49,7 @@ def differentiable(forward, training, constants=()):
 
     def call(*tensors):
         tensors = (*held.values(), *tensors)
-        if backend == "tensorflow" and not tf.executing_eagerly():
-            # One of an outer graph would be such a tensor from outside.
-            graph = tf.compat.v1.get_default_graph()
-            tensors = [
-                t if getattr(t, "graph", None) is graph else tf.identity(t)
-                for t in tensors
-            ]
-        return function(*tensors)
+        return function(*(_local(t) for t in tensors))
 
     return call
 
@@ -87,8 +77,13 @@ def with_derivative(function, derivative, training=True, constants=()):
         values, kept = function(*given)
 
         def grad(upstream):
+            leaves = keras.tree.flatten(kept)
+            held = (*constants, *leaves)
+
             def first(*given):
-                constants, both = given[:fixed], given[fixed:]
+                both = given[len(held) :]
+                constants, leaves = given[:fixed], given[fixed : len(held)]
+                kept_here = keras.tree.pack_sequence_as(kept, leaves)
 
                 def by_hand(kept, *both):
                     return derivative(*constants, kept, both[:count], both[count:])
@@ -96,9 +91,10 @@ def with_derivative(function, derivative, training=True, constants=()):
                 def again(*both):
                     return by_hand(function(*constants, *both[:count])[1], *both)
 
-                return by_hand(kept, *both), lambda slopes: vjp(again, both, slopes)
+                found = by_hand(kept_here, *both)
+                return found, lambda slopes: vjp(again, both, slopes)
 
-            return differentiable(first, training, constants)(*tensors, *upstream)
+            return differentiable(first, training, held)(*tensors, *upstream)
 
         return values, grad
 
@@ -132,6 +128,29 @@ def vjp(function, tensors, upstream):
         output_gradients=list(upstream) if _many(values) else upstream,
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
+
+
+def _held(constant):
+    """Whether a function with its own derivative must take it as an argument."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.is_tensor(constant)
+    # JAX minds only what may depend on what is being differentiated; a mask does not.
+    return ops.is_tensor(constant) and keras.backend.is_float_dtype(constant.dtype)
+
+
+def _local(tensor):
+    """In TensorFlow's graph of a function, one of an outer graph is found by its name
+    only as long as that graph is being traced."""
+    if keras.backend.backend() != "tensorflow":
+        return tensor
+    import tensorflow as tf
+
+    outer = getattr(tensor, "graph", None)
+    if tf.executing_eagerly() or outer is tf.compat.v1.get_default_graph():
+        return tensor
+    return tf.identity(tensor)
 
 
 def _many(values):
