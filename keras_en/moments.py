@@ -142,7 +142,8 @@ def _pair_derivative(layout, count, mask, x, mean, upstream):
     sums = _Sums(layout, count, mask)
     broad, masked, total = sums.broad, sums.masked, sums.total
     offset, slope = upstream[:, 0] / count, 2 * upstream[:, 1] / count
-    dx = (x - broad(mean)) * broad(slope) + broad(offset)
+    # As exact as the output, x * a + b, and a reading of x less than (x - m) * slope.
+    dx = x * broad(slope) + broad(offset - mean * slope)
 
     def grad(upstream):
         u = masked(upstream)
