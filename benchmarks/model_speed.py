@@ -7,11 +7,11 @@ On a machine with a GPU the JAX run measures the GPU.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -153,7 +153,7 @@ def report_alone(network, norm, mode):
         analysis = steps.lower(x, y).compile().memory_analysis()
         reserved = analysis.temp_size_in_bytes / 2**20
         print(f"alone: memory of a training step, compiler, MiB: {reserved}")
-    resident = _resident()
+    resident = _memory("VmRSS")
     started = time.perf_counter()
     steps.train(x, y)
     seconds = time.perf_counter() - started
@@ -161,14 +161,17 @@ def report_alone(network, norm, mode):
     if mode != "jit":
         for _ in range(3):
             steps.train(x, y)
-        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        grown = (highest - resident) / 2**20
-        print(f"alone: memory of a training step, process, MiB: {grown}")
+        grown = _memory("VmHWM") - resident
+        print(f"alone: memory of first training steps, process, MiB: {grown}")
 
 
-def _resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+def _memory(kind):
+    """MiB of this process: now ("VmRSS"), or at most so far ("VmHWM")."""
+    # Not `getrusage`: what it calls the maximum may be that of the parent process.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(kind):
+            return int(line.split()[1]) / 2**10
+    raise RuntimeError(f"/proc/self/status has no {kind}")
 
 
 def main():
