@@ -58,9 +58,19 @@ class Mixture(NamedTuple):
             found = self._derivative(given, kept, *upstream)
             return [found[name] for name in names]
 
-        # A layer may hold variables, which a derivative by hand would not know.
-        by_hand = training and not isinstance(self.activation, keras.Layer)
-        return with_derivative(forward, derivative, by_hand)(*tensors.values())
+        return with_derivative(forward, derivative, training and self.pure)(
+            *tensors.values()
+        )
+
+    @property
+    def pure(self):
+        """Whether the activation is one of Keras's: a function of its argument alone.
+
+        Another may be random, or hold variables that a derivative by hand would not
+        know and a function for several layers must not share.
+        """
+        name = getattr(self.activation, "__name__", "")
+        return getattr(keras.activations, name, None) is self.activation
 
     def _forward(self, t):
         m = t["mean"]
@@ -86,6 +96,8 @@ class Mixture(NamedTuple):
 
         weights = self._weights(shares, t.get("gamma"))
         a = total(weights[name] * inverses[name] for name in self.pool)
+        if a.shape[1] != m.shape[1]:  # layer statistics alone, without gamma
+            a = ops.broadcast_to(a, ops.shape(m))
         offsets = [weights[name] * x_hat[name] for name in x_hat]
         if "beta" in t:
             beta = t["beta"]

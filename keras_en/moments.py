@@ -28,8 +28,8 @@ class Moments(NamedTuple):
     - `mean`: `(N, C)`.
     - `variance`: `(N, C)`, biased, not negative.
     - `count`: the number of positions behind them. An integer where every sample
-      has as many, `S`, and `N` is known and not 0; otherwise `(N, 1)`: with a mask
-      the number of its `True`. Where it is 0, mean and variance are 0.
+      has as many, `S`, and `N` and `S` are known and not 0; otherwise `(N, 1)`: with
+      a mask the number of its `True`. Where that is 0, mean and variance are 0.
     """
 
     mean: object
@@ -60,7 +60,8 @@ def per_sample(x, axis, mask=None, training=False):
     if mask is None:
         count = positions
         # Tensors of known values would be dozens of nodes a layer.
-        if not (isinstance(count, int) and isinstance(shape[0], int) and shape[0]):
+        known = isinstance(count, int) and isinstance(shape[0], int)
+        if not (known and count and shape[0]):
             count = ops.ones((shape[0], 1), dtype=x.dtype) * positions
     else:
         mask = ops.cast(mask, "bool")
@@ -93,13 +94,17 @@ class _Sums:
     def mean(self, x):
         """The mean, exact where float32 sums of many large numbers would drift.
 
-        Sums along one axis and then along the others are short. Where there is but
-        one, or a mask, the mean of what is left around the first result is added.
+        Sums along one axis and then along the others are short for an image. Where
+        they are not, the mean of what is left around the first result is added, which
+        costs nothing where the first axis left little. A mask leaves nothing little.
         """
-        if self.mask is None and len(self.layout.axes) > 1:
-            return self.layout.mean(self.layout.partial(x))
-        shift = self.average(x)
-        return shift + self.average(self.masked(x - self.broad(shift)))
+        values = x
+        if self.mask is None:
+            values = self.layout.partial(x)
+            if self.layout.short:
+                return self.layout.mean(values)
+        shift = self.average(values)
+        return shift + self.average(self.masked(values - self.broad(shift)))
 
     def average(self, values):
         if self.mask is None:
@@ -254,10 +259,10 @@ def moved(moving, batch, momentum):
     """
     found = []
     for old, new in zip(moving, batch[:2], strict=True):
-        change = (ops.reshape(new, old.shape) - old) * (1.0 - momentum)
+        updated = old * momentum + ops.reshape(new, old.shape) * (1.0 - momentum)
         if not isinstance(batch.count, int):
-            change = ops.where(ops.reshape(batch.count, (1,)) > 0, change, 0)
-        found.append(old + change)
+            updated = ops.where(ops.reshape(batch.count, (1,)) > 0, updated, old)
+        found.append(updated)
     return found
 
 

@@ -62,7 +62,7 @@ class Normalize(NamedTuple):
 
         Args:
             tensors: In the order of `names`.
-            ratios: Whether they are wanted: `None` stands for them otherwise.
+            ratios: Whether they are wanted; `None` may stand for them otherwise.
         """
         if not self.training or keras.backend.backend() != "tensorflow":
             return self(*tensors)
@@ -70,10 +70,9 @@ class Normalize(NamedTuple):
 
         if tf.executing_eagerly():
             return self(*tensors)
-        # A collective must be reached in the replica's own graph, and the variables of
-        # an activation that is a layer are not among the tensors.
+        # A collective must be reached in the replica's own graph.
         collective = self.synchronized and replicas.count() > 1
-        if collective or isinstance(self.mixture.activation, keras.Layer):
+        if collective or not self.mixture.pure:
             return self(*tensors)
         specs = tuple((tuple(t.shape), t.dtype) for t in tensors)
         outputs, shares, moved = _function(self, ratios, specs, fuses())(*tensors)
@@ -84,10 +83,15 @@ class Normalize(NamedTuple):
 # BatchNormalization; see `benchmarks/model_speed.py`.
 @functools.lru_cache(maxsize=512)
 def _function(normalize, ratios, specs, fuses):
-    """A `tf.function` for one signature: TensorFlow warns of one traced again."""
+    """A `tf.function` for one signature.
+
+    One for all would let a trace for unknown sizes serve known ones, which need fewer
+    nodes.
+    """
     import tensorflow as tf
 
-    integer = {"float32": tf.int32, "float64": tf.int64}[normalize.dtype]
+    # Not int32, which TensorFlow keeps in the memory of the host.
+    integer = {"float32": tf.uint32, "float64": tf.uint64}[normalize.dtype]
 
     # Grappler makes a copy for every call with a constant input or an unused output.
     # A float output without a derivative is the former: the derivative is a constant 0.

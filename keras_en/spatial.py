@@ -6,6 +6,9 @@ import math
 import keras
 from keras import ops
 
+# The longest axis whose float32 sum is left as it is.
+_SHORT = 512
+
 
 class Spatial:
     """The layout of one tensor, with its sums and broadcasts.
@@ -17,6 +20,8 @@ class Spatial:
     Attributes:
         axes: The spatial axes.
         positions: `S`, the product of their sizes.
+        short: Whether float32 sums along one of them, and then along the others, are
+            exact to a few units in the last place.
     """
 
     def __init__(self, x, axis):
@@ -26,6 +31,9 @@ class Spatial:
         self.shape = [-1] + [n if i == axis else 1 for i, n in enumerate(shape)][1:]
         sizes = [shape[i] for i in self.axes]
         self.positions = math.prod(sizes)
+        self.short = len(sizes) > 1 and all(
+            isinstance(n, int) and n <= _SHORT for n in sizes
+        )
         self.chunks = 1
         if self.axes and isinstance(sizes[0], int) and fuses():
             self.chunks = max(u for u in range(1, 9) if sizes[0] % u == 0)

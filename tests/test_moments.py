@@ -20,6 +20,15 @@ def test_per_sample(rng, shape, axis):
     np.testing.assert_array_equal(numpy(found.count), np.full((3, 1), flat.shape[1]))
 
 
+@pytest.mark.parametrize("shape", [(2, 20011, 1, 4), (2, 20011, 4)], ids=str)
+def test_the_mean_of_a_long_axis_does_not_drift(rng, shape):
+    x = (rng.normal(size=shape) + 1e4).astype("float32")
+    found = moments.per_sample(ops.convert_to_tensor(x), len(shape) - 1)
+    exact = x.astype("float64").reshape(2, -1, 4).mean(1)
+    # One unit in the last place of 1e4 is 1e-3.
+    np.testing.assert_allclose(numpy(found.mean), exact, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
 def test_the_variance_does_not_cancel(rng, mean):
     """`E[x^2] - E[x]^2` in float32 is off by more than 1 at a mean of 1e4."""

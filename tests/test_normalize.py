@@ -1,5 +1,7 @@
 """TensorFlow traces a training pass once for layers of a kind."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -98,19 +100,42 @@ def test_traced_once_equals_eager(rng, batch):
         np.testing.assert_allclose(numpy(layer.moving_mean), mean, atol=1e-6)
 
 
+@pytest.mark.parametrize("direct", [True, False], ids=["layer", "function"])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_an_activation_with_weights_learns(rng, jit_compile):
-    activation = keras.layers.PReLU()
+def test_an_activation_with_weights_learns(rng, jit_compile, direct):
+    import tensorflow as tf
+
+    slopes = keras.layers.PReLU()
+    slopes.build((None, 150))
+    activation = slopes if direct else lambda units: slopes(units)
     layer = ExemplarNormalization(ratio_activation=activation)
-    layer(images(rng, SHAPE))
+    layer.build(SHAPE)
     backends.randomize(layer, rng)
-    function = step([layer], jit_compile=jit_compile)
-    gradients = dict(
-        zip(
-            [v.path for v in layer.trainable_variables],
-            function(images(rng, SHAPE))[1:],
-            strict=True,
-        )
-    )
-    (slope,) = [v.path for v in activation.trainable_variables]
-    assert np.abs(numpy(gradients[slope])).max() > 0
+    slopes.alpha.assign(rng.normal(size=150))
+
+    @tf.function(jit_compile=jit_compile)
+    def run(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x, training=True) ** 3)
+        return tape.gradient(loss, slopes.alpha.value)
+
+    assert np.abs(numpy(run(tf.constant(images(rng, SHAPE))))).max() > 0
+
+
+@dataclasses.dataclass
+class Swish:
+    """Not hashable, and not the same function for ever."""
+
+    beta: float
+
+    def __call__(self, units):
+        return units * keras.ops.sigmoid(self.beta * units)
+
+
+def test_an_activation_may_change(rng):
+    activation = Swish(1.0)
+    layer = built(rng, ratio_activation=activation)
+    x = images(rng, SHAPE)
+    before = numpy(step([layer])(x)[0])
+    activation.beta = 5.0
+    assert np.abs(numpy(step([layer])(x)[0]) - before).max() > 1e-4

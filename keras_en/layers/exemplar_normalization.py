@@ -199,14 +199,7 @@ class ExemplarNormalization(NormalizerPool):
         k = len(self.pool)
         self._add_affine_weights((channels,) if self.share_affine else (k, channels))
         self._add_moving_statistics(channels)
-        self._mixture = Mixture(
-            self.pool,
-            self.epsilon,
-            self.groups,
-            self.ratio_head,
-            ratios.resolve_reduction(self.reduction, channels),
-            self.ratio_activation,
-        )
+        self._reduction = ratios.resolve_reduction(self.reduction, channels)
 
         def learned(name, shape):
             initializer = self.ratio_initializer
@@ -222,10 +215,10 @@ class ExemplarNormalization(NormalizerPool):
 
         self.ratio_conv = None
         if self.ratio_head == "mlp":
-            features, units = channels, channels // self._mixture.reduction
+            features, units = channels, channels // self._reduction
         else:
             features, units = k * k, self.expansion * k
-            if self._mixture.reduction is not None:
+            if self._reduction is not None:
                 self.ratio_conv = learned("ratio_conv", (channels,))
         self.ratio_hidden_kernel = learned("ratio_hidden_kernel", (features, units))
         self.ratio_hidden_bias = self._add_exact_weight(
@@ -268,8 +261,16 @@ class ExemplarNormalization(NormalizerPool):
             if variable is not None:
                 tensors[name] = ops.cast(variable, dtype)
         learns = self._learns(training)
+        mixture = Mixture(
+            self.pool,
+            self.epsilon,
+            self.groups,
+            self.ratio_head,
+            self._reduction,
+            self.ratio_activation,
+        )
         normalize = Normalize(
-            self._mixture,
+            mixture,
             tuple(tensors),
             self._axis,
             bool(training),

@@ -88,7 +88,7 @@ def compare(
         axis=axis,
         normalizers=pool,
         groups=2,
-        reduction=layer._mixture.reduction,
+        reduction=layer._reduction,
         ratio_head=layer.ratio_head,
         ratio_activation=keras.activations.serialize(layer.ratio_activation),
         share_affine=layer.share_affine,
@@ -205,6 +205,8 @@ def cases(draw):
         epsilon=draw(st.sampled_from([1e-3, 1e-5, 0.3])),
         ratio_head=draw(st.sampled_from(["correlation", "mlp"])),
         reduction=draw(st.sampled_from([1, 2])),
+        scale=draw(st.booleans()),
+        center=draw(st.booleans()),
     )
 
 

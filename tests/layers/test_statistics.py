@@ -63,10 +63,32 @@ def test_an_unseen_batch_leaves_the_moving_statistics(rng):
     y = layer(x, training=True, mask=np.zeros((3, 4), bool))
     assert np.isfinite(numpy(y)).all()
     layer(x[:0], training=True)
+    layer(x[:, :0], training=True)
     for old, new in zip(
         before, (layer.moving_mean, layer.moving_variance), strict=True
     ):
         np.testing.assert_array_equal(numpy(new), old)
+
+
+def test_without_momentum_the_moving_statistics_are_those_of_the_batch(rng):
+    layer = ExemplarNormalization(momentum=0.0)
+    layer.build((None, 4, 4, 8))
+    layer.moving_variance.assign(np.full(8, 1e8))
+    x = images(rng, (3, 4, 4, 8))
+    layer(x, training=True)
+    expected = x.astype("float64").var((0, 1, 2))
+    np.testing.assert_allclose(numpy(layer.moving_variance), expected, rtol=1e-5)
+
+
+def test_settings_may_change_after_build(rng):
+    """As in BatchNormalization, whose attributes are read by every call."""
+    x = images(rng, (3, 4, 4, 8))
+    layer, fresh = ExemplarNormalization(), ExemplarNormalization(epsilon=0.5)
+    layer(x), fresh(x)
+    layer.epsilon = 0.5
+    for training in (False, True):
+        y, expected = layer(x, training=training), fresh(x, training=training)
+        np.testing.assert_allclose(numpy(y), numpy(expected), atol=1e-6)
 
 
 def test_frozen_uses_and_keeps_the_moving_statistics(rng):
