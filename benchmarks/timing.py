@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -49,6 +50,27 @@ def interleave(calls, rounds, seconds=0.02):
     finally:
         gc.enable()
     return {name: np.array(values) for name, values in found.items()}
+
+
+def scaling(x):
+    """A function that writes 1.5 `x` into memory that is there already, on all cores:
+    one reading and one writing, the measure of a tensor pass.
+
+    A framework's copy allocates its result, too, which can take longer than writing it.
+    """
+    x = np.ascontiguousarray(x).reshape(-1)
+    parts = list(
+        zip(
+            np.array_split(x, os.cpu_count()),
+            np.array_split(np.empty_like(x), os.cpu_count()),
+            strict=True,
+        )
+    )
+    pool = ThreadPoolExecutor(os.cpu_count())
+    # NumPy lets go of the interpreter's lock meanwhile.
+    return lambda: list(
+        pool.map(lambda part: np.multiply(part[0], 1.5, part[1]), parts)
+    )
 
 
 def ratio(times, baseline):
