@@ -63,7 +63,9 @@ class FoldedSwitchable(NormalizerPool):
         self._add_affine_weights((channels,))
         self._add_moving_statistics(channels)
         self.mixture = [
-            self.add_weight(name=name, shape=(len(self.pool),), initializer="ones")
+            self._add_exact_weight(
+                name=name, shape=(len(self.pool),), initializer="ones"
+            )
             for name in ("mean_logits", "variance_logits")
         ]
 
