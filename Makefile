@@ -25,7 +25,7 @@ quickstart: .venv/user
 # JAX, and torch where it is installed, in processes of their own.
 test: .venv/contributor
 	$(BIN)/python -m pytest -n $(WORKERS)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/layers tests/test_moments.py tests/test_affine.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/layers tests/test_moments.py tests/test_affine.py tests/test_data_parallel.py
 	@if $(BIN)/python -c 'import torch' 2> /dev/null; then set -x; \
 		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) tests/layers tests/test_moments.py tests/test_affine.py; \
 	else echo "torch: not run here, not installed"; fi

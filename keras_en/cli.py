@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_en import quickstart
+from keras_en import quickstart, train
 from keras_en.models import norms
+from keras_en.training import strategies
 from keras_en.version import __version__
 
 
@@ -43,6 +44,51 @@ def _parser():
     command.add_argument(
         "--output", type=Path, default=Path("runs/quickstart"), help="folder of the run"
     )
+    _add_recipe(command)
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the run in --output"
+    )
+    command.set_defaults(run=_quickstart)
+    command = commands.add_parser(
+        "train",
+        help="train that network on one device, many, or many hosts, with checkpoints",
+        description="Trains the network of the quickstart under a strategy of "
+        "tf.distribute; the result does not depend on how batches are split. Start "
+        "a process a worker for --strategy multiworker, each with its TF_CONFIG.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument(
+        "--output", type=Path, default=Path("runs/train"), help="folder of the run"
+    )
+    _add_recipe(command)
+    command.add_argument(
+        "--batch-size",
+        type=_integer(1),
+        default=quickstart.BATCH_SIZE,
+        help="images of a global batch",
+    )
+    command.add_argument(
+        "--strategy", choices=strategies.NAMES, default="none", help="see tf.distribute"
+    )
+    command.add_argument(
+        "--replicas",
+        type=_integer(1),
+        help="of --strategy mirrored; default: all GPUs, or 2 logical CPUs",
+    )
+    command.add_argument(
+        "--checkpoint-every",
+        type=_integer(1),
+        metavar="STEPS",
+        help="steps between checkpoints; default: at the end of each epoch only",
+    )
+    command.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in --output"
+    )
+    command.set_defaults(run=_train)
+    return parser
+
+
+def _add_recipe(command):
     command.add_argument(
         "--seed", type=_integer(0, 2**32 - 1), default=0, help="random seed"
     )
@@ -52,11 +98,6 @@ def _parser():
     command.add_argument(
         "--norm", choices=norms.NAMES, default="en", help="normalization of the network"
     )
-    command.add_argument(
-        "--overwrite", action="store_true", help="replace the run in --output"
-    )
-    command.set_defaults(run=_quickstart)
-    return parser
 
 
 def _integer(minimum, maximum=None):
@@ -86,6 +127,21 @@ def _quickstart(options):
         path = options.output / name
         if path.is_file() and name not in results["differences"]:
             print(f"  {path}")
+    return 0
+
+
+def _train(options):
+    arguments = vars(options)
+    del arguments["run"]
+    try:
+        results = train.run(**arguments, verbose="auto" if sys.stdout.isatty() else 2)
+    except ValueError as error:
+        raise RuntimeError(str(error)) from error
+    if results["chief"]:
+        print(f"\nTest accuracy: {results['test_accuracy']:.2%}")
+        print("Written:")
+        for name in train.FILES:
+            print(f"  {options.output / name}")
     return 0
 
 

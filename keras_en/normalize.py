@@ -41,20 +41,31 @@ class Normalize(NamedTuple):
         statistics, `(C,)` each."""
         t = dict(zip(self.names, tensors, strict=True))
         x = ops.cast(t.pop("x"), self.dtype)
-        sample = moments.per_sample(x, self.axis, t.pop("mask", None), self.training)
-        moved = []
-        if MOVING[0] in t:
-            batch = moving = [t.pop(name) for name in MOVING]
-            if self.momentum is not None:
-                batch = moments.over_batch(*sample)
-                if self.synchronized:
-                    batch = replicas.merge(batch)
-                moved = moments.moved(moving, batch, self.momentum)
-            t.update(batch_mean=batch[0], batch_variance=batch[1])
-        t.update(mean=sample.mean, variance=sample.variance)
-        a, b, shares = self.mixture.fold(t, self.training)
+        mean, variance, *batch = replicas.part(self._moments)(x, t.pop("mask", None))
+        moving, moved = [t.pop(name) for name in MOVING if name in t], []
+        if self.momentum is not None:
+            own = batch = moments.Moments(*batch)
+            # In all replicas the same, whatever the outputs are computed from.
+            batch = replicas.merge(own)
+            moved = moments.moved(moving, batch, self.momentum)
+            moving = (batch if self.synchronized else own)[:2]
+        if moving:
+            t.update(batch_mean=moving[0], batch_variance=moving[1])
+        t.update(mean=mean, variance=variance)
+        outputs, shares = replicas.part(self._apply)(x, t)
+        return outputs, shares, *moved
+
+    def _moments(self, x, mask):
+        """Mean and variance of each sample; with a momentum those of the batch, and
+        its count."""
+        sample = moments.per_sample(x, self.axis, mask, self.training)
+        batch = moments.over_batch(*sample) if self.momentum is not None else ()
+        return sample.mean, sample.variance, *batch
+
+    def _apply(self, x, tensors):
+        a, b, shares = self.mixture.fold(tensors, self.training)
         outputs = affine.scale_and_shift(x, a, b, self.axis, self.training)
-        return ops.cast(outputs, self.compute_dtype), shares, *moved
+        return ops.cast(outputs, self.compute_dtype), shares
 
     def once(self, tensors, ratios):
         """As a call; where TensorFlow traces a training step, once for all layers of
@@ -71,7 +82,7 @@ class Normalize(NamedTuple):
         if tf.executing_eagerly():
             return self(*tensors)
         # A collective must be reached in the replica's own graph.
-        collective = self.synchronized and replicas.count() > 1
+        collective = self.momentum is not None and replicas.count() > 1
         if collective or not self.mixture.pure:
             return self(*tensors)
         specs = tuple((tuple(t.shape), t.dtype) for t in tensors)

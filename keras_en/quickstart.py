@@ -139,20 +139,7 @@ def _run(folder, seed, epochs, norm):
     started = time.perf_counter()
     keras.utils.set_random_seed(seed)
     data = digits(seed)
-    model = models.CifarResNet(
-        DEPTH, input_shape=data["train"].images.shape[1:], classes=10, norm=norm
-    )
-    steps = epochs * -(-len(data["train"].labels) // BATCH_SIZE)
-    model.compile(
-        keras.optimizers.SGD(
-            keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps),
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=WEIGHT_DECAY,
-        ),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    model = compiled_model(data["train"], norm, epochs, BATCH_SIZE)
     history = model.fit(
         batches(data["train"], BATCH_SIZE, seed, shift=1),
         validation_data=tuple(data["validation"]),
@@ -160,7 +147,7 @@ def _run(folder, seed, epochs, norm):
         epochs=epochs,
         verbose=1 if sys.stdout.isatty() else 2,
     ).history
-    _write_history(folder / "history.csv", history)
+    write_history(folder / "history.csv", history)
 
     test = data["test"]
     loss, accuracy = model.evaluate(*test, verbose=0)
@@ -193,7 +180,32 @@ def _run(folder, seed, epochs, norm):
     return results
 
 
-def _write_history(path, history):
+def compiled_model(train, norm, epochs, batch_size, synchronized=False):
+    """The network and the recipe of the quickstart, for `epochs` of `train`;
+    `synchronized` is for those normalizations that know it."""
+    kwargs = {"synchronized": True} if synchronized and norm in ("en", "bn") else None
+    model = models.CifarResNet(
+        DEPTH,
+        input_shape=train.images.shape[1:],
+        classes=10,
+        norm=norm,
+        norm_kwargs=kwargs,
+    )
+    steps = epochs * -(-len(train.labels) // batch_size)
+    model.compile(
+        keras.optimizers.SGD(
+            keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps),
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=WEIGHT_DECAY,
+        ),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def write_history(path, history):
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", *history])

@@ -98,12 +98,21 @@ class Spatial:
 def fuses():
     """Whether TensorFlow's XLA for a CPU is tracing."""
     # The XLA of current JAX has its own kernels for sums, which chunks only disturb.
+    if not traced_by_xla():
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_logical_devices("GPU")
+
+
+def traced_by_xla():
+    """Whether TensorFlow is tracing what XLA compiles."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
-    if tf.executing_eagerly() or tf.config.list_logical_devices("GPU"):
+    if tf.executing_eagerly():
         return False
     graph = tf.compat.v1.get_default_graph()
     return control_flow_util.GraphOrParentsInXlaContext(graph)

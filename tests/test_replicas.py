@@ -142,11 +142,12 @@ def test_variance_at_a_large_mean(rng, strategy):
         np.testing.assert_allclose(variance, expected, rtol=0.01)
 
 
-def test_one_all_reduce_a_layer_and_direction(rng, strategy):
+@pytest.mark.parametrize("synchronized, counts", [(True, [1, 2]), (False, [1, 1])])
+def test_one_all_reduce_a_layer_and_direction(strategy, synchronized, counts):
     import tensorflow as tf
 
     with strategy.scope():
-        layer = ExemplarNormalization(synchronized=True)
+        layer = ExemplarNormalization(synchronized=synchronized)
         layer.build((None, 4, 4, 8))
 
     def forward(x):
@@ -164,7 +165,7 @@ def test_one_all_reduce_a_layer_and_direction(rng, strategy):
         graph = run.get_concrete_function(tf.TensorSpec((4, 4, 4, 8))).graph
         kinds = [op.type for op in graph.get_operations()]
         found.append(sum("Collective" in kind for kind in kinds) / REPLICAS)
-    assert found == [1, 2]
+    assert found == counts
 
 
 def test_without_a_strategy_nothing_changes(rng):
@@ -178,17 +179,154 @@ def test_without_a_strategy_nothing_changes(rng):
     )
 
 
+@pytest.mark.parametrize("split", SPLITS, ids=str)
+@pytest.mark.parametrize("synchronized", [True, False])
+def test_moving_statistics_are_the_same_everywhere(rng, strategy, synchronized, split):
+    """Keras's own, without synchronization, are those of each replica."""
+    shape = (sum(split), 4, 4, 6)
+    x = images(rng, shape)
+    with strategy.scope():
+        layer = ExemplarNormalization(synchronized=synchronized, momentum=0.0)
+        layer.build(shape)
+    parts = np.split(x, np.cumsum(split)[:-1])
+    masks = [np.ones(part.shape[:-1], bool) for part in parts]
+    *_, state = distributed_step(strategy, layer, parts, parts, masks)
+    exact = x.astype("float64")
+    for values, expected in zip(
+        (state["moving_mean"], state["moving_variance"]),
+        (exact.mean((0, 1, 2)), exact.var((0, 1, 2))),
+        strict=True,
+    ):
+        for value in values:
+            np.testing.assert_array_equal(value, values[0])
+            np.testing.assert_allclose(value, expected, atol=1e-5)
+
+
+def test_without_synchronization_a_replica_normalizes_its_own(rng, strategy):
+    import tensorflow as tf
+
+    x = images(rng, (8, 4, 4, 6))
+    parts = np.split(x, REPLICAS)
+    with strategy.scope():
+        layer = ExemplarNormalization(normalizers=["batch"])
+        layer.build(x.shape)
+    masks = [np.ones(part.shape[:-1], bool) for part in parts]
+    outputs, *_ = distributed_step(strategy, layer, parts, parts, masks)
+    alone = ExemplarNormalization(normalizers=["batch"])
+    expected = [numpy(alone(tf.constant(part), training=True)) for part in parts]
+    np.testing.assert_allclose(outputs, np.concatenate(expected), atol=1e-5)
+
+
+def test_what_is_saved_is_what_was_evaluated(rng, strategy, tmp_path):
+    x, y = images(rng, (16, 6, 6, 3)), rng.integers(0, 2, 16)
+    with strategy.scope():
+        model = classifier(synchronized=False)
+        model.compile(
+            "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+    model.fit(x, y, epochs=2, batch_size=8, verbose=0)
+    evaluated = model.evaluate(x, y, batch_size=8, verbose=0)
+    predicted = model.predict(x, batch_size=8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(x, batch_size=16, verbose=0), predicted, atol=1e-6
+    )
+    assert loaded.evaluate(x, y, verbose=0) == pytest.approx(evaluated, rel=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(rng, strategy, policy):
+    x = images(rng, (8, 4, 4, 6)).astype(keras.DTypePolicy(policy).compute_dtype)
+    whole = ExemplarNormalization(dtype=policy, momentum=0.5)
+    whole.build(x.shape)
+    with strategy.scope():
+        layer = ExemplarNormalization(dtype=policy, momentum=0.5, synchronized=True)
+        layer.build(x.shape)
+    for variable, source in zip(layer.variables, whole.variables, strict=True):
+        variable.assign(numpy(source))
+    parts = np.split(x, [6, 7, 8][: REPLICAS - 1])
+    masks = [np.ones(part.shape[:-1], bool) for part in parts]
+    outputs, dx, gradients, state = distributed_step(
+        strategy, layer, parts, parts, masks
+    )
+    expected = backends.step(whole, x, x, True)
+    # Outputs are rounded to 8 or 11 bits, statistics and weights' gradients are not.
+    np.testing.assert_allclose(
+        outputs.astype("float32"), expected.outputs.astype("float32"), atol=0.03
+    )
+    for name, values in state.items():
+        for value in values:
+            np.testing.assert_allclose(value, expected.state[name], atol=1e-5)
+
+
+def test_one_device_strategy(rng):
+    import tensorflow as tf
+
+    x = images(rng)
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        layer = ExemplarNormalization(synchronized=True)
+        layer.build(x.shape)
+    alone = ExemplarNormalization()
+    alone.build(x.shape)
+    alone.set_weights(layer.get_weights())
+    found = tf.function(lambda x: strategy.run(lambda x: layer(x, training=True), (x,)))
+    np.testing.assert_allclose(
+        numpy(found(tf.constant(x))), numpy(alone(x, training=True)), atol=1e-6
+    )
+
+
+PARAMETER_SERVER = """
+import json, os, socket
+
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+cluster = {name: [f"127.0.0.1:{port()}"] for name in ("worker", "ps")}
+import tensorflow as tf
+servers = [
+    tf.distribute.Server(cluster, job_name=name, task_index=0, protocol="grpc")
+    for name in cluster
+]
+resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+    tf.train.ClusterSpec(cluster), rpc_layer="grpc"
+)
+from keras_en import ExemplarNormalization
+with tf.distribute.ParameterServerStrategy(resolver).scope():
+    ExemplarNormalization(normalizers=["instance"]).build((None, 4, 4, 8))
+    try:
+        ExemplarNormalization().build((None, 4, 4, 8))
+    except ValueError as error:
+        print("refused:", error, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_parameter_server_is_refused():
+    done = subprocess.run(
+        [sys.executable, "-c", PARAMETER_SERVER], capture_output=True, text=True
+    )
+    assert "refused: Batch statistics need a strategy" in done.stdout, done.stderr
+    assert "Received: strategy=ParameterServerStrategyV2" in done.stdout
+
+
+def classifier(**kwargs):
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            ExemplarNormalization(**kwargs),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
 def test_fit_under_a_strategy(rng, strategy):
     x, y = images(rng, (16, 6, 6, 3)), rng.integers(0, 2, 16)
     with strategy.scope():
-        model = keras.Sequential(
-            [
-                keras.Input((6, 6, 3)),
-                ExemplarNormalization(synchronized=True),
-                keras.layers.GlobalAveragePooling2D(),
-                keras.layers.Dense(2),
-            ]
-        )
+        model = classifier(synchronized=True)
         model.compile(
             "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         )

@@ -66,9 +66,12 @@ class ExemplarNormalization(NormalizerPool):
         beta_constraint: Optional constraint of `beta`.
         gamma_constraint: Optional constraint of `gamma`.
         synchronized: If `True`, batch statistics are those of the global batch, over
-            all replicas of a `tf.distribute` strategy. On the JAX backend arrays
-            are global and so are their statistics, whatever this says. Not
-            available on the torch backend.
+            all replicas of a `tf.distribute` strategy: one all-reduce forward, one
+            backward. If `False`, every replica normalizes with those of its own
+            part; the moving statistics are those of the global batch all the same,
+            and equal in all replicas (one all-reduce forward). On the JAX backend
+            arrays are global, and so are statistics under `keras.distribution`,
+            whatever this says. Not available on the torch backend.
         normalizers: Non-empty list or tuple without duplicates of "instance",
             "layer", "group" and "batch". `None`: `("instance", "layer", "batch")`.
         groups: Number of groups of the "group" normalizer; must divide `C`.
@@ -107,7 +110,8 @@ class ExemplarNormalization(NormalizerPool):
         ValueError, TypeError: an argument is not among those listed, or does not fit
             the input: `axis`, `groups` or `reduction` against its shape, "instance"
             with rank 2, an undefined number of channels, integer inputs, a mask of
-            another rank.
+            another rank. Or the strategy in scope is `ParameterServerStrategy`, or
+            XLA compiles the whole step of several replicas.
 
     Attributes:
         pool: After `build`, the tuple of normalizers in use: what `normalizers=None`

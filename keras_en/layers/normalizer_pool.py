@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_en import arguments
+from keras_en import arguments, replicas
 from keras_en.arguments import check
 
 # Arguments of BatchNormalization and of the pool that a configuration holds as such.
@@ -142,6 +142,7 @@ class NormalizerPool(keras.layers.Layer):
     def _add_moving_statistics(self, channels):
         self.moving_mean = self.moving_variance = None
         if "batch" in self.pool:
+            replicas.check_strategy()
             self.moving_mean = self._add_exact_weight(
                 name="moving_mean",
                 shape=(channels,),

@@ -1,0 +1,382 @@
+"""`training.fit` against `model.fit`, and replicas against one device."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_en import ExemplarNormalization, training
+from tests.backends import images, numpy
+
+pytestmark = pytest.mark.tensorflow
+SHAPE = (6, 6, 3)
+
+
+@pytest.fixture(scope="module")
+def strategy():
+    import tensorflow as tf
+
+    # Two, as in test_replicas.py: a process has room for one size.
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx("float32")
+
+
+@pytest.fixture
+def data(rng):
+    return images(rng, (21, *SHAPE)), rng.integers(0, 3, 21)
+
+
+def network(optimizer=None, dropout=0.0, jit_compile=False, dtype=None, **kwargs):
+    keras.utils.set_random_seed(0)
+    regularizer = keras.regularizers.L2(1e-2)
+    layers = [
+        keras.Input(SHAPE),
+        keras.layers.Conv2D(8, 3, kernel_regularizer=regularizer, dtype=dtype),
+        ExemplarNormalization(**{"synchronized": True, **kwargs}, dtype=dtype),
+        keras.layers.ReLU(dtype=dtype),
+        keras.layers.Dropout(dropout, seed=1, dtype=dtype),
+        keras.layers.Flatten(dtype=dtype),
+        keras.layers.Dense(3, dtype=dtype),
+    ]
+    model = keras.Sequential(layers)
+    model.compile(
+        optimizer or keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        weighted_metrics=[
+            keras.metrics.SparseCategoricalCrossentropy(
+                from_logits=True, name="weighted"
+            )
+        ],
+        jit_compile=jit_compile,
+    )
+    return model
+
+
+def state(model):
+    found = {f"{i} {v.name}": numpy(v.value) for i, v in enumerate(model.variables)}
+    # Its names hold those of layers, which Keras numbers.
+    slots = {str(i): numpy(v.value) for i, v in enumerate(model.optimizer.variables)}
+    return {**found, **slots}
+
+
+def assert_equal(one, other, tolerance):
+    one, other = state(one), state(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        scale = max(1, np.abs(value).max())
+        assert np.abs(value - other[name]).max() <= tolerance * scale, name
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_on_one_device_it_is_keras_fit(data, jit_compile):
+    x, y = data
+    ours, theirs = (network(jit_compile=jit_compile) for _ in range(2))
+    options = {"batch_size": 8, "epochs": 3, "verbose": 0, "shuffle": False}
+    found = training.fit(ours, x, y, validation_data=data, **options)
+    expected = theirs.fit(x, y, validation_data=data, **options)
+    assert_equal(ours, theirs, 1e-6)
+    assert found.epoch == expected.epoch
+    assert found.history.keys() == expected.history.keys()
+    for name, values in expected.history.items():
+        np.testing.assert_allclose(found.history[name], values, atol=1e-5, err_msg=name)
+    assert ours.history is found
+
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+    "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+    "clipped": lambda: keras.optimizers.SGD(0.5, global_clipnorm=0.1),
+    "each clipped": lambda: keras.optimizers.SGD(0.5, clipnorm=0.05),
+    "accumulated": lambda: keras.optimizers.SGD(
+        0.1, momentum=0.9, gradient_accumulation_steps=2
+    ),
+    "averaged": lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("batch_size", [8, 50, 20], ids="batch-{}".format)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_replicas_are_one_device(data, strategy, float64, optimizer, batch_size):
+    """21 samples: batches of 8, 8, 5; one uneven batch; 20 and a single sample, which
+    leaves a replica empty."""
+    x, y = data
+    weight = np.linspace(0, 2, len(y)).astype("float32")
+    # float64: Adam turns the rounding of gradients near 0 into steps.
+    one = network(OPTIMIZERS[optimizer]())
+    with strategy.scope():
+        many = network(OPTIMIZERS[optimizer]())
+    options = {"batch_size": batch_size, "epochs": 2, "verbose": 0}
+    options["sample_weight"] = weight
+    options["validation_data"] = (x[:7], y[:7])
+    expected = training.fit(one, x, y, **options).history
+    found = training.fit(many, x, y, **options).history
+    assert_equal(one, many, 1e-9)
+    assert found.keys() == expected.keys() >= {"loss", "val_accuracy", "weighted"}
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
+
+
+def test_gradients_are_clipped_after_their_sum(data, strategy):
+    """Keras clips what each replica has: a step of several is then another one."""
+    x, y = data
+    with strategy.scope():
+        model = network(keras.optimizers.SGD(1.0, global_clipnorm=0.1))
+    before = [numpy(v) for v in model.trainable_variables]
+    training.fit(model, x, y, batch_size=21, verbose=0)
+    moved = [
+        np.sum((numpy(v) - b) ** 2)
+        for v, b in zip(model.trainable_variables, before, strict=True)
+    ]
+    np.testing.assert_allclose(np.sqrt(sum(moved)), 0.1, rtol=1e-4)
+
+
+def test_an_uneven_first_batch(data, strategy):
+    """`model.fit` builds the metrics on an average of the replicas' inputs."""
+    x, y = data[0][:5], data[1][:5]
+    with strategy.scope():
+        model = network()
+    history = training.fit(model, x, y, batch_size=8, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7, 21])
+def test_every_sample_is_evaluated_once(data, strategy, samples):
+    x, y = data[0][:samples], data[1][:samples]
+    with strategy.scope():
+        model = network()
+    model.layers[-1].bias.assign([0.3, 0.0, -0.1])
+    logits = numpy(model(x))
+    found = training.evaluate(model, x, y, batch_size=4, verbose=0)
+    assert found["accuracy"] == pytest.approx((logits.argmax(1) == y).mean())
+    expected = model.compute_loss(y=y, y_pred=keras.ops.convert_to_tensor(logits))
+    assert found["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [8, 20])
+def test_parts_compiled_between_collectives(data, strategy, float64, batch_size):
+    """As `jit_compile=True` asks, which for a whole step cannot be had."""
+    import tensorflow as tf
+
+    x, y = data
+    one = network()
+    training.fit(one, x, y, batch_size=batch_size, epochs=2, verbose=0)
+    with strategy.scope():
+        many = network(jit_compile=True)
+    training.fit(many, x, y, batch_size=batch_size, epochs=2, verbose=0)
+    assert_equal(one, many, 1e-9)
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(many.layers[1](x, training=True) ** 2)
+        return tape.gradient(loss, many.layers[1].gamma.value)
+
+    from keras_en import replicas
+
+    def compiled(wanted):
+        @tf.function(autograph=False)
+        def run(x):
+            with replicas.compiled_parts(wanted):
+                return strategy.run(step, (x,))
+
+        graph = run.get_concrete_function(tf.TensorSpec((4, 4, 4, 8), "float64")).graph
+        return sum(
+            bool(f.definition.attr["_XlaMustCompile"].b)
+            for f in graph._functions.values()
+        )
+
+    assert compiled(True) >= 2 * 4, "two replicas, two parts, both directions"
+    assert compiled(False) == 0
+
+
+def test_a_whole_step_of_replicas_says_what_to_do(data, strategy):
+    with strategy.scope():
+        model = network(jit_compile=True)
+    with pytest.raises(ValueError, match=r"keras_en\.training\.fit.*2 replicas"):
+        model.fit(*data, batch_size=8, verbose=0)
+
+
+class Stop(keras.callbacks.Callback):
+    """As Ctrl-C after a number of steps."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("stop", [2, 3, 5])
+def test_a_run_resumed_is_one_never_interrupted(
+    data, strategy, tmp_path, replicas, stop
+):
+    """Dropout, a schedule, momentum and accumulated gradients have states."""
+    x, y = data
+
+    def make():
+        def model():
+            schedule = keras.optimizers.schedules.CosineDecay(0.1, 9)
+            return network(
+                keras.optimizers.Adam(schedule, gradient_accumulation_steps=2),
+                dropout=0.3,
+            )
+
+        if replicas == 1:
+            return model()
+        with strategy.scope():
+            return model()
+
+    whole, interrupted, resumed = make(), make(), make()
+    options = {"batch_size": 8, "epochs": 3, "verbose": 0, "validation_data": data}
+    expected = training.fit(whole, x, y, **options)
+    options["checkpoint"], options["checkpoint_every"] = tmp_path / "run", 1
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(interrupted, x, y, callbacks=[Stop(stop)], **options)
+    found = training.fit(resumed, x, y, resume=True, **options)
+    assert_equal(whole, resumed, 0)
+    assert found.epoch == expected.epoch
+    assert found.history.keys() == expected.history.keys()
+    for name, values in expected.history.items():
+        # What replicas had counted is restored in equal parts, which rounds otherwise.
+        tolerance = 0 if replicas == 1 else 1e-6
+        np.testing.assert_allclose(found.history[name], values, rtol=tolerance)
+
+
+def test_a_finished_run_resumed_does_nothing(data, tmp_path):
+    model = network()
+    options = {"batch_size": 8, "epochs": 2, "verbose": 0, "checkpoint": tmp_path}
+    training.fit(model, *data, **options)
+    before = state(model)
+    again = network()
+    history = training.fit(again, *data, resume=True, **options)
+    assert history.epoch == [0, 1]
+    for name, value in state(again).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+def test_datasets_and_functions_of_the_epoch(data, strategy):
+    import tensorflow as tf
+
+    x, y = data
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    seen = []
+
+    def batches(epoch):
+        seen.append(epoch)
+        return dataset
+
+    expected = None
+    for given in (dataset, batches, list(dataset.as_numpy_iterator())):
+        with strategy.scope():
+            model = network()
+        training.fit(model, given, epochs=2, verbose=0, validation_data=dataset)
+        expected = expected or model
+        assert_equal(model, expected, 0)
+    assert seen == [0, 0, 1], "built from the first, then every epoch"
+
+
+def test_callbacks(data, tmp_path, capsys):
+    x, y = data
+    model = network()
+    path = tmp_path / "best.weights.h5"
+    callbacks = [
+        keras.callbacks.EarlyStopping("loss", min_delta=100.0, patience=1),
+        keras.callbacks.ModelCheckpoint(path, save_weights_only=True),
+        keras.callbacks.ReduceLROnPlateau("loss", min_delta=100.0, patience=1),
+    ]
+    history = training.fit(
+        model, x, y, batch_size=8, epochs=9, callbacks=callbacks, verbose=2
+    )
+    assert history.epoch == [0, 1], "stopped early"
+    assert path.exists()
+    assert "Epoch 2/9" in capsys.readouterr().out
+
+
+def test_mixed_precision(data, strategy):
+    x, y = data
+    with strategy.scope():
+        model = network(dtype="mixed_bfloat16")
+    history = training.fit(model, x, y, batch_size=8, epochs=4, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert model.layers[0].kernel.dtype == "float32"
+
+
+def test_keras_fits_on_afterwards(data):
+    x, y = data
+    ours = network(OPTIMIZERS["accumulated"]())
+    theirs = network(OPTIMIZERS["accumulated"]())
+    options = {"batch_size": 7, "verbose": 0, "shuffle": False}
+    training.fit(ours, x, y, epochs=2, **options)
+    ours.fit(x, y, epochs=2, **options)
+    theirs.fit(x, y, epochs=4, **options)
+    assert_equal(ours, theirs, 1e-6)
+
+
+class Own(keras.Model):
+    def train_step(self, data):
+        return {}
+
+    def call(self, x):
+        return x
+
+
+def test_bad_input(data, strategy, tmp_path):
+    import tensorflow as tf
+
+    x, y = data
+    model = network()
+
+    def refused(match, error=ValueError, model=model, x=x, y=y, **kwargs):
+        with pytest.raises(error, match=match):
+            training.fit(model, x, y, verbose=0, **kwargs)
+
+    refused("`epochs` must be an integer of at least 0.*Received", epochs=-1)
+    refused("`batch_size` must be", batch_size=0)
+    refused("`checkpoint_every`", checkpoint=tmp_path, checkpoint_every=0)
+    refused("`checkpoint` must be a folder", resume=True)
+    refused(r"as many samples.*Received: \[21, 20\]", y=y[:-1])
+    refused("`y` and `sample_weight` must be None", x=[(x, y)])
+    refused("must end", x=tf.data.Dataset.from_tensors((x, y)).repeat(), y=None)
+    refused("iterable once an epoch", TypeError, x=iter([(x, y)]), y=None)
+    refused("must be arrays, an iterable", TypeError, x=3, y=None)
+    refused("must yield a batch", x=[], y=None)
+    refused("tensors of one length", x=[(x, y[:-1])], y=None)
+    refused("compiled keras.Model", model=keras.Sequential([keras.layers.Dense(2)]))
+    own = Own()
+    own.compile("sgd", "mse")
+    refused("`train_step` of its own", model=own)
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    refused("must not hold BackupAndRestore", callbacks=[backup])
+    with strategy.scope():
+        many = network()
+        summed = network()
+        summed.compile(
+            "sgd", keras.losses.SparseCategoricalCrossentropy(reduction="sum")
+        )
+    many.compile("sgd", "sparse_categorical_crossentropy")
+    refused("scope of the strategy", model=many)
+    refused("average over samples.*Received: model.loss.reduction='sum'", model=summed)
+
+
+def test_a_checkpoint_of_another_model(data, tmp_path):
+    x, y = data
+    options = {"batch_size": 8, "verbose": 0, "checkpoint": tmp_path}
+    training.fit(network(), x, y, **options)
+    other = network(normalizers=["layer", "batch"])
+    before = state(other)
+    with pytest.raises(ValueError, match=r"first difference is model/\d+/gamma: \(2"):
+        training.fit(other, x, y, resume=True, **options)
+    for name, value in before.items():
+        np.testing.assert_array_equal(value, state(other)[name])
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(ValueError, match="cannot be read"):
+        training.fit(network(), x, y, resume=True, **options)
