@@ -192,6 +192,7 @@ class _Run:
 
     Attributes:
         chief: Whether this process writes and prints.
+        place: Where the run is, for errors.
         taken: Training steps that the optimizer has seen.
         updated: Whether the last of them updated weights, which an optimizer that
             accumulates gradients does not always do.
@@ -239,6 +240,7 @@ class _Run:
             )
         self.accumulated = self.optimizer.gradient_accumulation_steps or 1
         self.updated = True
+        self.place = "before the first step"
         whole = bool(model.jit_compile) and self.replicas == 1
         self._compiled_parts = bool(model.jit_compile) and self.replicas > 1
 
@@ -289,18 +291,33 @@ class _Run:
         self.optimizer.gradient_accumulation_steps = None
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, error, traceback):
+        import tensorflow as tf
+
         del self.optimizer._all_reduce_sum_gradients
         if self.accumulated > 1:
             self.optimizer.gradient_accumulation_steps = self.accumulated
+        gone = (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError,
+            tf.errors.InternalError,
+        )
+        if self.strategy.cluster_resolver is not None and isinstance(error, gone):
+            first = str(error).strip().splitlines()[0]
+            raise RuntimeError(
+                f"A worker of the cluster is gone or cannot be reached ({self.place}): "
+                f"start all of them again, with resume. {kind.__name__}: {first}"
+            ) from error
 
     def train(self, batch, epoch, step):
         """One step; the metrics so far, tensors."""
         self.taken += 1
         self.updated = self.taken % self.accumulated == 0
         function = self._update if self.updated else self._accumulate
-        with self._workers_alive(f"epoch {epoch}, step {step}"):
-            return function(*feed.split(self.strategy, batch))
+        self.place = f"epoch {epoch}, step {step}"
+        return function(*feed.split(self.strategy, batch))
 
     def evaluate(self, data, callbacks):
         """Metrics over all batches of `data`, numbers."""
@@ -308,8 +325,8 @@ class _Run:
         callbacks.on_test_begin()
         for step, batch in enumerate(data.batches(0)):
             callbacks.on_test_batch_begin(step)
-            with self._workers_alive(f"evaluation, step {step}"):
-                logs = self._test(*feed.split(self.strategy, batch))
+            self.place = f"evaluation, step {step}"
+            logs = self._test(*feed.split(self.strategy, batch))
             callbacks.on_test_batch_end(step, logs)
         logs = self.metrics()
         callbacks.on_test_end(logs)
@@ -413,24 +430,6 @@ class _Run:
     def _tracing(self):
         with replicas.compiled_parts(self._compiled_parts):
             yield
-
-    @contextlib.contextmanager
-    def _workers_alive(self, place):
-        import tensorflow as tf
-
-        try:
-            yield
-        except (
-            tf.errors.UnavailableError,
-            tf.errors.AbortedError,
-            tf.errors.CancelledError,
-            tf.errors.DeadlineExceededError,
-        ) as error:
-            first = str(error).strip().splitlines()[0]
-            raise RuntimeError(
-                f"A worker of the cluster is gone or cannot be reached ({place}): "
-                f"start all of them again, with resume. {type(error).__name__}: {first}"
-            ) from error
 
 
 def _check_losses(model):
