@@ -19,6 +19,16 @@ if keras.backend.backend() == "tensorflow":
     )
 
 
+REPLICAS = int(os.environ.get("KERAS_EN_TEST_REPLICAS", "2"))
+
+
+@pytest.fixture(scope="session")
+def strategy():
+    """The one of this process: TensorFlow numbers the collectives of every strategy
+    from 1, so that those of two would meet."""
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(REPLICAS)])
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

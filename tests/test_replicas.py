@@ -11,24 +11,15 @@ import pytest
 from keras_en import ExemplarNormalization
 from tests import backends
 from tests.backends import images, numpy
+from tests.conftest import REPLICAS
 
 pytestmark = pytest.mark.tensorflow
 
 
-# TensorFlow numbers the collective groups of every strategy from 1, so a process has
-# room for strategies of one size only.
-REPLICAS = int(os.environ.get("KERAS_EN_TEST_REPLICAS", "2"))
 SPLITS = {
     2: [(8, 8), (6, 2), (8, 0), (1, 1)],
     4: [(4, 4, 4, 4), (5, 1, 0, 2), (1, 1, 1, 1)],
 }[REPLICAS]
-
-
-@pytest.fixture(scope="module")
-def strategy():
-    import tensorflow as tf
-
-    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(REPLICAS)])
 
 
 def distributed_step(strategy, layer, parts, cotangents, masks):

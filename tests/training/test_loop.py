@@ -11,14 +11,6 @@ pytestmark = pytest.mark.tensorflow
 SHAPE = (6, 6, 3)
 
 
-@pytest.fixture(scope="module")
-def strategy():
-    import tensorflow as tf
-
-    # Two, as in test_replicas.py: a process has room for one size.
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 @pytest.fixture
 def float64():
     keras.config.set_floatx("float64")
