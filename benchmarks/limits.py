@@ -9,6 +9,7 @@ says what it reserves.
 
 import math
 from functools import partial
+from unittest import mock
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ import timing
 from layer_speed import SHAPES, calls, jax_training, tensor_pass
 
 from keras_en import ExemplarNormalization, moments
+from keras_en.models import ResNet50
 
 BASE = (32, 56, 56, 64)
 ROUNDS = 15
@@ -71,6 +73,44 @@ def bare_passes():
         f"| {mode} | {name} | {' | '.join(found)} |"
         for (mode, name), found in rows.items()
     ]
+
+
+def without_statistics(x, axis, mask=None, training=False):
+    """As `moments.per_sample`, but x is not read."""
+    import tensorflow as tf
+
+    zero = tf.zeros((tf.shape(x)[0], x.shape[axis]), x.dtype)
+    return moments.Moments(zero, zero + 1, tf.ones((tf.shape(x)[0], 1), x.dtype))
+
+
+def network():
+    """Lines of a table: inference of ResNet-50, and what of it is not statistics."""
+    import tensorflow as tf
+
+    cases = {
+        "BN": ("bn", moments.per_sample),
+        "EN": ("en", moments.per_sample),
+        "EN, statistics as constants": ("en", without_statistics),
+    }
+    lines = [f"| | {' | '.join(cases)} |", "|---" * (len(cases) + 1) + "|"]
+    for mode in ("graph", "xla"):
+        functions = {}
+        for name, (norm, per_sample) in cases.items():
+            model = ResNet50(norm=norm)
+            infer = partial(model, training=False)
+            infer = tf.function(infer, jit_compile=mode == "xla", autograph=False)
+            with mock.patch.object(moments, "per_sample", per_sample):
+                for n in (1, 8):
+                    infer(tf.zeros((n, 224, 224, 3)))
+            functions[name] = infer
+        for n in (1, 8):
+            x = tf.random.normal((n, 224, 224, 3), seed=0)
+            timed = {name: partial(infer, x) for name, infer in functions.items()}
+            times = timing.interleave(timed, ROUNDS)
+            found = [f"{timing.ratio(t, times['BN']):.2f}" for t in times.values()]
+            lines.append(f"| {mode}, batch {n} | {' | '.join(found)} |")
+            print(lines[-1], flush=True)
+    return lines
 
 
 def random(shape):
@@ -143,6 +183,8 @@ def main():
         modes = ["graph", "xla"]
         lines += ["## Bare passes, in copies of x (one reading, one writing)", ""]
         lines += [*bare_passes(), ""]
+        lines += ["## Inference of ResNet-50, 224x224, over that with BN", ""]
+        lines += [*network(), ""]
     lines += ["## Growth, over the first column", ""]
     lines += ["| | size | | | | |", "|---|---|---|---|---|---|"]
     for mode in modes:
