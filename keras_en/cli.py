@@ -19,7 +19,7 @@ def main(arguments=None):
     try:
         return options.run(options)
     except KeyboardInterrupt:
-        print("\nkeras-en: interrupted; nothing was written", file=sys.stderr)
+        print(f"\nkeras-en: interrupted; {options.interrupted}", file=sys.stderr)
         return 130
     except (OSError, RuntimeError) as error:
         print(f"keras-en: error: {error}", file=sys.stderr)
@@ -48,7 +48,7 @@ def _parser():
     command.add_argument(
         "--overwrite", action="store_true", help="replace the run in --output"
     )
-    command.set_defaults(run=_quickstart)
+    command.set_defaults(run=_quickstart, interrupted="nothing was written")
     command = commands.add_parser(
         "train",
         help="train that network on one device, many, or many hosts, with checkpoints",
@@ -84,7 +84,9 @@ def _parser():
     command.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint in --output"
     )
-    command.set_defaults(run=_train)
+    command.set_defaults(
+        run=_train, interrupted="--resume goes on from the last checkpoint"
+    )
     return parser
 
 
@@ -132,7 +134,7 @@ def _quickstart(options):
 
 def _train(options):
     arguments = vars(options)
-    del arguments["run"]
+    del arguments["run"], arguments["interrupted"]
     try:
         results = train.run(**arguments, verbose="auto" if sys.stdout.isatty() else 2)
     except ValueError as error:

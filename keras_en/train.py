@@ -103,7 +103,7 @@ def _check_output(output, resume):
     if not output.is_dir():
         raise FileExistsError(f"--output must be a folder. Received: {output}, a file")
     entries = {entry.name for entry in output.iterdir()}
-    foreign = sorted(entries.difference(FILES))
+    foreign = sorted(entries.difference(FILES, [checkpoints.PARTIAL]))
     if foreign:
         raise FileExistsError(
             "--output must be a new or empty folder, or hold a run only. "

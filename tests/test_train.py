@@ -26,12 +26,15 @@ def test_mirrored_then_resumed(tmp_path):
     assert code == 2
     assert "--resume goes on with it. Received: " in err
 
+    # As a machine that lost power in the middle of a save leaves it.
+    (folder / "checkpoint.partial").write_bytes(b"half")
     # Of one device: a checkpoint does not know how many replicas there were.
     command[command.index("mirrored")] = "none"
     code, out, err = keras_en(*command, "--epochs", 2, "--resume")
     assert code == 0, err
     assert "Epoch 2/2" in out and "Epoch 1/2" not in out
     assert len((folder / "history.csv").read_text().splitlines()) == 3
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted(train.FILES)
 
 
 def test_the_example_of_two_workers(tmp_path):

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 
 NAME = "checkpoint.npz"
+# What a process that is killed in the middle of a save leaves.
+PARTIAL = "checkpoint.partial"
 
 
 def save(folder, model, progress, write):
@@ -30,10 +32,12 @@ def save(folder, model, progress, write):
     if not write:
         return
     state = {"progress": progress, "random": _random_state()}
-    values["state"] = np.frombuffer(json.dumps(state).encode(), "uint8")
+    values["state"] = np.frombuffer(
+        json.dumps(state, default=lambda v: np.asarray(v).tolist()).encode(), "uint8"
+    )
     path = Path(folder) / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(PARTIAL)
     try:
         with partial.open("wb") as file:
             np.savez(file, **values)
@@ -44,15 +48,15 @@ def save(folder, model, progress, write):
         partial.unlink(missing_ok=True)
 
 
-def restore(folder, model):
-    """Loads what `save` wrote.
+def read(folder, model):
+    """What `save` wrote, checked against `model`, which is not changed.
 
     Returns:
-        `progress`, or `None` where `folder` holds no checkpoint.
+        `progress`, and a function that loads the rest; or `None` where `folder` holds
+        no checkpoint.
 
     Raises:
-        ValueError: The checkpoint is not of this model and optimizer, or is damaged;
-            nothing is loaded.
+        ValueError: The checkpoint is not of this model and optimizer, or is damaged.
     """
     path = Path(folder) / NAME
     if not path.exists():
@@ -70,18 +74,21 @@ def restore(folder, model):
     variables = _variables(model)
     for key in {**variables, **values}:
         there = None if key not in values else values[key].shape
-        wanted = None if key not in variables else _raw(variables[key]).shape
+        wanted = None if key not in variables else tuple(variables[key].shape)
         if there != wanted:
             raise ValueError(
                 "Argument `checkpoint` must hold a checkpoint of this model and "
                 f"optimizer; the first difference is {key}: {wanted} here, {there} "
                 f"there. Nothing was loaded. Received: {path}"
             )
-    for key, variable in variables.items():
-        # Keras names the dtypes that NumPy does not know as ml_dtypes does.
-        variable.assign(values[key].view(_dtype(variable)))
-    _set_random_state(state["random"])
-    return state["progress"]
+
+    def load():
+        for key, variable in variables.items():
+            # Keras names the dtypes that NumPy does not know as ml_dtypes does.
+            variable.assign(values[key].view(_dtype(variable)))
+        _set_random_state(state["random"])
+
+    return state["progress"], load
 
 
 def _variables(model):

@@ -33,6 +33,12 @@ def source(x, y, sample_weight, batch_size, shuffle, seed):
             "which hold them. "
             f"Received: y={type(y)}, sample_weight={type(sample_weight)}"
         )
+    if isinstance(x, keras.utils.PyDataset):
+        raise TypeError(
+            "Argument `x` must be arrays, an iterable of batches or a function; a "
+            "PyDataset becomes one by lambda epoch: (data[i] for i in range(len(data)))"
+            f". Received: x={x!r}"
+        )
     steps = None
     if hasattr(x, "cardinality"):
         cardinality = int(x.cardinality())
@@ -66,6 +72,12 @@ def source(x, y, sample_weight, batch_size, shuffle, seed):
             yield keras.utils.unpack_x_y_sample_weight(batch)
 
     return Source(standard, steps)
+
+
+def parts(data):
+    """`(x, y, sample_weight)` of `validation_data`; see `fit`."""
+    arrays = isinstance(data, tuple) or _are_arrays(data)
+    return keras.utils.unpack_x_y_sample_weight(tuple(data) if arrays else (data,))
 
 
 def _is_array(value):

@@ -32,7 +32,8 @@ def fit(
     normalization layers whole steps, are those of one device with the whole batch,
     however it is split: uneven first and last batches, and replicas left without a
     sample, included. Gradients are summed over replicas before the optimizer clips or
-    accumulates them.
+    accumulates them. One exception: the loss of an output with a Keras mask is a mean
+    over what the mask leaves of each replica's part, not over samples.
 
     The strategy is the one whose scope the model was built and compiled in. Every
     worker calls this with the same arguments and sees the same global batches; each
@@ -57,8 +58,8 @@ def fit(
         epochs: Number of the epoch after the last.
         verbose: As in `model.fit`.
         callbacks: List of `keras.callbacks.Callback`.
-        validation_data: `(x, y)` or `(x, y, sample_weight)` of arrays, or an iterable
-            as `x`, evaluated after each epoch; see `evaluate`.
+        validation_data: A tuple `(x, y)` or `(x, y, sample_weight)` of arrays, or an
+            iterable as `x`, evaluated after each epoch; see `evaluate`.
         validation_batch_size: `None`: `batch_size`.
         shuffle: Whether arrays are shuffled, in another order every epoch.
         seed: Integer, the seed of that order.
@@ -66,10 +67,11 @@ def fit(
             chief writes: weights, optimizer, step, epoch, history, metrics, random
             states. `None`: none is written.
         checkpoint_every: Steps between checkpoints. `None`: at the end of each epoch
-            only.
+            only. An optimizer that accumulates gradients has none between two of its
+            updates, where checkpoints wait for the next.
         resume: If `True`, go on from the checkpoint, if there is one. The run ends
-            with the weights of one that was never interrupted. What callbacks
-            remember is not part of a checkpoint.
+            with the weights of one that was never interrupted; one that a callback
+            stopped has ended. What callbacks remember is not part of a checkpoint.
 
     Returns:
         `keras.callbacks.History`, as `model.fit`.
@@ -78,8 +80,10 @@ def fit(
         RuntimeError: The backend is not TensorFlow, or another worker is gone: all
             have to be started again, with `resume=True`.
         ValueError, TypeError: An argument is not among those listed; the model is not
-            compiled, has a `train_step` of its own, was compiled outside its
-            strategy's scope, or has a loss that does not average over samples.
+            compiled, has a `train_step` of its own or no trainable weights, was
+            compiled outside its strategy's scope, or has a loss that does not average
+            over samples; the checkpoint is not of this model, or not the same for all
+            workers.
     """
     run = Run(model)
     epochs = integer("epochs", epochs, minimum=0)
@@ -95,34 +99,35 @@ def fit(
     data = feed.source(x, y, sample_weight, batch_size, shuffle, seed)
     held_out = None
     if validation_data is not None:
-        arrays = isinstance(validation_data, list | tuple)
-        parts = validation_data if arrays else (validation_data,)
-        parts = keras.utils.unpack_x_y_sample_weight(tuple(parts))
+        parts = feed.parts(validation_data)
         size = validation_batch_size or batch_size
         held_out = feed.source(*parts, size, False, 0)
-    listed = run.callbacks(callbacks, verbose, epochs, data.steps)
+    listed = run.callbacks(callbacks, verbose, epochs, data.steps, history=True)
+    history = model.history
     run.build(next(iter(data.batches(0)), None))
 
-    progress = {"epoch": 0, "step": 0, "epochs": [], "history": {}}
-    if resume:
-        progress = checkpoints.restore(checkpoint, model) or progress
-    model.stop_training = False
-    with run:
-        listed.on_train_begin()
-        history = model.history
-        history.epoch, history.history = progress["epochs"], progress["history"]
+    with run, run.training():
+        progress, load = _start(run, checkpoint, resume)
         first, skipped = progress["epoch"], progress["step"]
+        run.taken = progress["taken"]
+        model.stop_training = False
+        listed.on_train_begin()
+        history.epoch, history.history = progress["epochs"], progress["history"]
 
         def save(epoch, step):
             if checkpoint is not None:
-                place = {"epoch": epoch, "step": step}
+                place = {"epoch": epoch, "step": step, "taken": run.taken}
+                place["stopped"] = bool(model.stop_training)
                 kept = {"epochs": history.epoch, "history": history.history}
                 checkpoints.save(checkpoint, model, {**place, **kept}, run.chief)
 
-        for epoch in range(first, epochs):
-            if not skipped:
-                model.reset_metrics()
+        for epoch in range(epochs if progress["stopped"] else first, epochs):
             listed.on_epoch_begin(epoch)
+            if skipped:
+                # It has begun before: what callbacks did then is in the checkpoint.
+                load()
+            else:
+                model.reset_metrics()
             since = 0
             for step, batch in enumerate(data.batches(epoch)):
                 if step < skipped:
@@ -131,12 +136,12 @@ def fit(
                 logs = run.train(batch, epoch, step)
                 listed.on_train_batch_end(step, logs)
                 since += 1
+                if model.stop_training:
+                    break
                 # Between two of its updates an optimizer holds gradients.
                 if checkpoint_every and since >= checkpoint_every and run.updated:
                     save(epoch, step + 1)
                     since = 0
-                if model.stop_training:
-                    break
             skipped = 0
             logs = run.metrics()
             if held_out is not None:
@@ -147,8 +152,28 @@ def fit(
                 save(epoch + 1, 0)
             if model.stop_training:
                 break
+        if epochs > 0:
+            # Averages, if it keeps any, become the weights.
+            model.optimizer.finalize_variable_values(model.trainable_weights)
         listed.on_train_end(logs=None)
     return history
+
+
+def _start(run, checkpoint, resume):
+    """Where a run starts, and a function that loads what it starts from."""
+    found = checkpoints.read(checkpoint, run.model) if resume else None
+    if found is None:
+        taken = int(keras.ops.convert_to_numpy(run.optimizer._iterations.value))
+        progress = {"epoch": 0, "step": 0, "taken": taken, "stopped": False}
+        found = {**progress, "epochs": [], "history": {}}, lambda: None
+    progress, load = found
+    run.agree(
+        [progress[name] for name in ("epoch", "step", "taken")],
+        "Argument `checkpoint` must be a folder that every worker can read, with the "
+        f"same checkpoint. Received: {checkpoint}, which is not the same for all",
+    )
+    load()
+    return progress, load
 
 
 def evaluate(
@@ -171,6 +196,6 @@ def evaluate(
     batch_size = integer("batch_size", batch_size, minimum=1)
     data = feed.source(x, y, sample_weight, batch_size, False, 0)
     run.build(next(iter(data.batches(0)), None))
-    listed = run.callbacks(None, verbose, 1, data.steps)
+    listed = run.callbacks(None, verbose, 1, data.steps, history=False)
     with run:
         return run.evaluate(data, listed)

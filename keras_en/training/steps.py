@@ -1,8 +1,10 @@
 """One step of training or evaluation under a strategy."""
 
+import contextlib
 import functools
 
 import keras
+import numpy as np
 
 from keras_en import replicas
 from keras_en.arguments import check
@@ -23,7 +25,7 @@ class Run:
     Attributes:
         chief: Whether this process writes and prints.
         place: Where the run is, for errors.
-        taken: Training steps that the optimizer has seen.
+        taken: Training steps so far.
         updated: Whether the last of them updated weights, which an optimizer that
             accumulates gradients does not always do.
     """
@@ -69,7 +71,7 @@ class Run:
                 model,
             )
         self.accumulated = self.optimizer.gradient_accumulation_steps or 1
-        self.updated = True
+        self.taken, self.updated = 0, True
         self.place = "before the first step"
         whole = bool(model.jit_compile) and self.replicas == 1
         self._compiled_parts = bool(model.jit_compile) and self.replicas > 1
@@ -85,7 +87,9 @@ class Run:
         self._accumulate = compiled(functools.partial(self._train_step, False))
         self._test = compiled(self._test_step)
 
-    def callbacks(self, callbacks, verbose, epochs, steps):
+    def callbacks(self, callbacks, verbose, epochs, steps, history):
+        """Those given that are for this process, the progress bar, and with `history`
+        a new `model.history`."""
         given = [] if callbacks is None else list(keras.tree.flatten(callbacks))
         for callback in given:
             if isinstance(callback, keras.callbacks.BackupAndRestore):
@@ -98,7 +102,7 @@ class Run:
         verbose = verbose if self.chief else 0
         return keras.callbacks.CallbackList(
             given,
-            add_history=True,
+            add_history=history,
             add_progbar=verbose != 0,
             verbose=verbose,
             epochs=epochs,
@@ -115,18 +119,11 @@ class Run:
             self.model._symbolic_build(data_batch=batch)
 
     def __enter__(self):
-        self.taken = int(keras.ops.convert_to_numpy(self.optimizer._iterations.value))
-        # The gradients that reach it are summed over the replicas, and accumulated.
-        self.optimizer._all_reduce_sum_gradients = list
-        self.optimizer.gradient_accumulation_steps = None
         return self
 
     def __exit__(self, kind, error, traceback):
         import tensorflow as tf
 
-        del self.optimizer._all_reduce_sum_gradients
-        if self.accumulated > 1:
-            self.optimizer.gradient_accumulation_steps = self.accumulated
         gone = (
             tf.errors.UnavailableError,
             tf.errors.AbortedError,
@@ -140,6 +137,57 @@ class Run:
                 f"A worker of the cluster is gone or cannot be reached ({self.place}): "
                 f"start all of them again, with resume. {kind.__name__}: {first}"
             ) from error
+
+    @contextlib.contextmanager
+    def training(self):
+        """Inside, the optimizer takes gradients that are summed over the replicas and
+        accumulated already."""
+        optimizer, accumulated = self.optimizer, self.accumulated
+        check(
+            accumulated == 1 or not optimizer.use_ema,
+            "model",
+            "compiled with use_ema=False where gradient_accumulation_steps is given",
+            optimizer.use_ema,
+            "optimizer.use_ema",
+        )
+        if not self.model.trainable_variables:
+            raise ValueError(
+                "Argument `model` must have trainable weights. Received: "
+                f"{self.model!r}, which has none"
+            )
+
+        def apply(gradients, variables):
+            # As Keras does without accumulation, which stays set: bias corrections
+            # count updates by it.
+            gradients = optimizer._clip_gradients(gradients)
+            optimizer._apply_weight_decay(variables)
+            optimizer._backend_update_step(
+                gradients, variables, optimizer.learning_rate
+            )
+
+        optimizer._all_reduce_sum_gradients = list
+        if accumulated > 1:
+            optimizer._backend_apply_gradients = apply
+        try:
+            yield
+        finally:
+            del optimizer._all_reduce_sum_gradients
+            if accumulated > 1:
+                del optimizer._backend_apply_gradients
+
+    def agree(self, numbers, message):
+        """Raises `ValueError(message)` unless all workers give the same integers."""
+        if self.strategy.cluster_resolver is None or self.replicas == 1:
+            return
+        import tensorflow as tf
+
+        row = tf.constant([numbers], "int64")
+        rows = self.strategy.gather(
+            self.strategy.experimental_distribute_values_from_function(lambda _: row),
+            axis=0,
+        ).numpy()
+        if (rows != rows[0]).any():
+            raise ValueError(message)
 
     def train(self, batch, epoch, step):
         """One step; the metrics so far, tensors."""
@@ -163,9 +211,9 @@ class Run:
         return logs
 
     def metrics(self):
-        """Those of all replicas so far, numbers."""
+        """Those of all replicas so far: numbers, and lists of them."""
         found = self.model.get_metrics_result()
-        return {name: float(value) for name, value in found.items()}
+        return {name: np.asarray(value).tolist() for name, value in found.items()}
 
     def _train_step(self, update, n, batch, share):
         import tensorflow as tf
@@ -230,12 +278,15 @@ class Run:
 
         model, absent = self.model, self._is_absent(n)
         x, y, weight = batch
+        # A loss of several outputs counts in metrics of its own.
+        metrics = [v.value for v in model.metrics_variables] if absent else []
+        before = [tf.identity(metric) for metric in metrics]
         with replicas.standing_in(absent):
             if model._call_has_training_arg:
                 outputs = model(x, training=training)
             else:
                 outputs = model(x)
-        loss = model.compute_loss(
+        loss = model._compute_loss(
             x=x, y=y, y_pred=outputs, sample_weight=weight, training=training
         )
         # Keras has divided it by the number of replicas.
@@ -245,6 +296,8 @@ class Run:
             samples = tf.shape(leaves[0])[0]
             model._loss_tracker.update_state(loss, sample_weight=samples)
             model.compute_metrics(x, y, outputs, sample_weight=weight)
+        for metric, value in zip(metrics, before, strict=True):
+            metric.assign(value)
         return loss
 
     def _is_absent(self, n):

@@ -6,7 +6,7 @@ import os
 NAMES = ("none", "mirrored", "multiworker")
 
 
-def strategy(name, replicas=None):
+def strategy(name, replicas=None, timeout=600):
     """The strategy called `name`. Call it before TensorFlow touches a device.
 
     Args:
@@ -17,6 +17,8 @@ def strategy(name, replicas=None):
             - "multiworker": `MultiWorkerMirroredStrategy`; every process finds its
               place in the environment variable `TF_CONFIG`.
         replicas: For "mirrored": how many. `None`: all GPUs, or 2 logical CPUs.
+        timeout: For "multiworker": seconds that a worker waits for the others in a
+            collective, tracing and compiling included, before it fails.
 
     Returns:
         `tf.distribute.Strategy`.
@@ -43,7 +45,8 @@ def strategy(name, replicas=None):
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(_devices(replicas))
     _check_cluster()
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
+    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
 def _devices(replicas):

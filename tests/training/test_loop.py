@@ -80,6 +80,104 @@ def test_on_one_device_it_is_keras_fit(data, jit_compile):
     assert ours.history is found
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+        lambda: keras.optimizers.Nadam(0.01, gradient_accumulation_steps=2),
+        lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9),
+    ],
+    ids=["adam accumulated", "nadam accumulated", "averaged"],
+)
+def test_optimizers_end_as_keras_fit_has_them(data, float64, optimizer):
+    """Bias corrections count updates, not steps; averages end up in the weights."""
+    ours, theirs = network(optimizer()), network(optimizer())
+    options = {"batch_size": 8, "epochs": 4, "verbose": 0, "shuffle": False}
+    training.fit(ours, *data, **options)
+    theirs.fit(*data, **options)
+    assert_equal(ours, theirs, 1e-9)
+
+
+class Evaluates(keras.callbacks.Callback):
+    def __init__(self, data):
+        super().__init__()
+        self.data = data
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0:
+            training.evaluate(self.model, *self.data, verbose=0)
+
+
+def test_evaluation_from_a_callback_changes_nothing(data, strategy, float64):
+    with strategy.scope():
+        plain, watched = network(), network()
+    options = {"batch_size": 8, "epochs": 2, "verbose": 0}
+    history = training.fit(plain, *data, **options)
+    found = training.fit(watched, *data, callbacks=[Evaluates(data)], **options)
+    assert_equal(plain, watched, 1e-12)
+    assert found.epoch == history.epoch
+
+
+def test_evaluate_keeps_the_history(data):
+    model = network()
+    history = training.fit(model, *data, batch_size=8, verbose=0)
+    training.evaluate(model, *data, verbose=0)
+    assert model.history is history and history.epoch == [0]
+
+
+def test_metrics_that_are_vectors(data, tmp_path):
+    x, y = data
+    labels = np.eye(3, dtype="float32")[y]
+    model = network()
+    model.compile(
+        "sgd",
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.F1Score()],
+    )
+    options = {"batch_size": 8, "verbose": 0, "checkpoint": tmp_path}
+    (found,) = training.fit(model, x, labels, **options).history["f1_score"]
+    assert len(found) == 3 and all(isinstance(v, float) for v in found)
+
+
+def test_a_schedule_by_callback_resumed_in_mid_epoch(data, tmp_path):
+    """It has acted on the learning rate that the checkpoint holds."""
+
+    def decay():
+        return keras.callbacks.LearningRateScheduler(lambda epoch, lr: lr * 0.5)
+
+    whole, interrupted, resumed = network(), network(), network()
+    options = {"batch_size": 8, "epochs": 2, "verbose": 0}
+    training.fit(whole, *data, callbacks=[decay()], **options)
+    options.update(checkpoint=tmp_path, checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(interrupted, *data, callbacks=[decay(), Stop(5)], **options)
+    training.fit(resumed, *data, callbacks=[decay()], resume=True, **options)
+    assert_equal(whole, resumed, 0)
+
+
+def test_a_sample_that_stands_in_counts_in_no_output(strategy):
+    keras.utils.set_random_seed(0)
+    x, y = np.array([[1.0, 2.0]], "float32"), np.array([[3.0]], "float32")
+
+    def model():
+        inputs = keras.Input((2,))
+        heads = [keras.layers.Dense(1, name=name)(inputs) for name in ("a", "b")]
+        built = keras.Model(inputs, heads)
+        built.compile("sgd", ["mse", "mae"])
+        return built
+
+    one = model()
+    with strategy.scope():
+        many = model()
+    many.set_weights(one.get_weights())
+    batches = [(np.repeat(x, 4, 0), (np.zeros((4, 1)),) * 2), (x, (y, y))]
+    expected = training.evaluate(one, batches, verbose=0)
+    found = training.evaluate(many, batches, verbose=0)
+    assert found.keys() == expected.keys() >= {"a_loss", "b_loss"}
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-6), name
+
+
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
     "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
@@ -207,9 +305,9 @@ class Stop(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("stop", [2, 3, 5])
+@pytest.mark.parametrize("stop, optimizer", [(2, "Adam"), (3, "Nadam"), (5, "Adam")])
 def test_a_run_resumed_is_one_never_interrupted(
-    data, strategy, tmp_path, replicas, stop
+    data, strategy, tmp_path, replicas, stop, optimizer
 ):
     """Dropout, a schedule, momentum and accumulated gradients have states."""
     x, y = data
@@ -218,7 +316,9 @@ def test_a_run_resumed_is_one_never_interrupted(
         def model():
             schedule = keras.optimizers.schedules.CosineDecay(0.1, 9)
             return network(
-                keras.optimizers.Adam(schedule, gradient_accumulation_steps=2),
+                getattr(keras.optimizers, optimizer)(
+                    schedule, gradient_accumulation_steps=2
+                ),
                 dropout=0.3,
             )
 
@@ -274,6 +374,27 @@ def test_datasets_and_functions_of_the_epoch(data, strategy):
         expected = expected or model
         assert_equal(model, expected, 0)
     assert seen == [0, 0, 1], "built from the first, then every epoch"
+
+
+def test_validation_data_as_a_list_of_batches(data):
+    x, y = data
+    found = [
+        training.fit(network(), x, y, verbose=0, validation_data=held_out).history
+        for held_out in ((x[:8], y[:8]), [(x[:4], y[:4]), (x[4:8], y[4:8])])
+    ]
+    assert found[0].keys() == found[1].keys() >= {"val_loss"}
+    for name, values in found[0].items():
+        np.testing.assert_allclose(found[1][name], values, rtol=1e-5, err_msg=name)
+
+
+def test_a_run_that_a_callback_stopped_has_ended(data, tmp_path):
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=100.0, patience=1)
+    options = {"batch_size": 8, "epochs": 9, "verbose": 0, "checkpoint": tmp_path}
+    model, again = network(), network()
+    training.fit(model, *data, callbacks=[stop], **options)
+    history = training.fit(again, *data, resume=True, **options)
+    assert history.epoch == [0, 1]
+    assert_equal(model, again, 0)
 
 
 def test_callbacks(data, tmp_path, capsys):
@@ -346,6 +467,13 @@ def test_bad_input(data, strategy, tmp_path):
     own = Own()
     own.compile("sgd", "mse")
     refused("`train_step` of its own", model=own)
+    frozen = network()
+    frozen.trainable = False
+    frozen.compile("sgd", frozen.loss)
+    refused("must have trainable weights", model=frozen)
+    averaged = keras.optimizers.SGD(use_ema=True, gradient_accumulation_steps=2)
+    refused("use_ema=False where gradient_acc", model=network(averaged))
+    refused("PyDataset becomes one by", TypeError, x=keras.utils.PyDataset(), y=None)
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
     refused("must not hold BackupAndRestore", callbacks=[backup])
     with strategy.scope():

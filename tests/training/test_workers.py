@@ -139,3 +139,42 @@ def test_a_killed_run_resumed_is_one_that_was_not(tmp_path, request, workers):
     for one, other in zip(resumed, whole, strict=True):
         assert_equal(one, other, 0)
         np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-6)
+
+
+def two(tmp_path, *per_worker):
+    """Two workers, each with arguments of its own."""
+    return [
+        start(
+            [*COMMAND, str(tmp_path / f"{i}.npz"), "--strategy", "multiworker", *more],
+            c,
+        )
+        for i, (c, more) in enumerate(zip(cluster(), per_worker, strict=True))
+    ]
+
+
+def test_a_worker_that_hangs(tmp_path):
+    """It is stopped, not gone: its connections stay open."""
+    first, second = two(
+        tmp_path,
+        ["--timeout", "20"],
+        ["--timeout", "20", "--dies-at", "12", "--hangs"],
+    )
+    try:
+        _, err = first.communicate(timeout=LIMIT)
+    finally:
+        second.kill()
+        second.communicate()
+    assert first.returncode not in (0, -signal.SIGKILL)
+    assert "A worker of the cluster is gone or cannot be reached" in err, err[-3000:]
+
+
+def test_workers_that_see_different_checkpoints(tmp_path):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    kept = ["--resume", "--every", "7", "--checkpoint"]
+    died = start([*COMMAND, str(tmp_path / "x"), "--dies-at", "9", *kept, str(here)])
+    died.communicate(timeout=LIMIT)
+    assert (here / "checkpoint.npz").exists()
+    outputs = finish(two(tmp_path, [*kept, str(here)], [*kept, str(elsewhere)]))
+    for code, _, err in outputs:
+        assert code == 1
+        assert "a folder that every worker can read" in err, err[-3000:]

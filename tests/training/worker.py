@@ -16,16 +16,17 @@ STEPS = EPOCHS * -(-SAMPLES // BATCH)
 
 
 class Dies(keras.callbacks.Callback):
-    """As if the machine lost power after a number of steps."""
+    """As if the machine lost power, or its network, after a number of steps."""
 
-    def __init__(self, step):
+    def __init__(self, step, hangs):
         super().__init__()
         self.left = step
+        self.signal = signal.SIGSTOP if hangs else signal.SIGKILL
 
     def on_train_batch_end(self, batch, logs=None):
         self.left -= 1
         if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal)
 
 
 def main():
@@ -36,8 +37,10 @@ def main():
     parser.add_argument("--every", type=int)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--dies-at", type=int)
+    parser.add_argument("--hangs", action="store_true", help="instead of dying")
+    parser.add_argument("--timeout", type=int, default=600)
     options = parser.parse_args()
-    strategy = training.strategy(options.strategy)
+    strategy = training.strategy(options.strategy, timeout=options.timeout)
     keras.utils.set_random_seed(0)
     data = training.digits(0)
     with strategy.scope():
@@ -58,7 +61,7 @@ def main():
         batch_size=BATCH,
         epochs=EPOCHS,
         verbose=0,
-        callbacks=[Dies(options.dies_at)] if options.dies_at else None,
+        callbacks=[Dies(options.dies_at, options.hangs)] if options.dies_at else None,
         validation_data=tuple(data["validation"]),
         checkpoint=options.checkpoint,
         checkpoint_every=options.every,
