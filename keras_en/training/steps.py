@@ -258,8 +258,7 @@ class Run:
                 for kept, slope in zip(held, slopes, strict=True)
             ]
         if self.replicas > 1:
-            context = tf.distribute.get_replica_context()
-            slopes = context.all_reduce(tf.distribute.ReduceOp.SUM, list(slopes))
+            slopes = _sum_over_replicas(slopes)
         self.model.optimizer.apply(slopes, variables)
         for kept in held:
             kept.assign(tf.zeros_like(kept.value))
@@ -308,6 +307,22 @@ class Run:
 
         place = tf.distribute.get_replica_context().replica_id_in_sync_group
         return int(tf.get_static_value(place)) >= n
+
+
+def _sum_over_replicas(tensors):
+    """The sum of each, in one all-reduce a dtype."""
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    found = list(tensors)
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        places = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
+        sums = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [tensors[i] for i in places]
+        )
+        for i, value in zip(places, sums, strict=True):
+            found[i] = value
+    return found
 
 
 def _check_losses(model):

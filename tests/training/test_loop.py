@@ -414,6 +414,33 @@ def test_callbacks(data, tmp_path, capsys):
     assert "Epoch 2/9" in capsys.readouterr().out
 
 
+def test_weights_of_two_dtypes(data, strategy):
+    """One all-reduce cannot hold both."""
+    x, y = data
+
+    def model():
+        keras.utils.set_random_seed(0)
+        built = keras.Sequential(
+            [
+                keras.Input(SHAPE),
+                ExemplarNormalization(dtype="float64", synchronized=True),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
+        built.compile(
+            "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        return built
+
+    one = model()
+    with strategy.scope():
+        many = model()
+    for each in (one, many):
+        training.fit(each, x, y, batch_size=8, verbose=0)
+    assert_equal(one, many, 1e-5)
+
+
 def test_mixed_precision(data, strategy):
     x, y = data
     with strategy.scope():
