@@ -214,7 +214,7 @@ def over_batch(mean, variance, count):
     """Merges rows of moments, weighted by their counts.
 
     `mu = sum_n c_n m_n / c`, `var = sum_n c_n (v_n + (m_n - mu)^2) / c`, with
-    `c = sum_n c_n`. Rows are samples, or replicas.
+    `c = sum_n c_n`. Rows are samples.
 
     Args:
         mean, variance: `(N, C)`.

@@ -112,26 +112,31 @@ def _check_environment():
 
 
 def _check_output(output, overwrite):
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise FileExistsError(f"--output must be a folder. Received: {output}, a file")
-    if Path.cwd().is_relative_to(output) or output.is_mount():
+    if output.is_dir() and (Path.cwd().is_relative_to(output) or output.is_mount()):
         raise FileExistsError(
             "--output must be a folder that can be replaced, not the working folder, "
             f"one above it or a mount point. Received: {output}"
         )
+    check_folder(output, ARTEFACTS, overwrite, "--overwrite replaces it")
+
+
+def check_folder(output, artefacts, again, otherwise):
+    """Raises `FileExistsError` unless `output` is new, empty or holds a run, which it
+    may only `again`; `otherwise` is the option that says so."""
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise FileExistsError(f"--output must be a folder. Received: {output}, a file")
     entries = {entry.name for entry in output.iterdir()}
-    foreign = sorted(entries.difference(ARTEFACTS))
+    foreign = sorted(entries.difference(artefacts))
     if foreign:
         raise FileExistsError(
             "--output must be a new or empty folder, or hold a run only. "
             f"Received: {output}, which holds {', '.join(foreign[:5])}"
         )
-    if entries and not overwrite:
+    if entries and not again:
         raise FileExistsError(
-            "--output must not hold a run already; --overwrite replaces it. "
-            f"Received: {output}"
+            f"--output must not hold a run already; {otherwise}. Received: {output}"
         )
 
 

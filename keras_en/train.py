@@ -7,7 +7,13 @@ import keras
 import numpy as np
 
 from keras_en import training
-from keras_en.quickstart import BATCH_SIZE, EPOCHS, compiled_model, write_history
+from keras_en.quickstart import (
+    BATCH_SIZE,
+    EPOCHS,
+    check_folder,
+    compiled_model,
+    write_history,
+)
 from keras_en.training import checkpoints
 from keras_en.training.strategies import is_chief
 
@@ -63,7 +69,8 @@ def run(
     chosen = training.strategy(strategy, replicas)
     chief = is_chief(chosen)
     if chief:
-        _check_output(output, resume)
+        kept = (*FILES, checkpoints.PARTIAL)
+        check_folder(output, kept, resume, "--resume goes on with it")
     keras.utils.set_random_seed(seed)
     data = training.digits(seed)
     with chosen.scope():
@@ -95,22 +102,3 @@ def run(
         "test_loss": found["loss"],
         "test_accuracy": found["accuracy"],
     }
-
-
-def _check_output(output, resume):
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise FileExistsError(f"--output must be a folder. Received: {output}, a file")
-    entries = {entry.name for entry in output.iterdir()}
-    foreign = sorted(entries.difference(FILES, [checkpoints.PARTIAL]))
-    if foreign:
-        raise FileExistsError(
-            "--output must be a new or empty folder, or hold a run only. "
-            f"Received: {output}, which holds {', '.join(foreign[:5])}"
-        )
-    if entries and not resume:
-        raise FileExistsError(
-            "--output must not hold a run already; --resume goes on with it. "
-            f"Received: {output}"
-        )

@@ -5,64 +5,10 @@ import numpy as np
 import pytest
 
 from keras_en import ExemplarNormalization, training
-from tests.backends import images, numpy
+from tests.backends import numpy
+from tests.training.networks import SHAPE, assert_equal, network
 
 pytestmark = pytest.mark.tensorflow
-SHAPE = (6, 6, 3)
-
-
-@pytest.fixture
-def float64():
-    keras.config.set_floatx("float64")
-    yield
-    keras.config.set_floatx("float32")
-
-
-@pytest.fixture
-def data(rng):
-    return images(rng, (21, *SHAPE)), rng.integers(0, 3, 21)
-
-
-def network(optimizer=None, dropout=0.0, jit_compile=False, dtype=None, **kwargs):
-    keras.utils.set_random_seed(0)
-    regularizer = keras.regularizers.L2(1e-2)
-    layers = [
-        keras.Input(SHAPE),
-        keras.layers.Conv2D(8, 3, kernel_regularizer=regularizer, dtype=dtype),
-        ExemplarNormalization(**{"synchronized": True, **kwargs}, dtype=dtype),
-        keras.layers.ReLU(dtype=dtype),
-        keras.layers.Dropout(dropout, seed=1, dtype=dtype),
-        keras.layers.Flatten(dtype=dtype),
-        keras.layers.Dense(3, dtype=dtype),
-    ]
-    model = keras.Sequential(layers)
-    model.compile(
-        optimizer or keras.optimizers.SGD(0.1, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        weighted_metrics=[
-            keras.metrics.SparseCategoricalCrossentropy(
-                from_logits=True, name="weighted"
-            )
-        ],
-        jit_compile=jit_compile,
-    )
-    return model
-
-
-def state(model):
-    found = {f"{i} {v.name}": numpy(v.value) for i, v in enumerate(model.variables)}
-    # Its names hold those of layers, which Keras numbers.
-    slots = {str(i): numpy(v.value) for i, v in enumerate(model.optimizer.variables)}
-    return {**found, **slots}
-
-
-def assert_equal(one, other, tolerance):
-    one, other = state(one), state(other)
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        scale = max(1, np.abs(value).max())
-        assert np.abs(value - other[name]).max() <= tolerance * scale, name
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -123,36 +69,6 @@ def test_evaluate_keeps_the_history(data):
     history = training.fit(model, *data, batch_size=8, verbose=0)
     training.evaluate(model, *data, verbose=0)
     assert model.history is history and history.epoch == [0]
-
-
-def test_metrics_that_are_vectors(data, tmp_path):
-    x, y = data
-    labels = np.eye(3, dtype="float32")[y]
-    model = network()
-    model.compile(
-        "sgd",
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.F1Score()],
-    )
-    options = {"batch_size": 8, "verbose": 0, "checkpoint": tmp_path}
-    (found,) = training.fit(model, x, labels, **options).history["f1_score"]
-    assert len(found) == 3 and all(isinstance(v, float) for v in found)
-
-
-def test_a_schedule_by_callback_resumed_in_mid_epoch(data, tmp_path):
-    """It has acted on the learning rate that the checkpoint holds."""
-
-    def decay():
-        return keras.callbacks.LearningRateScheduler(lambda epoch, lr: lr * 0.5)
-
-    whole, interrupted, resumed = network(), network(), network()
-    options = {"batch_size": 8, "epochs": 2, "verbose": 0}
-    training.fit(whole, *data, callbacks=[decay()], **options)
-    options.update(checkpoint=tmp_path, checkpoint_every=1)
-    with pytest.raises(KeyboardInterrupt):
-        training.fit(interrupted, *data, callbacks=[decay(), Stop(5)], **options)
-    training.fit(resumed, *data, callbacks=[decay()], resume=True, **options)
-    assert_equal(whole, resumed, 0)
 
 
 def test_a_sample_that_stands_in_counts_in_no_output(strategy):
@@ -291,70 +207,6 @@ def test_a_whole_step_of_replicas_says_what_to_do(data, strategy):
         model.fit(*data, batch_size=8, verbose=0)
 
 
-class Stop(keras.callbacks.Callback):
-    """As Ctrl-C after a number of steps."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.left = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("stop, optimizer", [(2, "Adam"), (3, "Nadam"), (5, "Adam")])
-def test_a_run_resumed_is_one_never_interrupted(
-    data, strategy, tmp_path, replicas, stop, optimizer
-):
-    """Dropout, a schedule, momentum and accumulated gradients have states."""
-    x, y = data
-
-    def make():
-        def model():
-            schedule = keras.optimizers.schedules.CosineDecay(0.1, 9)
-            return network(
-                getattr(keras.optimizers, optimizer)(
-                    schedule, gradient_accumulation_steps=2
-                ),
-                dropout=0.3,
-            )
-
-        if replicas == 1:
-            return model()
-        with strategy.scope():
-            return model()
-
-    whole, interrupted, resumed = make(), make(), make()
-    options = {"batch_size": 8, "epochs": 3, "verbose": 0, "validation_data": data}
-    expected = training.fit(whole, x, y, **options)
-    options["checkpoint"], options["checkpoint_every"] = tmp_path / "run", 1
-    with pytest.raises(KeyboardInterrupt):
-        training.fit(interrupted, x, y, callbacks=[Stop(stop)], **options)
-    found = training.fit(resumed, x, y, resume=True, **options)
-    assert_equal(whole, resumed, 0)
-    assert found.epoch == expected.epoch
-    assert found.history.keys() == expected.history.keys()
-    for name, values in expected.history.items():
-        # What replicas had counted is restored in equal parts, which rounds otherwise.
-        tolerance = 0 if replicas == 1 else 1e-6
-        np.testing.assert_allclose(found.history[name], values, rtol=tolerance)
-
-
-def test_a_finished_run_resumed_does_nothing(data, tmp_path):
-    model = network()
-    options = {"batch_size": 8, "epochs": 2, "verbose": 0, "checkpoint": tmp_path}
-    training.fit(model, *data, **options)
-    before = state(model)
-    again = network()
-    history = training.fit(again, *data, resume=True, **options)
-    assert history.epoch == [0, 1]
-    for name, value in state(again).items():
-        np.testing.assert_array_equal(value, before[name], err_msg=name)
-
-
 def test_datasets_and_functions_of_the_epoch(data, strategy):
     import tensorflow as tf
 
@@ -385,16 +237,6 @@ def test_validation_data_as_a_list_of_batches(data):
     assert found[0].keys() == found[1].keys() >= {"val_loss"}
     for name, values in found[0].items():
         np.testing.assert_allclose(found[1][name], values, rtol=1e-5, err_msg=name)
-
-
-def test_a_run_that_a_callback_stopped_has_ended(data, tmp_path):
-    stop = keras.callbacks.EarlyStopping("loss", min_delta=100.0, patience=1)
-    options = {"batch_size": 8, "epochs": 9, "verbose": 0, "checkpoint": tmp_path}
-    model, again = network(), network()
-    training.fit(model, *data, callbacks=[stop], **options)
-    history = training.fit(again, *data, resume=True, **options)
-    assert history.epoch == [0, 1]
-    assert_equal(model, again, 0)
 
 
 def test_callbacks(data, tmp_path, capsys):
@@ -512,18 +354,3 @@ def test_bad_input(data, strategy, tmp_path):
     many.compile("sgd", "sparse_categorical_crossentropy")
     refused("scope of the strategy", model=many)
     refused("average over samples.*Received: model.loss.reduction='sum'", model=summed)
-
-
-def test_a_checkpoint_of_another_model(data, tmp_path):
-    x, y = data
-    options = {"batch_size": 8, "verbose": 0, "checkpoint": tmp_path}
-    training.fit(network(), x, y, **options)
-    other = network(normalizers=["layer", "batch"])
-    before = state(other)
-    with pytest.raises(ValueError, match=r"first difference is model/\d+/gamma: \(2"):
-        training.fit(other, x, y, resume=True, **options)
-    for name, value in before.items():
-        np.testing.assert_array_equal(value, state(other)[name])
-    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 no")
-    with pytest.raises(ValueError, match="cannot be read"):
-        training.fit(network(), x, y, resume=True, **options)

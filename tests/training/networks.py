@@ -1,0 +1,64 @@
+"""A small network with everything that a training run has to keep."""
+
+import keras
+import numpy as np
+
+from keras_en import ExemplarNormalization
+from tests.backends import numpy
+
+SHAPE = (6, 6, 3)
+
+
+def network(optimizer=None, dropout=0.0, jit_compile=False, dtype=None, **kwargs):
+    keras.utils.set_random_seed(0)
+    regularizer = keras.regularizers.L2(1e-2)
+    layers = [
+        keras.Input(SHAPE),
+        keras.layers.Conv2D(8, 3, kernel_regularizer=regularizer, dtype=dtype),
+        ExemplarNormalization(**{"synchronized": True, **kwargs}, dtype=dtype),
+        keras.layers.ReLU(dtype=dtype),
+        keras.layers.Dropout(dropout, seed=1, dtype=dtype),
+        keras.layers.Flatten(dtype=dtype),
+        keras.layers.Dense(3, dtype=dtype),
+    ]
+    model = keras.Sequential(layers)
+    model.compile(
+        optimizer or keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        weighted_metrics=[
+            keras.metrics.SparseCategoricalCrossentropy(
+                from_logits=True, name="weighted"
+            )
+        ],
+        jit_compile=jit_compile,
+    )
+    return model
+
+
+def state(model):
+    found = {f"{i} {v.name}": numpy(v.value) for i, v in enumerate(model.variables)}
+    # Its names hold those of layers, which Keras numbers.
+    slots = {str(i): numpy(v.value) for i, v in enumerate(model.optimizer.variables)}
+    return {**found, **slots}
+
+
+def assert_equal(one, other, tolerance):
+    one, other = state(one), state(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        scale = max(1, np.abs(value).max())
+        assert np.abs(value - other[name]).max() <= tolerance * scale, name
+
+
+class Stop(keras.callbacks.Callback):
+    """As Ctrl-C after a number of steps."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
