@@ -11,9 +11,9 @@ import argparse
 import keras
 import numpy as np
 import timing
-from yardsticks import FoldedSwitchable, Printed
+from yardsticks import Printed
 
-from keras_en import ExemplarNormalization
+from keras_en import ExemplarNormalization, SwitchableNormalization
 
 SHAPES = [
     (32, 56, 56, 64),
@@ -27,7 +27,7 @@ LAYERS = {
     "BatchNormalization": keras.layers.BatchNormalization,
     "GroupNormalization": lambda: keras.layers.GroupNormalization(groups=16),
     "LayerNormalization": lambda: keras.layers.LayerNormalization(axis=[1, 2, 3]),
-    "SN, folded": FoldedSwitchable,
+    "SN": SwitchableNormalization,
     "EN as printed": Printed,
     "EN": ExemplarNormalization,
 }

@@ -16,11 +16,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import timing
-from yardsticks import FoldedSwitchable
 
 from keras_en.models import CifarResNet, ResNet50
 
-NORMS = {"BN": "bn", "GN": "gn", "SN": FoldedSwitchable, "EN": "en"}
+NORMS = {"BN": "bn", "GN": "gn", "SN": "sn", "EN": "en"}
 # Builder, image, classes, batch of a training step, batches of inference.
 NETWORKS = {
     "ResNet-20": (partial(CifarResNet, 20), (32, 32, 3), 10, 128, (128,)),
@@ -201,8 +200,7 @@ def main():
         [
             "Time, or memory, over that of the same network with "
             "`keras.layers.BatchNormalization`; below 1 is better. A training step "
-            "is forward, backward and SGD with momentum. SN is the folded yardstick "
-            "of `benchmarks/yardsticks.py`.",
+            "is forward, backward and SGD with momentum.",
             "",
             *lines,
         ],

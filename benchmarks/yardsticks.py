@@ -2,8 +2,7 @@
 
 from keras import ops
 
-from keras_en import ExemplarNormalization, affine, moments, ratios
-from keras_en.layers.normalizer_pool import NormalizerPool
+from keras_en import ExemplarNormalization, ratios
 
 
 class Printed(ExemplarNormalization):
@@ -53,44 +52,4 @@ class Printed(ExemplarNormalization):
             share = ops.reshape(shares[:, k], (-1,) + (1,) * (len(x.shape) - 1))
             normalized = share * (x - mean) * inverses[k]
             outputs = outputs + self.gamma[k] * normalized + self.beta[k]
-        return ops.cast(outputs, self.compute_dtype)
-
-
-class FoldedSwitchable(NormalizerPool):
-    """Switchable Normalization (Eq. 2) in the same folded form."""
-
-    def _add_weights(self, channels):
-        self._add_affine_weights((channels,))
-        self._add_moving_statistics(channels)
-        self.mixture = [
-            self._add_exact_weight(
-                name=name, shape=(len(self.pool),), initializer="ones"
-            )
-            for name in ("mean_logits", "variance_logits")
-        ]
-
-    def call(self, inputs, training=None):
-        x = ops.cast(inputs, self._statistics_dtype(inputs))
-        sample = moments.per_sample(x, self._axis, None, training)
-        batch = moving = self._moving(x.dtype)
-        if self._learns(training):
-            batch = moments.over_batch(*sample)
-            moved = moments.moved(moving, batch, self.momentum)
-            self.moving_mean.assign(moved[0])
-            self.moving_variance.assign(moved[1])
-        statistics = [
-            moments.of(name, *sample[:2], batch[:2], self.groups) for name in self.pool
-        ]
-        mixed = [
-            sum(share * value for share, value in zip(shares, values, strict=True))
-            for shares, values in zip(
-                (ops.unstack(ops.softmax(logits)) for logits in self.mixture),
-                zip(*statistics, strict=True),
-                strict=True,
-            )
-        ]
-        a = self.gamma * ops.rsqrt(mixed[1] + self.epsilon)
-        outputs = affine.scale_and_shift(
-            x, a, self.beta - mixed[0] * a, self._axis, training
-        )
         return ops.cast(outputs, self.compute_dtype)

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_en import quickstart, train
-from keras_en.models import norms
+from keras_en import convert, quickstart, train
+from keras_en.models import norms, summary
 from keras_en.training import strategies
 from keras_en.version import __version__
 
@@ -87,6 +87,50 @@ def _parser():
     command.set_defaults(
         run=_train, interrupted="--resume goes on from the last checkpoint"
     )
+    command = commands.add_parser(
+        "convert",
+        help="put another normalization into the network of a .keras file",
+        description="Replaces every normalization layer; all other weights, and what "
+        "the old layers had learned, are kept. Prints what became of each.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="a .keras file")
+    command.add_argument("--to", choices=norms.NAMES, default="en", help="the new one")
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="NEW", help="the new .keras file"
+    )
+    command.add_argument(
+        "--initial-ratio",
+        type=_ratio,
+        action="append",
+        metavar="NAME=SHARE",
+        help="ratio that a normalizer starts with, such as batch=1.0; may be repeated; "
+        "default: 0.9 for the old one",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the file of --out"
+    )
+    command.set_defaults(run=_convert, interrupted="nothing was written")
+    command = commands.add_parser(
+        "models",
+        help="parameters and operations of the paper's networks",
+        description="Counts parameters and operations of the paper's networks, beside "
+        "what Tables 2 and 3 print.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument(
+        "--network",
+        choices=list(summary.NETWORKS),
+        action="append",
+        help="may be repeated; default: all",
+    )
+    command.add_argument(
+        "--norm",
+        choices=norms.NAMES,
+        action="append",
+        help="may be repeated; default: those that the paper has",
+    )
+    command.set_defaults(run=_models, interrupted="nothing was written")
     return parser
 
 
@@ -114,6 +158,16 @@ def _integer(minimum, maximum=None):
         return number
 
     return parse
+
+
+def _ratio(text):
+    name, _, share = text.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be NAME=SHARE, such as batch=0.9. Received: {text}"
+        ) from None
 
 
 def _quickstart(options):
@@ -144,6 +198,22 @@ def _train(options):
         print("Written:")
         for name in train.FILES:
             print(f"  {options.output / name}")
+    return 0
+
+
+def _convert(options):
+    ratios = dict(options.initial_ratio) if options.initial_ratio else None
+    report = convert.run(
+        options.model, options.to, options.out, ratios, options.overwrite
+    )
+    print(report)
+    print(f"Written: {options.out}")
+    return 0
+
+
+def _models(options):
+    networks = options.network or list(summary.NETWORKS)
+    print(summary.markdown(summary.summary_table(networks, options.norm)))
     return 0
 
 

@@ -9,6 +9,7 @@ from keras import ops
 from keras_en import affine, moments, replicas
 from keras_en.mixture import Mixture
 from keras_en.spatial import fuses
+from keras_en.switch import Switch
 
 MOVING = ("moving_mean", "moving_variance")
 
@@ -16,9 +17,9 @@ MOVING = ("moving_mean", "moving_variance")
 class Normalize(NamedTuple):
     """What a call computes, apart from the tensors it is computed from.
 
-    - `mixture`: `Mixture`.
+    - `mixture`: `Mixture` or `Switch`.
     - `names`: names of the tensors, in their order: "x"; "mask" if there is one;
-      `MOVING` if the pool holds "batch"; the weights that `Mixture.fold` takes.
+      `MOVING` if the pool holds "batch"; the weights that `mixture.fold` takes.
     - `axis`: positive integer, the channel axis of "x".
     - `training`: whether derivatives will be asked for.
     - `momentum`: that of the moving statistics, or `None` where they stand for those
@@ -27,7 +28,7 @@ class Normalize(NamedTuple):
     - `dtype`: of the statistics. `compute_dtype`: of the outputs.
     """
 
-    mixture: Mixture
+    mixture: Mixture | Switch
     names: tuple
     axis: int
     training: bool
@@ -37,8 +38,8 @@ class Normalize(NamedTuple):
     compute_dtype: str
 
     def __call__(self, *tensors):
-        """Outputs of the shape of "x"; ratios `(N, K)`; with a momentum the new moving
-        statistics, `(C,)` each."""
+        """Outputs of the shape of "x"; ratios `(N, K)` or `None`; with a momentum the
+        new moving statistics, `(C,)` each."""
         t = dict(zip(self.names, tensors, strict=True))
         x = ops.cast(t.pop("x"), self.dtype)
         mean, variance, *batch = replicas.part(self._moments)(x, t.pop("mask", None))

@@ -173,3 +173,55 @@ def complete_shares(initial_ratios, normalizers):
 def logits(shares):
     """Softmax logits of `shares`; a share of 0 becomes `SMALLEST_SHARE`."""
     return [math.log(max(share, SMALLEST_SHARE)) for share in shares]
+
+
+def switch_softmax(logits):
+    """The softmax of `(K,)`: ratios of Switchable Normalization."""
+    return softmax(logits[None])[0]
+
+
+def circumradius(k):
+    """The distance from the center of the simplex of `K` ratios to its corners,
+    `sqrt((K - 1) / K)`: at this radius one ratio is 1."""
+    return math.sqrt((k - 1) / k)
+
+
+def sparsestmax(logits, radius):
+    """The nearest ratios that are at least `radius` away from equal ones.
+
+    `argmin_p |p - z|` over `p >= 0`, `sum_k p_k = 1`, `|p - 1 / K| >= r`    (Shao et
+    al. 2019, Eq. 4; with `r = 0` sparsemax)
+
+    It is the projection of `t z` onto the simplex, for the least `t >= 1` that leads
+    out of the sphere, inside which `p z` decides alone. On the support `S` of its `s`
+    positive ratios, `p = 1 / s + t (z - mean_S z)`, whose squares sum to
+    `1 / s + t^2 sum_S (z - mean_S z)^2`. A ratio that is not positive on a larger
+    support, whose `t` is never above the right one, is 0 on the right one: so `K - 1`
+    steps find it. (For `K = 3` and `t > 1` the paper's Algorithm 1.)
+
+    Logits that are equal on the support have no unique nearest point: their ratios
+    are then equal, nearer than `radius`, and have no derivative.
+
+    Args:
+        logits: `z`, `(K,)`.
+        radius: `r`, a scalar tensor in [0, `circumradius(K)`].
+
+    Returns:
+        Ratios `(K,)`.
+    """
+    # Not `keras.ops.sparsemax`, which is wrong for more than one positive ratio.
+    (k,) = logits.shape
+    least = ops.square(radius) + 1 / k  # of the squares of ratios
+    support = ops.ones_like(logits)
+    for _ in range(k):
+        count = ops.sum(support)
+        center = ops.sum(logits * support) / count
+        deviation = (logits - center) * support
+        length = ops.sum(ops.square(deviation))
+        inside = ops.logical_and(length > 0, length < least - 1 / count)
+        # Chosen before the square root, whose derivative is infinite at 0.
+        ratio = (least - 1 / count) / ops.where(inside, length, 1)
+        scale = ops.sqrt(ops.where(inside, ratio, 1))
+        found = support / count + scale * deviation
+        support = ops.cast(found > 0, logits.dtype)
+    return found

@@ -2,9 +2,13 @@
 
 import keras
 
-from keras_en.layers import ExemplarNormalization
+from keras_en.layers import (
+    ExemplarNormalization,
+    SparseSwitchableNormalization,
+    SwitchableNormalization,
+)
 
-NAMES = ("en", "bn", "gn", "in", "ln")
+NAMES = ("en", "sn", "ssn", "bn", "sync_bn", "gn", "in", "ln")
 
 
 def normalization(norm, channels, axis=-1, name=None, **kwargs):
@@ -13,7 +17,13 @@ def normalization(norm, channels, axis=-1, name=None, **kwargs):
     Args:
         norm: One of
             - "en": `keras_en.ExemplarNormalization`;
+            - "sn": `keras_en.SwitchableNormalization`;
+            - "ssn": `keras_en.SparseSwitchableNormalization`;
             - "bn": `keras.layers.BatchNormalization`;
+            - "sync_bn": `keras_en.SwitchableNormalization` with "batch" alone, whose
+              weights are those of `BatchNormalization`, synchronized. Keras's own
+              `synchronized=True` loses the variance of large means, needs three
+              collectives a layer and forgets about replicas where there is a mask;
             - "gn": `keras.layers.GroupNormalization` with the largest number of
               groups not above 32 that divides `channels`;
             - "in": the same with a group a channel (instance normalization);
@@ -36,15 +46,22 @@ def normalization(norm, channels, axis=-1, name=None, **kwargs):
         "in": -1,
         "ln": 1,
     }
-    if norm == "en":
-        return ExemplarNormalization(axis=axis, name=name, **kwargs)
-    if norm == "bn":
-        return keras.layers.BatchNormalization(axis=axis, name=name, **kwargs)
+    known = {
+        "en": ExemplarNormalization,
+        "sn": SwitchableNormalization,
+        "ssn": SparseSwitchableNormalization,
+        "bn": keras.layers.BatchNormalization,
+        "sync_bn": SwitchableNormalization,
+        **dict.fromkeys(groups, keras.layers.GroupNormalization),
+    }
     if callable(norm):
         return norm(axis=axis, name=name, **kwargs)
-    if norm in groups:
-        kwargs = {"groups": groups[norm], **kwargs}
-        return keras.layers.GroupNormalization(axis=axis, name=name, **kwargs)
+    if norm in known:
+        if norm in groups:
+            kwargs = {"groups": groups[norm], **kwargs}
+        elif norm == "sync_bn":
+            kwargs = {"normalizers": ("batch",), "synchronized": True, **kwargs}
+        return known[norm](axis=axis, name=name, **kwargs)
     raise ValueError(
         f"Argument `norm` must be one of {NAMES}, a layer class or a callable. "
         f"Received: norm={norm!r}"

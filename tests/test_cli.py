@@ -223,7 +223,7 @@ def test_a_link_leads_to_the_run(tmp_path, monkeypatch):
     [
         ([], "required: COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
-        (["quickstart", "--norm", "xn"], "choose from '?en'?, '?bn'?, '?gn'?"),
+        (["quickstart", "--norm", "xn"], "choose from '?en'?, '?sn'?, '?ssn'?"),
         (["quickstart", "--epochs", "0"], "at least 1. Received: 0"),
         (
             ["quickstart", "--seed", "-1"],

@@ -19,6 +19,11 @@ _PLAIN = (
 )
 
 
+def default_pool(rank):
+    """What `normalizers=None` stands for: rank 2 has no instance statistics."""
+    return ("layer", "batch") if rank == 2 else ("instance", "layer", "batch")
+
+
 class NormalizerPool(keras.layers.Layer):
     """Statistics of a pool of normalizers, with moving statistics for its "batch".
 
@@ -100,9 +105,7 @@ class NormalizerPool(keras.layers.Layer):
             tuple(input_shape),
             "shape",
         )
-        pool = self.normalizers
-        if pool is None:
-            pool = ("layer", "batch") if rank == 2 else ("instance", "layer", "batch")
+        pool = self.normalizers or default_pool(rank)
         check(
             rank > 2 or "instance" not in pool,
             "normalizers",

@@ -1,5 +1,15 @@
 from keras_en.training.data import batches, digits
 from keras_en.training.loop import evaluate, fit
+from keras_en.training.radius import RadiusSchedule
+from keras_en.training.recalibration import recalibrate
 from keras_en.training.strategies import strategy
 
-__all__ = ["batches", "digits", "evaluate", "fit", "strategy"]
+__all__ = [
+    "RadiusSchedule",
+    "batches",
+    "digits",
+    "evaluate",
+    "fit",
+    "recalibrate",
+    "strategy",
+]

@@ -179,3 +179,14 @@ def split(strategy, batch):
 
     shares = of_replicas(lambda r: tf.constant(counts[r] / n, "float64"))
     return n, keras.tree.map_structure(part, batch), shares
+
+
+def is_absent(strategy, n):
+    """Whether the replica that is being traced has none of `n` samples, but a stand-in;
+    see `split`."""
+    if n >= strategy.num_replicas_in_sync:
+        return False
+    import tensorflow as tf
+
+    place = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return int(tf.get_static_value(place)) >= n

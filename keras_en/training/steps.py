@@ -275,7 +275,7 @@ class Run:
         """The mean loss of this replica's samples; updates the metrics by them."""
         import tensorflow as tf
 
-        model, absent = self.model, self._is_absent(n)
+        model, absent = self.model, feed.is_absent(self.strategy, n)
         x, y, weight = batch
         # A loss of several outputs counts in metrics of its own.
         metrics = [v.value for v in model.metrics_variables] if absent else []
@@ -298,15 +298,6 @@ class Run:
         for metric, value in zip(metrics, before, strict=True):
             metric.assign(value)
         return loss
-
-    def _is_absent(self, n):
-        """Whether the replica that is being traced has none of `n` samples."""
-        if n >= self.replicas:
-            return False
-        import tensorflow as tf
-
-        place = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return int(tf.get_static_value(place)) >= n
 
 
 def _sum_over_replicas(tensors):

@@ -1,0 +1,150 @@
+"""`SwitchableNormalization`: state, call and configuration."""
+
+import keras
+from keras import ops
+
+from keras_en import moments, ratios
+from keras_en.layers.normalizer_pool import NormalizerPool
+from keras_en.normalize import MOVING, Normalize
+from keras_en.switch import Switch
+
+LOGITS = ("mean_logits", "variance_logits")
+
+
+@keras.saving.register_keras_serializable(package="keras_en")
+class SwitchableNormalization(NormalizerPool):
+    """Normalizes with one mixture of statistics, learned, the same for all samples.
+
+    `y = gamma * (x - sum_k w_k mu_k) / sqrt(sum_k w'_k var_k + epsilon) + beta`
+    (Eq. 2 of Zhang et al. 2020, with ratios of their own for mean and variance)
+
+    `w = softmax(mean_logits)`, `w' = softmax(variance_logits)`    (Luo et al. 2019)
+
+    - `x`: `(N, spatial..., C)`, the input; `y` has its shape.
+    - `k`: one of the `K` entries of `normalizers`; `mu_k`, `var_k`: its mean and
+      biased variance, as in `ExemplarNormalization`.
+    - `gamma`, `beta`: `(C,)`. `w`, `w'`: `(K,)`, in [0, 1], each summing to 1.
+
+    Training, inference, freezing, masks and replicas are as in
+    `ExemplarNormalization`. With one normalizer there is nothing to mix and there are
+    no logits: `SwitchableNormalization(normalizers=("batch",), synchronized=True)` is
+    synchronized batch normalization, with the weights of
+    `keras.layers.BatchNormalization` and neither its cancelling variance nor its three
+    collectives a layer.
+
+    Args:
+        axis, momentum, epsilon, center, scale, ..., synchronized: As in
+            `ExemplarNormalization`, in the same order.
+        normalizers: As in `ExemplarNormalization`.
+        groups: Number of groups of the "group" normalizer; must divide `C`.
+        initial_ratios: Optional dictionary from normalizer to the ratio, of mean and
+            variance, that it starts with; the others share what is left. `None`:
+            `1 / K` each. A ratio of 0 starts at 1e-8.
+        **kwargs: Base layer keyword arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs, training, mask: As in `ExemplarNormalization`.
+
+    Output shape:
+        That of `inputs`, in the layer's compute dtype.
+
+    Raises:
+        ValueError, TypeError: As in `ExemplarNormalization`.
+
+    Attributes:
+        pool: After `build`, the tuple of normalizers in use.
+
+    Weights: `gamma`, `beta`, `moving_mean`, `moving_variance`, `mean_logits (K,)`,
+    `variance_logits (K,)`: `2 C + 2 K` trainable (Table 1).
+
+    Reference:
+
+    - [Luo et al., 2019](https://arxiv.org/abs/1806.10779), Differentiable
+      Learning-to-Normalize via Switchable Normalization.
+    """
+
+    def __init__(self, *args, initial_ratios=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        if initial_ratios is not None:
+            pool = self.normalizers or moments.NORMALIZERS
+            ratios.complete_shares(initial_ratios, pool)
+        self.initial_ratios = initial_ratios
+
+    def _add_weights(self, channels):
+        self._add_affine_weights((channels,))
+        self._add_moving_statistics(channels)
+        self.mean_logits = self.variance_logits = None
+        if len(self.pool) > 1:
+            self.mean_logits, self.variance_logits = (
+                self._add_exact_weight(
+                    name=name,
+                    shape=(len(self.pool),),
+                    initializer=self._initial_logits,
+                )
+                for name in LOGITS
+            )
+
+    def _initial_logits(self, shape, dtype=None):
+        if self.initial_ratios is None:
+            return ops.zeros(shape, dtype=dtype)
+        shares = ratios.complete_shares(self.initial_ratios, self.pool)
+        return ops.convert_to_tensor(self._logits(shares), dtype=dtype)
+
+    _logits = staticmethod(ratios.logits)
+    _ratios = staticmethod(ratios.switch_softmax)
+    _radius = None
+
+    def ratios(self):
+        """The ratios that the layer has learned, the same for all samples.
+
+        Returns:
+            Dictionary with "mean" and "variance", tensors `(K,)` in the order of
+            `pool`.
+        """
+        if len(self.pool) == 1:
+            return dict.fromkeys(("mean", "variance"), ops.ones((1,)))
+        radius = [] if self._radius is None else [self._radius.value]
+        return {
+            name.removesuffix("_logits"): self._ratios(
+                getattr(self, name).value, *radius
+            )
+            for name in LOGITS
+        }
+
+    def call(self, inputs, training=None, mask=None):
+        self._check_inputs(inputs, mask)
+        dtype = self._statistics_dtype(inputs)
+        tensors = {"x": inputs}
+        if mask is not None:
+            tensors["mask"] = mask
+        if "batch" in self.pool:
+            tensors.update(zip(MOVING, self._moving(dtype), strict=True))
+        names = ("gamma", "beta", *LOGITS)
+        variables = {name: getattr(self, name) for name in names}
+        variables["radius"] = self._radius if len(self.pool) > 1 else None
+        for name, variable in variables.items():
+            if variable is not None:
+                tensors[name] = ops.cast(variable, dtype)
+        learns = self._learns(training)
+        normalize = Normalize(
+            Switch(self.pool, self.epsilon, self.groups, self._ratios),
+            tuple(tensors),
+            self._axis,
+            bool(training),
+            self.momentum if learns else None,
+            self.synchronized,
+            dtype,
+            self.compute_dtype,
+        )
+        outputs, _, *moved = normalize.once(tensors.values(), ratios=False)
+        if learns:
+            self.moving_mean.assign(moved[0])
+            self.moving_variance.assign(moved[1])
+        return outputs
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        self._check_inputs(inputs, mask)
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "initial_ratios": self.initial_ratios}

@@ -1,0 +1,90 @@
+"""Semantic segmentation with dilated convolutions (Chen et al. 2018)."""
+
+import keras
+from keras import layers, ops
+
+from .application import application, at_least_float32
+from .resnet import BLOCKS, bottlenecks
+
+
+@keras.saving.register_keras_serializable(package="keras_en")
+class ResizeLike(keras.layers.Layer):
+    """Bilinear resizing of one tensor to the height and width of another.
+
+    Args:
+        data_format: `None`: Keras's image data format.
+        **kwargs: Base layer keyword arguments.
+
+    Call arguments:
+        inputs: `(maps, images)` in the data format.
+
+    Output shape:
+        That of `images`, with the channels of `maps`.
+    """
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = data_format or keras.config.image_data_format()
+
+    def call(self, inputs):
+        maps, images = inputs
+        start = 1 if self.data_format == "channels_last" else 2
+        size = ops.shape(images)[start : start + 2]
+        return ops.image.resize(maps, size, data_format=self.data_format)
+
+    def compute_output_shape(self, input_shape):
+        maps, images = input_shape
+        if self.data_format == "channels_last":
+            return (*images[:3], maps[3])
+        return (*maps[:2], *images[2:])
+
+    def get_config(self):
+        return {**super().get_config(), "data_format": self.data_format}
+
+
+@application(512, classes=19, name="deeplab_resnet50")
+def DeepLabResNet50(build, aspp=False, zero_init_last_gamma=False):
+    """ResNet-50 with dilation 2 and 4 in its last two stages (Table 6; Sec. 4.4).
+
+    The last feature maps have an eighth of the image's size; a 1x1 convolution makes
+    `classes` maps of them, resized bilinearly to the size of the image. Sizes that 8
+    does not divide are rounded up. Without the top: the last feature maps. Up to the
+    head the layers have the names and shapes of `ResNet50`'s.
+
+    Args:
+        aspp: Whether atrous spatial pyramid pooling stands before the classifier: 1x1,
+            3x3 with dilation 12, 24, 36 and image pooling, 256 channels each (Chen et
+            al. 2017, "Rethinking atrous convolution", Sec. 3.3, at output stride 8).
+        zero_init_last_gamma: See `ResNet50`.
+    """
+    x = bottlenecks(
+        build,
+        BLOCKS[50],
+        zero_init_last_gamma,
+        strides={1: 1, 2: 2, 3: 1, 4: 1},
+        dilations={1: 1, 2: 1, 3: 2, 4: 4},
+    )
+    if aspp:
+        x = _pyramid(build, x)
+    if not build.include_top:
+        return x
+    build.finished = True
+    x = layers.Conv2D(build.classes, 1, name="predictions", dtype=at_least_float32())(x)
+    x = ResizeLike(name="resize", dtype=at_least_float32())([x, build.images])
+    common = {"name": "activation", "dtype": at_least_float32()}
+    if keras.activations.get(build.activation) is keras.activations.softmax:
+        # `Activation` has it over the last axis, whatever the data format.
+        return layers.Softmax(build.axis, **common)(x)
+    return layers.Activation(build.activation, **common)(x)
+
+
+def _pyramid(build, x):
+    branches = [build.conv(x, 256, 1, name="aspp_1", relu=True)]
+    for rate in (12, 24, 36):
+        name = f"aspp_rate{rate}"
+        branches.append(build.conv(x, 256, 3, name=name, dilation=rate, relu=True))
+    pooled = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pool")(x)
+    pooled = build.conv(pooled, 256, 1, name="aspp_pooled", relu=True)
+    branches.append(ResizeLike(name="aspp_resize")([pooled, x]))
+    x = layers.Concatenate(build.axis, name="aspp_concat")(branches)
+    return build.conv(x, 256, 1, name="aspp_out", relu=True)

@@ -1,0 +1,161 @@
+"""Parameters and operations of the paper's networks, beside what it prints."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import keras
+
+from .inception import InceptionV2
+from .resnet import AAResNet50, ResNet50, SEResNet50
+from .shufflenet import ShuffleNetV2
+
+NETWORKS = {
+    "ShuffleNetV2 x0.5": functools.partial(ShuffleNetV2, width=0.5),
+    "ResNet50": ResNet50,
+    "SEResNet50": SEResNet50,
+    "AAResNet50": AAResNet50,
+    "InceptionV2": InceptionV2,
+}
+NORMS = ("bn", "gn", "sn", "ssn", "en")
+# Tables 2 and 3: GFLOPs, millions of parameters.
+PAPER = {
+    ("ShuffleNetV2 x0.5", "bn"): (0.046, 1.37),
+    ("ShuffleNetV2 x0.5", "sn"): (0.057, 1.37),
+    ("ShuffleNetV2 x0.5", "ssn"): (0.052, 1.37),
+    ("ShuffleNetV2 x0.5", "en"): (0.063, 1.59),
+    ("ResNet50", "bn"): (4.136, 25.56),
+    ("ResNet50", "gn"): (4.155, 25.56),
+    ("ResNet50", "sn"): (4.225, 25.56),
+    ("ResNet50", "ssn"): (4.186, 25.56),
+    ("ResNet50", "en"): (4.325, 25.91),
+    ("SEResNet50", "bn"): (4.151, 26.77),
+    ("AAResNet50", "bn"): (4.167, 25.80),
+    ("InceptionV2", "bn"): (2.056, 11.29),
+    ("InceptionV2", "sn"): (2.081, 11.30),
+    ("InceptionV2", "en"): (2.122, 12.36),
+}
+PRODUCTS = ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2", "Einsum")
+
+
+class Row(NamedTuple):
+    """One network with one normalization, for one image.
+
+    - `parameters`: trainable ones.
+    - `products`: multiply-adds of convolutions and products of matrices, in 1e9.
+    - `gflops`: these and every other operation that TensorFlow's profiler counts in
+      the graph of inference, two operations to a multiply-add, in 1e9.
+    - `counted`: with batch normalization: `products`, and 4 operations an element
+      that is normalized (subtract, divide, scale, shift) and 1 a ReLU, each as much
+      as a multiply-add: a count that gives all of the paper's. Otherwise `None`.
+    - `paper_gflops`, `paper_parameters`: what Tables 2 and 3 print, in 1e9 and 1e6;
+      `None` where they print nothing.
+    """
+
+    network: str
+    norm: str
+    parameters: int
+    products: float
+    gflops: float
+    counted: float | None
+    paper_gflops: float | None
+    paper_parameters: float | None
+
+
+def summary_table(networks=tuple(NETWORKS), norms=None):
+    """Counts parameters and operations of networks at 224 x 224.
+
+    Args:
+        networks: Names out of `NETWORKS`.
+        norms: Normalizations; `None`: those that the paper has for each network.
+
+    Returns:
+        List of `Row`.
+
+    Raises:
+        RuntimeError: The backend is not TensorFlow, whose profiler counts.
+        ValueError: A network or a normalization is unknown.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "summary_table needs the TensorFlow backend, whose profiler counts. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
+    unknown = [name for name in networks if name not in NETWORKS]
+    if unknown:
+        raise ValueError(
+            f"Argument `networks` must be names out of {list(NETWORKS)}. "
+            f"Received: {unknown}"
+        )
+    rows = []
+    for network in networks:
+        printed = [norm for norm in NORMS if (network, norm) in PAPER]
+        rows += [_row(network, norm) for norm in norms or printed]
+    return rows
+
+
+def markdown(rows):
+    """The rows as a table, what the paper prints in parentheses."""
+    lines = [
+        "| network | norm | parameters (M) | GFLOPs: products | all of the graph "
+        "| counted as in the paper | paper |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        numbers = [row.products, row.gflops, row.counted, row.paper_gflops]
+        cells = ["" if n is None else f"{n:.3f}" for n in numbers]
+        printed = row.paper_parameters
+        parameters = f"{row.parameters / 1e6:.2f}"
+        parameters += "" if printed is None else f" ({printed:.2f})"
+        lines.append(" | ".join([f"| {row.network}", row.norm, parameters, *cells]))
+        lines[-1] += " |"
+    return "\n".join(lines)
+
+
+def _row(network, norm):
+    model = NETWORKS[network](norm=norm)
+    by_kind = _operations(model)
+    products = sum(by_kind.get(kind, 0) for kind in PRODUCTS) / 2e9
+    counted = None
+    if norm == "bn":
+        sizes = {
+            end: sum(
+                math.prod(layer.output.shape[1:])
+                for layer in model.layers
+                if layer.name.endswith(end)
+            )
+            for end in ("_norm", "_relu")
+        }
+        counted = products + (4 * sizes["_norm"] + sizes["_relu"]) / 1e9
+    return Row(
+        network,
+        norm,
+        sum(math.prod(v.shape) for v in model.trainable_variables),
+        products,
+        sum(by_kind.values()) / 2e9,
+        counted,
+        *PAPER.get((network, norm), (None, None)),
+    )
+
+
+def _operations(model):
+    """Floating-point operations of one image, by the kind of operation."""
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def inference(x):
+        return model(x, training=False)
+
+    spec = tf.TensorSpec((1, *model.input_shape[1:]), "float32")
+    graph = inference.get_concrete_function(spec).graph
+    profiler = tf.compat.v1.profiler
+    options = profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    found = profiler.profile(graph, cmd="op", options=options)
+    by_kind = {}
+    nodes = list(found.children)
+    while nodes:
+        node = nodes.pop()
+        by_kind[node.name] = by_kind.get(node.name, 0) + node.float_ops
+        nodes += node.children
+    return by_kind
