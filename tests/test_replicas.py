@@ -8,10 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en import ExemplarNormalization
+from keras_en import (
+    ExemplarNormalization,
+    SparseSwitchableNormalization,
+    SwitchableNormalization,
+)
 from tests import backends
 from tests.backends import images, numpy
 from tests.conftest import REPLICAS
+from tests.layers.test_switchable import Outputs
 
 pytestmark = pytest.mark.tensorflow
 
@@ -68,6 +73,42 @@ def distributed_step(strategy, layer, parts, cotangents, masks):
 def test_a_split_batch_is_the_whole_batch(
     rng, strategy, split, axis, masked, dtype, tolerance
 ):
+    compare(rng, strategy, split, axis, masked, dtype, tolerance)
+
+
+@pytest.mark.parametrize("split", SPLITS[1:3], ids=str)
+@pytest.mark.parametrize("share", [None, 0.0, 0.4], ids="radius-{}".format)
+def test_switches_of_parts_are_those_of_the_whole(rng, strategy, split, share):
+    def build(**kwargs):
+        if share is None:
+            return SwitchableNormalization(**kwargs)
+        return SparseSwitchableNormalization(**kwargs)
+
+    def prepare(layer):
+        if share is not None:
+            layer.set_radius(share)
+
+    compare(rng, strategy, split, -1, True, "float64", 1e-10, build, prepare)
+
+
+def test_batch_normalization_of_parts_is_that_of_the_whole(rng, strategy):
+    def build(**kwargs):
+        return SwitchableNormalization(normalizers=("batch",), **kwargs)
+
+    compare(rng, strategy, SPLITS[1], -1, False, "float32", 1e-5, build)
+
+
+def compare(
+    rng,
+    strategy,
+    split,
+    axis,
+    masked,
+    dtype,
+    tolerance,
+    make=lambda **kwargs: ExemplarNormalization(expansion=2, **kwargs),
+    prepare=lambda layer: None,
+):
     shape = [sum(split), 4, 4, 4]
     shape[axis] = 6
     x, cotangent = images(rng, shape, dtype), images(rng, shape, dtype)
@@ -76,14 +117,13 @@ def test_a_split_batch_is_the_whole_batch(
         mask = rng.random(mask.shape) < 0.7
 
     def build(synchronized):
-        layer = ExemplarNormalization(
-            axis=axis, synchronized=synchronized, momentum=0.5, expansion=2, dtype=dtype
-        )
+        layer = make(axis=axis, synchronized=synchronized, momentum=0.5, dtype=dtype)
         layer.build(shape)
         return layer
 
     whole = build(False)
     backends.randomize(whole, rng)
+    prepare(whole)
     with strategy.scope():
         layer = build(True)
         for variable, source in zip(layer.variables, whole.variables, strict=True):
@@ -95,7 +135,8 @@ def test_a_split_batch_is_the_whole_batch(
         for values in (x, cotangent, mask)
     ]
     outputs, dx, gradients, state = distributed_step(strategy, layer, *parts)
-    expected = backends.step(whole, x, cotangent, True, mask)
+    stepped = whole if hasattr(whole, "ratio_conv") else Outputs(whole)
+    expected = backends.step(stepped, x, cotangent, True, mask)
 
     def assert_equal(actual, wanted, name):
         scale = max(1, np.abs(wanted).max())
