@@ -10,6 +10,8 @@ import zipfile
 import keras
 from keras import layers
 
+from keras_en.arguments import integer
+
 from .norms import norm_name, normalization
 
 _SHARED = """
@@ -131,7 +133,8 @@ class Builder:
                 "Argument `pooling` must be None, 'avg' or 'max'. "
                 f"Received: pooling={pooling!r}"
             )
-        if weights is not None and not os.path.isfile(weights):
+        path = isinstance(weights, str | os.PathLike)
+        if weights is not None and not (path and os.path.isfile(weights)):
             raise ValueError(
                 "Argument `weights` must be None or the path of a file. "
                 f"Received: weights={weights!r}"
@@ -147,12 +150,13 @@ class Builder:
         self.norm_name = norm
         self.norm_kwargs = dict(norm_kwargs or {})
         self.include_top, self.pooling = include_top, pooling
-        self.classes, self.activation = classes, classifier_activation
+        self.classes = integer("classes", classes, minimum=1)
+        self.activation = classifier_activation
         self.weights, self.name, self.finished = weights, name, False
         if input_tensor is None:
             if input_shape is None:
                 input_shape = (size, size, 3) if last else (3, size, size)
-            self._check_shape("input_shape", tuple(input_shape), minimum, fixed)
+            self._check_shape("input_shape", input_shape, minimum, fixed)
             input_tensor = keras.Input(input_shape, name="images")
         elif not isinstance(input_tensor, keras.KerasTensor):
             raise ValueError(
@@ -165,11 +169,14 @@ class Builder:
         self.images = input_tensor
 
     def _check_shape(self, argument, shape, minimum, fixed):
-        known = len(shape) == 3 and shape[self.axis if self.axis < 0 else 0]
-        sizes = [shape[axis - 1] for axis in self.spatial] if known else []
-        if not known or any(s is None if fixed else False for s in sizes):
-            sizes = [0]
-        if any(s is not None and s < minimum for s in sizes):
+        valid = isinstance(shape, tuple | list) and len(shape) == 3
+        valid = valid and all(isinstance(n, int | None) for n in shape)
+        if valid:
+            sizes = [shape[axis - 1] for axis in self.spatial]
+            channels = shape[-1 if self.axis == -1 else 0]
+            valid = channels is not None and not (fixed and None in sizes)
+            valid = valid and all(n is None or n >= minimum for n in sizes)
+        if not valid:
             order = "(height, width, channels)"
             if self.axis == 1:
                 order = "(channels, height, width)"
@@ -236,10 +243,10 @@ class Builder:
                 self.norm_name, x.shape[self.axis], axis=self.axis, name=name, **kwargs
             )
             return layer(x)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             if str(error).startswith("Argument `norm`"):
                 raise
-            raise ValueError(f"Layer `{name}`: {error}") from error
+            raise type(error)(f"Layer `{name}`: {error}") from error
 
     def max_pool(self, x, name):
         """3x3, stride 2, after a ReLU: zeros pad as well as minus infinity does."""

@@ -48,8 +48,9 @@ def DeepLabResNet50(build, aspp=False, zero_init_last_gamma=False):
 
     The last feature maps have an eighth of the image's size; a 1x1 convolution makes
     `classes` maps of them, resized bilinearly to the size of the image. Sizes that 8
-    does not divide are rounded up. Without the top: the last feature maps. Up to the
-    head the layers have the names and shapes of `ResNet50`'s.
+    does not divide are rounded up. Without the top: the last feature maps. With the
+    weights of a `ResNet50`, which fit, every fourth of them is that network's: the
+    dilation begins behind the convolution that has lost its stride.
 
     Args:
         aspp: Whether atrous spatial pyramid pooling stands before the classifier: 1x1,

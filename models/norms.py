@@ -56,7 +56,7 @@ def normalization(norm, channels, axis=-1, name=None, **kwargs):
     }
     if callable(norm):
         return norm(axis=axis, name=name, **kwargs)
-    if norm in known:
+    if isinstance(norm, str) and norm in known:
         if norm in groups:
             kwargs = {"groups": groups[norm], **kwargs}
         elif norm == "sync_bn":

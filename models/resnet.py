@@ -26,7 +26,8 @@ def bottlenecks(
     Args:
         build: `application.Builder`.
         blocks: Blocks of each of the four stages.
-        strides, dilations: Of each stage, from 1 on.
+        strides, dilations: Of each stage, from 1 on. The first block of a stage has
+            the dilation of the stage before.
         attention: Stages whose 3x3 convolutions are augmented by attention.
         squeeze: Whether blocks squeeze and excite.
     """
@@ -38,6 +39,8 @@ def bottlenecks(
         for block in range(1, count + 1):
             prefix = f"stage{stage}_block{block}"
             stride = strides[stage] if block == 1 else 1
+            # What takes the place of a stride dilates what is behind it.
+            dilation = dilations[max(1, stage - 1) if block == 1 else stage]
             shortcut = x
             if block == 1:
                 name = f"{prefix}_shortcut"
@@ -52,7 +55,7 @@ def bottlenecks(
                     3,
                     stride,
                     name=f"{prefix}_2",
-                    dilation=dilations[stage],
+                    dilation=dilation,
                     relu=True,
                 )
             x = build.conv(x, 4 * filters, 1, name=f"{prefix}_3", **last)

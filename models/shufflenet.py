@@ -59,7 +59,7 @@ def ShuffleNetV2(build, width=1.0):
     Args:
         width: 0.5, 1.0, 1.5 or 2.0.
     """
-    if width not in CHANNELS:
+    if width not in list(CHANNELS):
         raise ValueError(
             f"Argument `width` must be one of {list(CHANNELS)}. "
             f"Received: width={width!r}"

@@ -2,58 +2,72 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en.models import ResNet50
+from keras_en.models import AAResNet50, ResNet50, SEResNet50
 from tests.backends import images, numpy
+from tests.models.networks import outline
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return outline(ResNet50, norm="bn")
 
 
 @pytest.mark.parametrize(
-    "norm, trainable",
+    "name, shape",
     [
-        ("bn", 25_557_032),  # 25.56 M (Table 2)
-        # 2 * 26,560 channels of BatchNormalization become 7 * 26,560 + 53 * 1,953
-        ("en", 25_557_032 + 5 * 26_560 + 53 * 1_953),
+        ("stem_relu", (112, 112, 64)),
+        ("stem_pool", (56, 56, 64)),
+        ("stage1_block3_relu", (56, 56, 256)),
+        ("stage2_block4_relu", (28, 28, 512)),
+        ("stage3_block6_relu", (14, 14, 1024)),
+        ("stage4_block3_relu", (7, 7, 2048)),
     ],
 )
-def test_parameters(norm, trainable):
-    model = ResNet50(norm=norm)
-    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == trainable
-    assert sum(layer.name.endswith("_norm") for layer in model.layers) == 53
+def test_shapes(resnet, name, shape):
+    """He et al. 2016, Table 1."""
+    assert resnet.get_layer(name).output.shape == (None, *shape)
 
 
-def test_any_size_without_the_top_and_a_file(rng, tmp_path):
-    kwargs = {
-        "include_top": False,
-        "input_shape": (None, None, 3),
-        "norm_kwargs": {"expansion": 2},
+def test_the_stride_is_on_the_3x3_convolution(resnet):
+    strided = {
+        layer.name
+        for layer in resnet.layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.strides == (2, 2)
     }
-    model = ResNet50(pooling="avg", zero_init_last_gamma=True, **kwargs)
-    x = images(rng, (2, 40, 33, 3))
-    y = numpy(model(x))
-    assert y.shape == (2, 2048) and model.name == "resnet50_en"
-    model.save_weights(tmp_path / "m.weights.h5")
-    again = ResNet50(pooling="avg", weights=tmp_path / "m.weights.h5", **kwargs)
-    np.testing.assert_array_equal(numpy(again(x)), y)
-    assert not numpy(model.get_layer("stage1_block1_3_norm").gamma).any()
-    assert numpy(model.get_layer("stage1_block1_2_norm").gamma).all()
+    blocks = [f"stage{stage}_block1" for stage in (2, 3, 4)]
+    expected = {f"{b}_2_conv" for b in blocks} | {f"{b}_shortcut_conv" for b in blocks}
+    assert strided == expected | {"stem_conv"}
 
 
-def test_on_a_tensor_of_another_network():
-    before = keras.Input((32, 32, 3))
-    middle = keras.layers.Rescaling(1 / 255)(before)
-    model = ResNet50(input_tensor=middle, norm="bn", classes=4)
-    assert model.input_shape == (None, 32, 32, 3) and model.output_shape == (None, 4)
-    assert any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
+def test_squeeze_and_excite(rng):
+    """Hu et al. 2018, Eq. 2 to 4."""
+    model = SEResNet50(input_shape=(33, 47, 3), norm="bn")
+    ends = ("stage2_block1_3_norm", "stage2_block1_scale")
+    ends = keras.Model(model.input, [model.get_layer(end).output for end in ends])
+    before, after = map(numpy, ends(images(rng, (2, 33, 47, 3))))
+    w1, b1 = model.get_layer("stage2_block1_excite_1").get_weights()
+    w2, b2 = model.get_layer("stage2_block1_excite_2").get_weights()
+    assert w1.shape == (1, 1, 512, 32) and w2.shape == (1, 1, 32, 512)
+    hidden = np.maximum(before.mean((1, 2)) @ w1[0, 0] + b1, 0)
+    scale = 1 / (1 + np.exp(-(hidden @ w2[0, 0] + b2)))
+    expected = before * scale[:, None, None]
+    np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "kwargs, message",
-    [
-        ({"pooling": "sum"}, "`pooling` must be .* Received: pooling='sum'"),
-        ({"weights": "imagenet"}, "`weights` must be .* Received: weights='imagenet'"),
-        ({"input_tensor": "x"}, "`input_tensor` must be .* Received: .* type str"),
-        ({"norm": "xn"}, "`norm` must be .* Received: norm='xn'"),
-    ],
-)
-def test_wrong_arguments(kwargs, message):
-    with pytest.raises(ValueError, match=message):
-        ResNet50(input_shape=(32, 32, 3), **kwargs)
+def test_where_attention_augments():
+    """Bello et al. 2019: k = 2 v = 0.2, 8 heads, keys of at least 20 a head."""
+    model = outline(AAResNet50, input_shape=(64, 96, 3), norm="bn")
+    found = {}
+    for layer in model.layers:
+        if layer.name.endswith("_attention"):
+            stage = layer.name.split("_")[0]
+            shape = (layer.heads, layer.keys, *layer.output.shape[1:])
+            found.setdefault(stage, []).append(shape)
+    assert found == {
+        "stage2": [(8, 160, 8, 12, 8)] * 4,
+        "stage3": [(8, 160, 4, 6, 24)] * 6,
+        "stage4": [(8, 160, 2, 3, 48)] * 3,
+    }
+    for stage, filters in enumerate((64, 128, 256, 512), start=1):
+        norm = model.get_layer(f"stage{stage}_block1_2_norm")
+        assert norm.output.shape[-1] == filters

@@ -1,0 +1,106 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_en.models import DeepLabResNet50, ResNet50
+from keras_en.models.deeplab import ResizeLike
+from tests.backends import images, numpy
+from tests.models.networks import names, outline
+
+KWARGS = {"include_top": False, "input_shape": (None, None, 3), "norm": "bn"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return DeepLabResNet50(aspp=True, input_shape=(None, None, 3), norm="bn", classes=3)
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return ResNet50(**KWARGS)
+
+
+@pytest.fixture(scope="module")
+def features(resnet, tmp_path_factory):
+    """With the weights of a file of the classifier."""
+    path = tmp_path_factory.mktemp("resnet") / "m.weights.h5"
+    resnet.save_weights(path)
+    return DeepLabResNet50(weights=path, **KWARGS)
+
+
+def test_the_size_of_outputs(rng, model):
+    y = numpy(model(images(rng, (2, 33, 47, 3))))
+    assert y.shape == (2, 33, 47, 3)
+    np.testing.assert_allclose(y.sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (40, 32)])
+def test_the_size_of_features(rng, features, size):
+    y = features(images(rng, (1, *size, 3)))
+    assert y.shape == (1, -(-size[0] // 8), -(-size[1] // 8), 2048)
+
+
+def test_dilations(features):
+    rates = {}
+    for layer in features.layers:
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (3, 3):
+            rates.setdefault(layer.name[:6], set()).add(layer.dilation_rate)
+    assert rates == {
+        "stage1": {(1, 1)},
+        "stage2": {(1, 1)},
+        # The first block has that of the stage before.
+        "stage3": {(1, 1), (2, 2)},
+        "stage4": {(2, 2), (4, 4)},
+    }
+
+
+def test_every_fourth_feature_is_that_of_the_classifier(rng, features, resnet):
+    """What a stride leaves out is there, and nothing else has changed."""
+    x = images(rng, (1, 65, 65, 3))
+    found, expected = (numpy(m(x, training=False)) for m in (features, resnet))
+    difference = np.abs(found[:, ::4, ::4] - expected).max()
+    assert difference < 1e-5 * np.abs(expected).max()
+
+
+def test_dilations_of_the_pyramid(model):
+    rates = [model.get_layer(f"aspp_rate{r}_conv").dilation_rate for r in (12, 24, 36)]
+    assert rates == [(12, 12), (24, 24), (36, 36)]
+    assert model.get_layer("aspp_concat").output.shape[-1] == 5 * 256
+
+
+def test_layers_and_weights_are_those_of_resnet50(features, resnet):
+    """But for the padding of two convolutions that have no stride here."""
+    not_here = {"stage3_block1_2_pad", "stage4_block1_2_pad"}
+    assert names(features) == [n for n in names(resnet) if n not in not_here]
+    for ours, theirs in zip(features.weights, resnet.weights, strict=True):
+        assert ours.path == theirs.path
+        np.testing.assert_array_equal(numpy(ours), numpy(theirs))
+
+
+def test_logits_are_resized_before_the_softmax(model):
+    """Otherwise borders between classes would not be sharp."""
+    assert names(model)[-3:] == ["predictions", "resize", "activation"]
+
+
+def test_logits():
+    model = outline(DeepLabResNet50, norm="bn", classifier_activation=None)
+    assert model.output_shape == (None, 512, 512, 19)
+    assert model.get_layer("activation").activation is keras.activations.linear
+
+
+def test_resizing_is_bilinear():
+    """Half-pixel centers, edges repeated."""
+    maps = np.array([0, 1], "float32").reshape(1, 1, 2, 1)
+    y = numpy(ResizeLike()([maps, np.zeros((1, 1, 4, 3), "float32")]))
+    np.testing.assert_allclose(y.ravel(), [0, 0.25, 0.75, 1], atol=1e-6)
+
+
+def test_a_configuration_keeps_its_data_format(rng, data_format):
+    data_format("channels_first")
+    layer = ResizeLike(name="a")
+    data_format("channels_last")
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(layer)
+    )
+    y = again([images(rng, (1, 2, 3, 4)), images(rng, (1, 3, 6, 7))])
+    assert again.name == "a" and y.shape == (1, 2, 6, 7)
