@@ -133,6 +133,7 @@ def main():
                 "|---|---|---|---|---|---|---|---|",
                 *rows,
             ],
+            notes=[],
         )
     return 1 if failed else 0
 

@@ -92,7 +92,13 @@ def processor():
     return platform.processor() or platform.machine()
 
 
-def write(name, title, lines):
+TIMED = [
+    "- ratios are medians over interleaved rounds of one run; absolute times mean",
+    "  little on a shared machine",
+]
+
+
+def write(name, title, lines, notes=TIMED):
     """Writes `results/<name>.md` with date, machine, versions and command."""
     packages = []
     for package in ("keras-en", "keras", "tensorflow", "jax", "numpy"):
@@ -110,8 +116,7 @@ def write(name, title, lines):
         f"- date: {datetime.date.today()}",
         f"- machine: {processor()}, {os.cpu_count()} cores, {platform.system()}",
         f"- versions: Python {platform.python_version()}, {', '.join(packages)}",
-        "- ratios are medians over interleaved rounds of one run; absolute times mean",
-        "  little on a shared machine",
+        *notes,
         "",
     ]
     RESULTS.mkdir(exist_ok=True)
