@@ -7,11 +7,12 @@ from pathlib import Path
 
 import keras
 
-from keras_en.surgery import replace_normalization
+from keras_en.surgery import MADE, replace_normalization
 
 
 def run(source, to, out, initial_ratios=None, overwrite=False):
-    """Loads a `.keras` file, replaces its normalizations and saves it as another.
+    """Loads a `.keras` file, replaces its normalizations and saves it as another,
+    which is not compiled.
 
     Args:
         source: Path of the file.
@@ -46,9 +47,15 @@ def run(source, to, out, initial_ratios=None, overwrite=False):
         new, report = replace_normalization(
             model, to, initial_ratios=initial_ratios, return_report=True
         )
-    except (ValueError, TypeError, KeyError) as error:
-        reason = next(line for line in str(error).splitlines() if line.strip())
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise RuntimeError(f"{source} cannot be converted: {reason}") from error
+    made = [path for path, text in report.replaced.items() if MADE in text]
+    if made:
+        raise RuntimeError(
+            f"{source} cannot be converted: a .keras file would not keep {made}, which "
+            "the code of other layers makes"
+        )
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".keras-en-") as folder:
         whole = Path(folder) / out.name
         new.save(whole)

@@ -1,12 +1,12 @@
 """Another normalization in a network that exists."""
 
-import inspect
-import warnings
+import contextlib
+import tempfile
 from typing import NamedTuple
 
 import keras
 
-from keras_en import transplant
+from keras_en import layer_tree, transplant
 from keras_en.arguments import check
 from keras_en.models import norms
 
@@ -69,9 +69,11 @@ def replace_normalization(
         model: Built `keras.Model`: functional, `Sequential`, nested, or a subclass
             whose `get_config` gives the arguments of its constructor. Layers that
             hold layers are searched too.
-        to: See `keras_en.models.norms.normalization`.
+        to: See `keras_en.models.norms.normalization`. A function is given axis and name
+            only, and what it returns the weights for which it has room.
         select: `None` for all; or names, or paths (`"block/bn"`), of the layers to
-            replace; or a function from a layer to whether it is replaced.
+            replace, all that have one of them; or a function from a layer to whether it
+            is replaced.
         initial_ratios: Ratios that a mixture starts with, see `ExemplarNormalization`.
             `None`: those of the old layer, if it mixes the same normalizers; otherwise
             0.9 for the normalizer that it is, such as `{"batch": 0.9}`, if that is in
@@ -80,13 +82,15 @@ def replace_normalization(
         **norm_kwargs: Arguments of every new layer.
 
     Returns:
-        A new `keras.Model`, and its `Report` if wanted. It is compiled as `model` was.
+        A new `keras.Model`, not compiled, in the strategy of `model`; and its `Report`
+        if wanted.
 
     Raises:
         ValueError, TypeError: `model` is not built or cannot be copied; `select` names
             what is not there, or nothing is left to replace; a selected layer cannot
             be replaced: it is a subclass of unknown behaviour, uses `renorm`, or the
-            new layer refuses its shape or arguments.
+            new layer refuses its shape or arguments; `initial_ratios` is given where
+            nothing is mixed.
     """
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(
@@ -95,9 +99,23 @@ def replace_normalization(
         )
     if isinstance(to, str):
         check(to in norms.NAMES, "to", f"one of {norms.NAMES}, or a callable", to)
-    surgery = _Surgery(model, to, select, initial_ratios, norm_kwargs)
-    new = surgery.run()
+    taken = sorted({"name", "axis", "trainable", "dtype"} & set(norm_kwargs))
+    check(not taken, "norm_kwargs", "what every layer has not of its own", taken)
+    with _scope(model):
+        surgery = _Surgery(model, to, select, initial_ratios, norm_kwargs)
+        new = surgery.run()
     return (new, surgery.report) if return_report else new
+
+
+def _scope(model):
+    """That of the strategy which holds the model, but for one that is in scope."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    if tf.distribute.has_strategy():
+        return contextlib.nullcontext()
+    return model.distribute_strategy.scope()
 
 
 class _Surgery:
@@ -106,12 +124,18 @@ class _Surgery:
         self.initial_ratios, self.norm_kwargs = initial_ratios, norm_kwargs
         self.report = Report({}, {}, {})
         self.clones = {}  # by the id of the old layer
-        self.pairs = []  # (path, old, new) of what is not replaced, outer first
-        self.paths = dict(_normalizations(model))
+        self.pairs = []  # (old, new) of what is not replaced, outer first
+        self.shadowed = []  # (layer, its `build`)
+        self.paths = {}  # by the id of the layer
+        for path, layer in layer_tree.walk(model):
+            self.paths[id(layer)] = layer_tree.unique(path, self.paths.values())
+        self.norms = [
+            x for _, x in layer_tree.walk(model) if isinstance(x, transplant.KNOWN)
+        ]
         self.selected = {id(layer) for layer in self._select(select)}
 
     def _select(self, select):
-        reached = list(self.paths.values())
+        reached = [layer for layer in self.norms if layer.built]
         if select is None:
             chosen = [
                 x for x in reached if not transplant.alike(x, self.to, self.norm_kwargs)
@@ -120,16 +144,20 @@ class _Surgery:
             chosen = [x for x in reached if select(x)]
         else:
             names = [select] if isinstance(select, str) else list(select)
-            known = {path: layer for path, layer in self.paths.items()}
-            known.update({layer.name: layer for layer in reached})
-            absent = [name for name in names if name not in known]
+            known = [(x.name, self.paths[id(x)]) for x in reached]
+            absent = [n for n in names if not any(n in both for both in known)]
             check(
                 not absent,
                 "select",
-                f"None, a function, or names of normalizations: {list(self.paths)}",
+                "None, a function, or names of normalizations: "
+                f"{[path for _, path in known]}",
                 absent,
             )
-            chosen = [known[name] for name in names]
+            chosen = [
+                x
+                for x, both in zip(reached, known, strict=True)
+                if any(name in both for name in names)
+            ]
         check(
             chosen,
             "model",
@@ -137,17 +165,30 @@ class _Surgery:
             sorted({type(layer).__name__ for layer in reached}),
             "normalizations",
         )
-        for path, layer in self.paths.items():
+        for layer in self.norms:
             if not any(layer is other for other in chosen):
                 reason = "not selected"
-                if select is None:
+                if not layer.built:
+                    reason = "never called"
+                elif select is None:
                     reason = f"is {type(layer).__name__} already"
-                self.report.skipped[path] = reason
+                self.report.skipped[self.paths[id(layer)]] = reason
         return chosen
 
     def run(self):
-        new = self._clone(self.model, "")
-        left = [p for p, x in self.paths.items() if id(x) in self.selected]
+        try:
+            new = self._clone(self.model)
+            for old, clone in self.pairs:
+                if (
+                    isinstance(old, keras.layers.Layer)
+                    and old.built
+                    and (not clone.built)
+                ):
+                    layer_tree.build_as(clone, old)
+        finally:
+            for layer, build in self.shadowed:
+                layer.build = build
+        left = [self.paths[i] for i in self.selected]
         left = [path for path in left if path not in self.report.replaced]
         check(
             not left,
@@ -157,190 +198,154 @@ class _Surgery:
             left,
             "not_replaced",
         )
-        for path, old, clone in self.pairs:
-            self._copy(path, old, clone)
-        # From outside in: that of a network sets those of its layers.
-        for _, old, clone in self.pairs:
+        for old, clone in self.pairs:
             if isinstance(old, keras.layers.Layer):
-                clone.trainable = old.trainable
-        for path, layer in self.paths.items():
-            if path in self.report.replaced:
-                self.clones[id(layer)].trainable = layer.trainable
+                self._copy(old, clone)
+        self._check_all_copied(new)
+        # Those that hold layers set theirs, so that these come last.
+        layers = [(x, y) for x, y in self.pairs if isinstance(x, keras.layers.Layer)]
+        layers.sort(key=lambda pair: not pair[0]._layers)
+        layers += [(x, self.clones[id(x)]) for x in self.norms if id(x) in self.clones]
+        for old, clone in layers:
+            clone.trainable = old.trainable
         return new
 
-    def _clone(self, layer, path):
+    def _clone(self, layer):
         if id(layer) in self.clones:
             return self.clones[id(layer)]
         if id(layer) in self.selected:
+            path = self.paths[id(layer)]
             new, lost = transplant.replacement(
                 layer, path, self.to, self.initial_ratios, self.norm_kwargs
             )
+            self._shadow(new)
             kind = f"{type(layer).__name__} -> {type(new).__name__}"
             self.report.replaced[path] = ", ".join([kind, *lost])
         else:
             place = len(self.pairs)
-            if _is_graph(layer):
-                sequential = isinstance(layer, keras.Sequential)
-                new = keras.models.clone_model(
-                    layer,
-                    input_tensors=None if sequential else _inputs(layer),
-                    clone_function=lambda x: self._clone(x, _join(path, x.name)),
-                    call_function=None if sequential else _call,
-                )
-                check(
-                    type(new) is type(layer),
-                    "model",
-                    "a network whose functional models have the constructor of "
-                    "keras.Model, (inputs, outputs, name)",
-                    f"{layer.name}, of class {type(layer).__name__}",
-                    "part",
-                )
-            else:
-                new = self._copy_of(layer, path)
-            self.pairs.insert(place, (path, layer, new))
+            new = (
+                self._graph(layer)
+                if layer_tree.is_graph(layer)
+                else self._copy_of(layer)
+            )
+            self.pairs.insert(place, (layer, new))
         self.clones[id(layer)] = new
         return new
 
-    def _copy_of(self, layer, path):
+    def _graph(self, model):
+        sequential = isinstance(model, keras.Sequential)
+        (theirs, *_) = (
+            c for c in type(model).__mro__ if c.__module__.startswith("keras.")
+        )
+        check(
+            type(model).__init__ is theirs.__init__,
+            "model",
+            "a network whose functional models have the constructor of keras.Model, "
+            "(inputs, outputs, name)",
+            f"{self.paths[id(model)] or model.name}, of class {type(model).__name__}",
+            "part",
+        )
+        # Keras would compile the copy, with losses that it may not find by name.
+        compiled, model.compiled = model.compiled, False
+        try:
+            return keras.models.clone_model(
+                model,
+                input_tensors=None if sequential else layer_tree.inputs_like(model),
+                clone_function=self._clone,
+                call_function=None if sequential else layer_tree.call,
+            )
+        finally:
+            model.compiled = compiled
+
+    def _copy_of(self, layer):
         """A copy of a layer that is no graph of layers, those inside it replaced."""
-        if not isinstance(layer, keras.layers.Layer):
-            return type(layer).from_config(layer.get_config())
         try:
             new = type(layer).from_config(layer.get_config())
-        except (NotImplementedError, TypeError) as error:
+        except (NotImplementedError, TypeError, ValueError) as error:
+            where = self.paths.get(id(layer)) or layer.name
             raise ValueError(
-                "Argument `model` must hold layers whose `get_config` gives the "
-                f"arguments of their constructors. Received: {path or layer.name}, of "
-                f"class {type(layer).__name__}: {str(error).splitlines()[0]}"
+                "Argument `model` must hold layers that Keras can make again from "
+                "their `get_config`: registered, if they are not Keras's own. "
+                f"Received: {where}, of class {type(layer).__name__}: "
+                f"{str(error).strip().splitlines()[0]}"
             ) from error
-        held = list(_attributes(layer))
-        if held and not list(_attributes(new)):
-            # They are made when it is built.
-            new.build_from_config(layer.get_build_config())
-        there = dict(_attributes(new))
-        inside = []
-        for place, child in held:
-            if place not in there:
-                continue
-            where = _join(path, child.name)
-            _put(new, place, self._clone(child, where))
-            if where in self.report.replaced:
-                inside.append((where, place))
-        if inside:
-            again = dict(_attributes(type(layer).from_config(new.get_config())))
-            for where, place in inside:
-                if type(again.get(place)) is not type(dict(_attributes(new))[place]):
-                    self.report.replaced[where] += f", {MADE} {type(layer).__name__}"
-        if isinstance(layer, keras.Model) or not new.built:
-            with warnings.catch_warnings():
-                # That it cannot be built: `_copy` says so.
-                warnings.simplefilter("ignore")
-                new.build_from_config(layer.get_build_config() or {})
-            # As Keras does when it loads a file.
-            new.built = True
+        if not isinstance(layer, keras.layers.Layer):
+            return new
+        held = list(layer_tree.attributes(layer))
+        put = self._put_all(new, held)
+        if len(put) < len(held):
+            # The others are made when it is built.
+            layer_tree.build_as(new, layer)
+            put += self._put_all(new, [pair for pair in held if pair not in put])
+        if isinstance(layer, keras.Model) and layer.built:
+            layer_tree.build_as(new, layer)
+        if held and new.built:
+            self._shadow(new)
+        self._say_what_no_file_keeps(layer, new, put)
         return new
 
-    def _copy(self, path, old, new):
-        mine, yours = _own_variables(old), _own_variables(new)
+    def _put_all(self, new, held):
+        there = dict(layer_tree.attributes(new))
+        put = [(place, child) for place, child in held if place in there]
+        for place, child in put:
+            layer_tree.put(new, place, self._clone(child))
+        return put
+
+    def _say_what_no_file_keeps(self, layer, new, put):
+        inside = [(place, child) for place, child in put if id(child) in self.selected]
+        if not inside:
+            return
+        again = dict(layer_tree.attributes(type(layer).from_config(new.get_config())))
+        for place, child in inside:
+            if type(again.get(place)) is not type(self.clones[id(child)]):
+                text = f", {MADE} {type(layer).__name__}"
+                self.report.replaced[self.paths[id(child)]] += text
+
+    def _shadow(self, layer):
+        """Lets the `build` of what holds `layer`, which is built, build it again."""
+        self.shadowed.append((layer, layer.build))
+        layer.build = lambda *args, **kwargs: None
+
+    def _copy(self, old, new):
+        path = self.paths[id(old)] or old.name
+        mine, yours = layer_tree.own_variables(old), layer_tree.own_variables(new)
         shapes = [[tuple(v.shape) for v in side] for side in (mine, yours)]
         if shapes[0] != shapes[1]:
             raise ValueError(
                 "Argument `model` must hold layers that can be built again as they "
-                f"were. Received: {path or old.name}, of class {type(old).__name__}, "
-                f"with weights {shapes[0]}, and {shapes[1]} when built again"
+                f"were. Received: {path}, of class {type(old).__name__}, with weights "
+                f"{shapes[0]}, and {shapes[1]} when built again"
             )
+        # What a layer has beside its variables it computes when it loads them.
+        store = {}
+        old.save_own_variables(store)
+        new.load_own_variables(store)
+        # And what it does not save, such as the state of random numbers.
         for variable, value in zip(yours, mine, strict=True):
             variable.assign(value)
+        if hasattr(old, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                old.save_assets(folder)
+                new.load_assets(folder)
         if mine:
-            self.report.copied[path or old.name] = len(mine)
+            self.report.copied[path] = len(mine)
 
-
-# What Keras itself keeps in a layer or a model.
-_BASE = set(vars(keras.layers.Layer())) | set(vars(keras.Model()))
-
-
-def _join(path, name):
-    return f"{path}/{name}" if path else name
-
-
-def _is_graph(layer):
-    """Whether it is a `Sequential` or functional model, which `clone_model` copies."""
-    if isinstance(layer, keras.Sequential):
-        return True
-    return isinstance(layer, keras.Model) and hasattr(layer, "operations")
-
-
-def _call(layer, *args, **kwargs):
-    """Calls a layer as the one before it was, which may have known more arguments."""
-    if isinstance(layer, keras.layers.Layer):
-        known = inspect.signature(layer.call).parameters
-        if all(p.kind is not p.VAR_KEYWORD for p in known.values()):
-            kwargs = {n: v for n, v in kwargs.items() if n in known}
-    return layer(*args, **kwargs)
-
-
-def _inputs(model):
-    """New inputs, which would otherwise have other names."""
-
-    def again(tensor):
-        layer = tensor._keras_history.operation
-        return type(layer).from_config(layer.get_config()).output
-
-    return keras.tree.map_structure(again, model.input)
-
-
-def _normalizations(layer, path="", seen=None):
-    """Path and layer of every normalization that is known, and of subclasses."""
-    seen = set() if seen is None else seen
-    if id(layer) in seen:
-        return
-    seen.add(id(layer))
-    if isinstance(layer, transplant.KNOWN):
-        yield path, layer
-        return
-    for child in layer._layers if isinstance(layer, keras.layers.Layer) else ():
-        yield from _normalizations(child, _join(path, child.name), seen)
-
-
-def _attributes(layer):
-    """Place and layer of every layer that is an attribute, or in a list or a
-    dictionary that is one."""
-
-    def search(place, value):
-        if isinstance(value, keras.layers.Layer):
-            yield place, value
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                yield from search((*place, key), item)
-        elif isinstance(value, list):
-            for i, item in enumerate(value):
-                yield from search((*place, i), item)
-
-    for name, value in list(vars(layer).items()):
-        if name not in _BASE:
-            yield from search((name,), value)
-
-
-def _put(layer, place, new):
-    """Puts `new` where `_attributes` found another."""
-    *path, last = place
-    holder = layer
-    for i, key in enumerate(path):
-        holder = getattr(holder, key) if i == 0 else holder[key]
-    layer._tracker.unlock()
-    old = getattr(holder, last) if not path else holder[last]
-    if old is not new:
-        layer._tracker.untrack(old)
-        if path:
-            holder[last] = new
-            layer._tracker.track(new)
-        else:
-            setattr(holder, last, new)
-
-
-def _own_variables(layer):
-    """Those that belong to none of the layers inside it."""
-    if not isinstance(layer, keras.layers.Layer):
-        return []
-    inner = {id(v) for child in layer._layers for v in child.variables}
-    return [v for v in layer.variables if id(v) not in inner]
+    def _check_all_copied(self, new):
+        """Every weight of the old network has gone somewhere, every new one was set."""
+        for i, model in enumerate((self.model, new)):
+            known = {
+                id(v) for pair in self.pairs for v in layer_tree.own_variables(pair[i])
+            }
+            for layer in self.norms:
+                if id(layer) in self.clones:
+                    both = layer, self.clones[id(layer)]
+                    known |= {id(v) for v in both[i].variables}
+            missed = [v.path for v in model.variables if id(v) not in known]
+            check(
+                not missed,
+                "model",
+                "a network whose layers are attributes of others, or in lists or "
+                "dictionaries of them",
+                missed,
+                "not_copied",
+            )

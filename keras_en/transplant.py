@@ -15,6 +15,7 @@ from keras_en.layers import (
 from keras_en.layers.normalizer_pool import default_pool
 from keras_en.models import norms
 
+_KINDS = ("mean", "variance")
 SWITCHABLE = (SwitchableNormalization, SparseSwitchableNormalization)
 KNOWN = (
     keras.layers.BatchNormalization,
@@ -64,7 +65,19 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
         new.build(shape)
     except (ValueError, TypeError) as error:
         raise type(error)(f"Layer `{path}`: {error}") from error
-    return new, learned.put(new)
+    if type(new) is type(old) and _alike_in_all(old, new):
+        for variable, value in zip(new.variables, old.variables, strict=True):
+            variable.assign(value)
+        return new, []
+    return new, learned.put(new, initial_ratios is None)
+
+
+def _alike_in_all(old, new):
+    """Whether the weights of one mean in the other what they mean in itself."""
+    names = ("pool", "groups", "ratio_head", "ratio_activation", "_reduction")
+    return all(
+        getattr(old, name, None) == getattr(new, name, None) for name in names
+    ) and [v.shape for v in old.variables] == [v.shape for v in new.variables]
 
 
 def alike(layer, to, norm_kwargs):
@@ -79,7 +92,8 @@ def _kind(layer, channels):
     if isinstance(layer, keras.layers.GroupNormalization):
         found.append(channels if layer.groups == -1 else layer.groups)
     elif isinstance(layer, SWITCHABLE):
-        found.append(layer.normalizers is not None and len(layer.normalizers) == 1)
+        single = layer.normalizers is not None and len(layer.normalizers) == 1
+        found.append(layer.normalizers if single else None)
     return found
 
 
@@ -97,12 +111,21 @@ def _settings(old, learned, to, initial_ratios, norm_kwargs):
     found |= {"trainable": old.trainable, "dtype": old.dtype_policy}
     if "initial_ratios" in taken:
         pool = probe.normalizers or default_pool(len(_shape(old)))
-        start = initial_ratios
-        if start is None and set(learned.shares or ()) == set(pool):
-            start = learned.shares
+        start, shares = initial_ratios, learned.shares
+        if start is None and shares and set(shares) <= set(pool):
+            start = {**dict.fromkeys(pool, 0.0), **shares}
         elif start is None and learned.own in pool:
             start = {learned.own: 0.9}
         found["initial_ratios"] = start if len(pool) > 1 else None
+        if "group" in pool and getattr(old, "groups", 1) > 1:
+            found["groups"] = old.groups
+    else:
+        check(
+            initial_ratios is None,
+            "initial_ratios",
+            f"None for {to!r}, which mixes nothing",
+            initial_ratios,
+        )
     return {**found, **norm_kwargs}
 
 
@@ -112,6 +135,7 @@ class Learned(NamedTuple):
     - `own`: the normalizer that the layer is, "batch" where it mixes them.
     - `gamma`, `beta`: `(C,)` or `None`. `moving`: mean and variance, or `None`.
     - `shares`: from normalizer to ratio, or `None` where it does not mix.
+    - `pair`: those of mean and variance, where they differ.
     """
 
     own: str
@@ -119,6 +143,7 @@ class Learned(NamedTuple):
     beta: object
     moving: object
     shares: object
+    pair: object
 
     @classmethod
     def of(cls, layer):
@@ -127,7 +152,7 @@ class Learned(NamedTuple):
             getattr(layer, name, None) for name in ("moving_mean", "moving_variance")
         ]
         moving = None if moving[0] is None else [_array(v) for v in moving]
-        own, shares = "batch", None
+        own, shares, pair = "batch", None, None
         if isinstance(layer, keras.layers.GroupNormalization):
             channels = _shape(layer)[layer.axis]
             own = {channels: "instance", 1: "layer"}.get(layer.groups, "group")
@@ -141,12 +166,15 @@ class Learned(NamedTuple):
             shares = _by_name(layer.pool, shares)
         elif isinstance(layer, SWITCHABLE):
             found = layer.ratios()
-            shares = (_array(found["mean"]) + _array(found["variance"])) / 2
-            shares = _by_name(layer.pool, shares)
-        return cls(own, gamma, beta, moving, shares)
+            pair = [_by_name(layer.pool, _array(found[kind])) for kind in _KINDS]
+            shares = {k: (pair[0][k] + pair[1][k]) / 2 for k in layer.pool}
+        if shares is not None and len(shares) == 1:
+            (own,), shares = shares, None
+        return cls(own, gamma, beta, moving, shares, pair)
 
-    def put(self, layer):
-        """Assigns to `layer` what it has room for; what was lost, in words."""
+    def put(self, layer, shares):
+        """Assigns to `layer` what it has room for, the ratios if `shares`; what was
+        lost, in words."""
         lost = []
         if self.gamma is not None and getattr(layer, "gamma", None) is not None:
             shape = tuple(layer.gamma.shape)
@@ -172,10 +200,18 @@ class Learned(NamedTuple):
             lost.append("moving statistics start anew: recalibrate")
         elif self.moving is not None:
             lost.append("moving statistics dropped")
-        if self.shares is not None and len(self.shares) > 1:
-            kept = getattr(layer, "initial_ratios", None)
-            if kept is None or set(kept) != set(self.shares):
-                lost.append("ratios dropped")
+        pool = getattr(layer, "pool", ())
+        if self.shares is None:
+            if pool and self.own not in pool:
+                lost.append(f'no "{self.own}", which it was, to start with')
+        elif not set(self.shares) <= set(pool):
+            lost.append("ratios dropped")
+        elif shares and isinstance(layer, SWITCHABLE) and self.pair:
+            for kind, found in zip(_KINDS, self.pair, strict=True):
+                logits = layer._logits([found.get(name, 0.0) for name in pool])
+                getattr(layer, f"{kind}_logits").assign(logits)
+        elif isinstance(layer, ExemplarNormalization) or self.pair is None:
+            lost.append("ratios are those that are the same for all samples")
         return lost
 
 

@@ -30,7 +30,15 @@ class ResizeLike(keras.layers.Layer):
         maps, images = inputs
         start = 1 if self.data_format == "channels_last" else 2
         size = ops.shape(images)[start : start + 2]
-        return ops.image.resize(maps, size, data_format=self.data_format)
+        if all(isinstance(n, int) for n in size):
+            return ops.image.resize(maps, size, data_format=self.data_format)
+        # Of sizes that are not known TensorFlow's backend of Keras asks the sign.
+        import tensorflow as tf
+
+        if start == 2:
+            maps = ops.transpose(maps, (0, 2, 3, 1))
+        maps = ops.cast(tf.image.resize(maps, size), maps.dtype)
+        return ops.transpose(maps, (0, 3, 1, 2)) if start == 2 else maps
 
     def compute_output_shape(self, input_shape):
         maps, images = input_shape

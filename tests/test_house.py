@@ -35,7 +35,8 @@ ALLOWED = {
     "models": CORE | {"models"},
     "export": {"export"},
     "transplant": CORE | {"models"},
-    "surgery": CORE | {"models", "transplant"},
+    "layer_tree": set(),
+    "surgery": CORE | {"models", "transplant", "layer_tree"},
     "analysis": CORE | {"analysis"},
     "training": CORE | {"training", "models", "analysis"},
 }

@@ -357,13 +357,12 @@ def test_arguments_that_the_new_layer_has_not(rng):
     assert np.isfinite(numpy(new(images(rng, (3, 5, 4))))).all()
 
 
-def test_it_is_compiled_as_it_was():
+def test_it_is_not_compiled_and_asks_for_no_loss(rng):
+    """A function that Keras could not find by its name."""
     model = functional()
-    assert not replace_normalization(model).compiled
-    model.compile(keras.optimizers.SGD(0.25), "mae")
+    model.compile("sgd", lambda y, z: keras.ops.mean(y - z))
     new = replace_normalization(model)
-    assert new.compiled and float(new.optimizer.learning_rate) == 0.25
-    assert new.loss == "mae"
+    assert model.compiled and not new.compiled
 
 
 def test_random_state_is_copied(rng):
@@ -393,6 +392,162 @@ def test_an_application(rng, name):
     assert difference(model, new, x) < 1e-4
 
 
+@keras.saving.register_keras_serializable("tests")
+class Standard(layers.Layer):
+    """Builds its layers in `build`, as Keras recommends."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, name="dense")
+        self.norm = layers.BatchNormalization(name="norm")
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.norm.build((*shape[:-1], 4))
+
+    def call(self, x, training=None):
+        return self.norm(self.dense(x), training=training)
+
+
+@keras.saving.register_keras_serializable("tests")
+class StandardModel(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # Equal names, as of three blocks of a kind.
+        self.parts = [Standard(name="part") for _ in range(3)]
+
+    def build(self, shape):
+        for part in self.parts:
+            part.build(shape)
+
+    def call(self, x, training=None):
+        for part in self.parts:
+            x = part(x, training=training)
+        return x
+
+
+@pytest.mark.parametrize("kind", ["in a graph", "a model"])
+def test_layers_with_a_build_of_their_own(rng, kind):
+    model = StandardModel()
+    model.build((None, *SHAPE))
+    model(np.zeros((1, *SHAPE), "float32"))
+    if kind == "in a graph":
+        inputs = keras.Input(SHAPE)
+        model = keras.Model(inputs, model(inputs))
+    randomize(model, rng)
+    new, report = replace_normalization(model, initial_ratios=SAME, return_report=True)
+    assert len(report.replaced) == 3 and len(report.copied) == 3
+    assert difference(model, new, images(rng, (3, *SHAPE))) < 1e-5
+    assert len(replace_normalization(model, select="norm").trainable_variables) == (
+        len(new.trainable_variables)
+    )
+    # Each can be built anew afterwards.
+    kept = [x for x in new._flatten_layers() if isinstance(x, ExemplarNormalization)]
+    assert all(type(x).build.__name__ == x.build.__name__ for x in kept)
+
+
+def test_what_a_layer_computes_when_it_loads(rng):
+    norm = layers.Normalization(axis=-1)
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, layers.BatchNormalization()(norm(inputs)))
+    x = images(rng, (8, *SHAPE)) * 5 + 2
+    norm.adapt(x)
+    new = replace_normalization(model, initial_ratios=SAME)
+    assert difference(model, new, x) < 1e-5
+
+
+@pytest.mark.tensorflow
+def test_what_only_assets_hold(rng):
+    inputs = keras.Input((4,), dtype="int64")
+    lookup = layers.IntegerLookup(vocabulary=[3, 5, 7])
+    x = layers.Embedding(8, 4)(lookup(inputs))
+    model = randomize(keras.Model(inputs, layers.BatchNormalization()(x)), rng)
+    new = replace_normalization(model, initial_ratios=SAME)
+    assert difference(model, new, np.array([[3, 5, 7, 9]])) < 1e-5
+
+
+@pytest.mark.tensorflow
+def test_what_tensorflow_tracks(rng, tmp_path):
+    import tensorflow as tf
+
+    old = randomize(composite(), rng)
+
+    def gammas(model):
+        path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
+        return {n for n, _ in tf.train.list_variables(path) if "/gamma/" in n}
+
+    found = gammas(old)
+    assert len(found) == 3 and gammas(replace_normalization(old)) == found
+
+
+@pytest.mark.tensorflow
+def test_it_stays_in_its_strategy(rng, strategy):
+    with strategy.scope():
+        model = functional()
+    new = replace_normalization(model)
+    assert new.distribute_strategy is strategy
+    assert len(new.get_layer("bn").gamma.value.values) > 1
+    with strategy.scope():
+        new = replace_normalization(functional())
+    assert new.distribute_strategy is strategy
+
+
+def test_frozen_layers_that_are_shared(rng):
+    shared = layers.BatchNormalization(name="shared", trainable=False)
+    a = keras.Input(SHAPE)
+    inner = keras.Model(a, layers.ReLU()(shared(a)), name="inner")
+    inputs = keras.Input(SHAPE)
+    bn = layers.BatchNormalization(name="bn")
+    model = keras.Model(inputs, bn(inner(shared(inputs))))
+    new = replace_normalization(model)
+    assert not new.get_layer("shared").trainable and new.get_layer("bn").trainable
+
+
+def test_between_layers_of_a_kind_nothing_is_lost(rng):
+    for norm in (ExemplarNormalization(), SwitchableNormalization()):
+        model = randomize(keras.Sequential([keras.Input(SHAPE), norm]), rng)
+        to = "en" if isinstance(norm, ExemplarNormalization) else "sn"
+        x = images(rng, (3, *SHAPE))
+        # Selected, although it is one already: only epsilon changes.
+        new = replace_normalization(model, to, select=lambda layer: True)
+        assert difference(model, new, x) == 0
+    sparse, report = replace_normalization(model, "ssn", return_report=True)
+    assert difference(model, sparse, x) < 1e-5
+    assert list(report.replaced.values()) == [
+        "SwitchableNormalization -> SparseSwitchableNormalization"
+    ]
+    assert difference(model, replace_normalization(sparse, "sn"), x) < 1e-5
+
+
+def test_groups_are_carried(rng):
+    norm = keras.layers.GroupNormalization(2)
+    model = randomize(keras.Sequential([keras.Input((5, 5, 64)), norm]), rng)
+    new = replace_normalization(
+        model, normalizers=("group", "batch"), initial_ratios={"group": 1.0}
+    )
+    assert difference(model, new, images(rng, (3, 5, 5, 64))) < 1e-5
+
+
+@keras.saving.register_keras_serializable("tests")
+class Spare(layers.Layer):
+    """Has a layer that it does not call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = layers.BatchNormalization(name="norm")
+        self.spare = layers.BatchNormalization(name="spare")
+
+    def call(self, x):
+        return self.norm(x)
+
+
+@pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer")
+def test_layers_that_were_never_called():
+    _, report = replace_normalization(of(Spare(name="s")), return_report=True)
+    assert list(report.replaced) == ["s/norm"]
+    assert report.skipped == {"s/spare": "never called"}
+
+
 class Strange(keras.layers.BatchNormalization):
     pass
 
@@ -404,6 +559,24 @@ class Unsaved(layers.Layer):
 
     def call(self, x):
         return self.norm(x)
+
+
+class Lost(layers.Layer):
+    """Keeps layers with weights in a tuple."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = layers.BatchNormalization(name="norm")
+        self.pair = (layers.Dense(4, name="dense"),)
+
+    def call(self, x):
+        return self.norm(self.pair[0](x))
+
+
+class Parametric(keras.Model):
+    def __init__(self, *args, alpha=0.1, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.alpha = alpha
 
 
 class Hidden(layers.Layer):
@@ -449,7 +622,7 @@ def test_what_cannot_be_replaced():
     refused("Layer `bn`: .*`reduction` must divide", model, reduction=4)
     refused("Layer `bn`: .*`initial_ratios` may name", model, initial_ratios={"b": 1})
     refused(
-        r"`get_config` gives the arguments .* Received: unsaved, of class Unsaved",
+        r"their `get_config`.* Received: unsaved, of class Unsaved",
         of(Unsaved(object(), name="unsaved")),
     )
     refused(
@@ -459,6 +632,13 @@ def test_what_cannot_be_replaced():
         [keras.Input((2, 2, 2, 2, 3)), layers.BatchNormalization()]
     )
     refused("Layer `.*`: .*rank 2 to 5", rank6)
+    refused(r"not_copied=\['.*lost/dense/kernel", of(Lost(name="lost")))
+    inputs = keras.Input(SHAPE)
+    outputs = layers.BatchNormalization()(inputs)
+    parametric = Parametric(inputs, outputs, alpha=0.7, name="p")
+    refused(r"constructor of keras.Model.* Received: .*p, of class Param", parametric)
+    refused("`initial_ratios` must be None for 'gn'", model, "gn", initial_ratios=SAME)
+    refused(r"`norm_kwargs` must be .*\['axis'\]", model, axis=1)
     wrong = dict(nonsense=3)
     refused("nonsense", model, error=(ValueError, TypeError), **wrong)
 

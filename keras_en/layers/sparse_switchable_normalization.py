@@ -3,7 +3,7 @@
 import keras
 
 from keras_en import ratios
-from keras_en.arguments import check
+from keras_en.arguments import check, number
 from keras_en.layers.switchable_normalization import SwitchableNormalization
 
 
@@ -27,7 +27,8 @@ class SparseSwitchableNormalization(SwitchableNormalization):
     - Two ratios that are left at a radius that binds depend on it alone, and a single
       one on nothing: their logits are no longer learned.
     - A layer starts with equal logits, from which no direction leads to `r > 0`: the
-      radius has to be 0 in the first step.
+      radius has to be 0 in the first step. A layer that starts with a ratio of 1 has
+      chosen, and learns no other.
 
     Args:
         All those of `SwitchableNormalization`. A ratio of 0 in `initial_ratios` is
@@ -59,6 +60,9 @@ class SparseSwitchableNormalization(SwitchableNormalization):
         return self.radius
 
     def set_radius(self, share):
-        """Sets the radius to a share, in [0, 1], of the largest one."""
+        """Sets the radius to a share, in [0, 1], of the largest one. The layer must be
+        built."""
+        check(self.built, "layer", "built", self.name, "name")
+        share = number("share", share, "in [0, 1]")
         check(0 <= share <= 1, "share", "in [0, 1]", share)
         self.radius.assign(share * ratios.circumradius(len(self.pool)))

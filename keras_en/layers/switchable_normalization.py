@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_en import moments, ratios
+from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
 from keras_en.normalize import MOVING, Normalize
 from keras_en.switch import Switch
@@ -101,8 +102,10 @@ class SwitchableNormalization(NormalizerPool):
             Dictionary with "mean" and "variance", tensors `(K,)` in the order of
             `pool`.
         """
+        check(self.built, "layer", "built", self.name, "name")
         if len(self.pool) == 1:
-            return dict.fromkeys(("mean", "variance"), ops.ones((1,)))
+            one = ops.ones((1,), dtype=self.variable_dtype)
+            return dict.fromkeys(("mean", "variance"), one)
         radius = [] if self._radius is None else [self._radius.value]
         return {
             name.removesuffix("_logits"): self._ratios(

@@ -9,34 +9,29 @@ from keras_en.layers import SparseSwitchableNormalization
 class RadiusSchedule(keras.callbacks.Callback):
     """Raises the radius of every `SparseSwitchableNormalization`, step by step.
 
-    `r = sqrt((K - 1) / K) * min(1, step / steps)`    (Shao et al. 2019, Sec. 3.3: from
-    0 to the radius at which one normalizer is left)
+    `r = sqrt((K - 1) / K) * min(1, i / (steps - 1))` in the training step after `i`
+    others    (Shao et al. 2019, Sec. 3.3: from 0 to the radius at which one normalizer
+    is left)
 
-    Frozen layers, and steps behind the last, keep theirs.
+    `i` is the optimizer's count of steps, so that a training that goes on, from a
+    checkpoint or in another `fit`, goes on with its radius. Frozen layers keep theirs.
 
     Args:
-        steps: Number of training steps in which the radius grows: at the first it is 0.
-            The paper takes all of the training.
-        initial_step: That of the first step, of a training that goes on.
+        steps: Number of training steps, the last of which has the largest radius. The
+            paper takes all of the training.
 
     Raises:
-        ValueError, TypeError: `steps` is no integer of at least 1, `initial_step` none
-            of at least 0; when training begins, the network holds no layer of the kind.
+        ValueError, TypeError: `steps` is no integer of at least 2; when training
+            begins, the network holds no layer of the kind.
     """
 
-    def __init__(self, steps, initial_step=0):
+    def __init__(self, steps):
         super().__init__()
-        self.steps = integer("steps", steps, minimum=1)
-        self.step = integer("initial_step", initial_step, minimum=0)
+        self.steps = integer("steps", steps, minimum=2)
 
     def on_train_begin(self, logs=None):
-        self.layers = [
-            layer
-            for layer in self.model._flatten_layers()
-            if isinstance(layer, SparseSwitchableNormalization)
-        ]
         check(
-            self.layers,
+            self._layers(),
             "model",
             "a network with SparseSwitchableNormalization, for RadiusSchedule",
             self.model.name,
@@ -44,7 +39,17 @@ class RadiusSchedule(keras.callbacks.Callback):
         )
 
     def on_train_batch_begin(self, batch, logs=None):
-        for layer in self.layers:
+        # On JAX asking for the model is what makes its variables current.
+        optimizer = self.model.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        step = int(keras.ops.convert_to_numpy(optimizer._iterations.value))
+        for layer in self._layers():
             if layer.trainable:
-                layer.set_radius(min(1.0, self.step / self.steps))
-        self.step += 1
+                layer.set_radius(min(1.0, step / (self.steps - 1)))
+
+    def _layers(self):
+        return [
+            layer
+            for layer in self.model._flatten_layers()
+            if isinstance(layer, SparseSwitchableNormalization)
+        ]

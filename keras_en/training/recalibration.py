@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import itertools
+import threading
 
 import keras
 import numpy as np
@@ -25,7 +27,8 @@ def recalibrate(model, x, *, batch_size=32, steps=None):
     All layers of `keras.layers.BatchNormalization` and of this library that are
     trainable are treated at once: each normalizes with the statistics of its batch, as
     in training, while everything else behaves as in evaluation (no dropout). Use
-    batches as large as those of training. Frozen layers stay as they are.
+    batches as large as those of training. Frozen layers stay as they are; those that a
+    graph calls with `training=False` do not, unless they are frozen, too.
 
     Runs under the strategy that the model was built in, as `training.fit` does; on JAX
     and torch on one device.
@@ -33,14 +36,16 @@ def recalibrate(model, x, *, batch_size=32, steps=None):
     Args:
         model: Built `keras.Model`; need not be compiled.
         x: As in `training.fit`: arrays, or an iterable of batches, of which targets and
-            weights are ignored.
+            weights are ignored. With `steps` it may be endless, or an iterator.
         batch_size: Samples of a batch, if `x` is arrays.
         steps: Number of batches; `None`: all.
 
     Raises:
-        ValueError, TypeError: `model` holds no moving statistics that are trainable;
-            `x` yields fewer batches than `steps`, or none; see also `training.fit`.
-            Then, as on any other error, the statistics are as they were.
+        ValueError, TypeError: `model` holds no layer that is trainable and has moving
+            statistics, or one with `renorm=True`; `x` yields fewer batches than
+            `steps`, or none, or what is not finite, or not as many tensors as the
+            model has inputs; see also `training.fit`. Then, as on any other error, the
+            statistics are as they were.
     """
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(
@@ -58,7 +63,15 @@ def recalibrate(model, x, *, batch_size=32, steps=None):
     if steps is not None:
         steps = integer("steps", steps, minimum=1)
     batch_size = integer("batch_size", batch_size, minimum=1)
+    stream = hasattr(x, "__iter__") and not hasattr(x, "shape")
+    if steps is not None and stream and not isinstance(x, list | tuple | dict):
+        given = x
+
+        def x(epoch):
+            return itertools.islice(given, steps)
+
     data = feed.source(x, None, None, batch_size, False, 0)
+    wanted = len(getattr(model, "inputs", None) or [])
     variables = [(layer.moving_mean, layer.moving_variance) for layer in layers]
     # Layers that are not reached keep them.
     values = [[ops.convert_to_numpy(v) for v in pair] for pair in variables]
@@ -70,6 +83,14 @@ def recalibrate(model, x, *, batch_size=32, steps=None):
             for batch, _, _ in data.batches(0):
                 if done == steps:
                     break
+                held = len(keras.tree.flatten(batch))
+                check(
+                    wanted in (0, held),
+                    "x",
+                    f"batches of as many tensors as the model has inputs, {wanted}",
+                    held,
+                    "tensors",
+                )
                 totals = [
                     _merged(total, new)
                     for total, new in zip(totals, step(batch), strict=True)
@@ -82,9 +103,17 @@ def recalibrate(model, x, *, batch_size=32, steps=None):
             done,
             "batches",
         )
+        exact = list(values)
         for i, total in enumerate(totals):
             if total is not None and np.max(total[2]) > 0:
-                values[i] = [np.reshape(v, (-1,)) for v in total[:2]]
+                check(
+                    all(np.isfinite(v).all() for v in total),
+                    "x",
+                    "finite, and so what the network makes of it",
+                    f"statistics of {layers[i].path} that are not",
+                )
+                exact[i] = [np.reshape(v, (-1,)) for v in total[:2]]
+        values = exact
     finally:
         # Whatever happened: the layers have moved them.
         for pair, new in zip(variables, values, strict=True):
@@ -94,27 +123,36 @@ def recalibrate(model, x, *, batch_size=32, steps=None):
 
 def _layers(model):
     known = (keras.layers.BatchNormalization, NormalizerPool)
-    return [
+    found = [
         layer
         for layer in model._flatten_layers()
         if isinstance(layer, known)
         and layer.trainable
         and getattr(layer, "moving_mean", None) is not None
     ]
+    for layer in found:
+        check(
+            not getattr(layer, "renorm", False),
+            "model",
+            "a network without batch renormalization",
+            f"renorm=True in {layer.path}",
+        )
+    return found
 
 
 @contextlib.contextmanager
 def _watched(layers):
     """Inside, the layers behave as in training, and what each call of theirs was given
-    is in the list that is yielded, as (place, moments)."""
-    found = []
+    goes to the list `calls` of what is yielded, as (place, moments)."""
+    # Of a thread: MirroredStrategy traces every replica in one of its own.
+    found = threading.local()
 
     def call(i, layer, original, inputs, training=None, mask=None, **kwargs):
         wide = keras.backend.standardize_dtype(inputs.dtype) == "float64"
         values = ops.cast(inputs, "float64" if wide else "float32")
         axis = layer.axis % len(inputs.shape)
         sample = moments.per_sample(values, axis, mask)
-        found.append((i, replicas.merge(moments.over_batch(*sample))))
+        found.calls.append((i, replicas.merge(moments.over_batch(*sample))))
         return original(inputs, training=True, mask=mask, **kwargs)
 
     for i, layer in enumerate(layers):
@@ -132,11 +170,13 @@ def _step(model, found, count):
     backend = keras.backend.backend()
     places = {}
 
+    mode = {"training": False} if model._call_has_training_arg else {}
+
     def traced(run):
-        found.clear()
+        found.calls = []
         run()
-        places["of"] = [i for i, _ in found]
-        return [list(m) for _, m in found]
+        places["of"] = [i for i, _ in found.calls]
+        return [list(m) for _, m in found.calls]
 
     def by_layer(rows):
         totals = [None] * count
@@ -155,7 +195,7 @@ def _step(model, found, count):
         def on_replicas(n, batch):
             def replica(batch):
                 with replicas.standing_in(feed.is_absent(strategy, n)):
-                    return traced(lambda: model(batch, training=False))
+                    return traced(lambda: model(batch, **mode))
 
             return strategy.run(replica, (batch,))
 
@@ -173,7 +213,7 @@ def _step(model, found, count):
         @jax.jit
         def compiled(trainable, others, batch):
             return traced(
-                lambda: model.stateless_call(trainable, others, batch, training=False)
+                lambda: model.stateless_call(trainable, others, batch, **mode)
             )
 
         def step(batch):
@@ -184,7 +224,7 @@ def _step(model, found, count):
     else:
 
         def step(batch):
-            return by_layer(traced(lambda: model(batch, training=False)))
+            return by_layer(traced(lambda: model(batch, **mode)))
 
     return step
 

@@ -77,6 +77,21 @@ def test_layers_and_weights_are_those_of_resnet50(features, resnet):
         np.testing.assert_array_equal(numpy(ours), numpy(theirs))
 
 
+@pytest.mark.tensorflow
+def test_sizes_that_are_not_known(rng, model):
+    """In a graph, as in `predict`, training and exports."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
+    def served(x):
+        return model(x, training=False)
+
+    for size in (40, 33):
+        x = images(rng, (1, size, 48, 3))
+        expected = numpy(model(x, training=False))
+        np.testing.assert_allclose(served(x).numpy(), expected, atol=1e-5)
+
+
 def test_logits_are_resized_before_the_softmax(model):
     """Otherwise borders between classes would not be sharp."""
     assert names(model)[-3:] == ["predictions", "resize", "activation"]

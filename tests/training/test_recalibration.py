@@ -1,5 +1,7 @@
 """Moving statistics over data: exact, everywhere, all or nothing."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -103,8 +105,10 @@ def test_batches_of_every_kind_and_steps(rng):
 
     expected = of(x[:8], batch_size=4)
     batches = [(x[i : i + 4], np.zeros(4)) for i in range(0, 12, 4)]
+    endless = itertools.cycle(batches)
     found = [
         of(x, batch_size=4, steps=2),
+        of(endless, steps=2),
         of(batches, steps=2),
         of(lambda epoch: iter(batches), steps=2),
         of(lambda epoch: (batch for batch, _ in batches[:2])),
@@ -115,19 +119,30 @@ def test_batches_of_every_kind_and_steps(rng):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("samples", [16, 13, 5], ids="samples-{}".format)
-def test_replicas_are_one_device(rng, strategy, samples):
-    """Uneven parts; with 5 samples and batches of 4 one replica has none."""
+@pytest.mark.parametrize("norm", [*NORMS, "plain bn"])
+@pytest.mark.parametrize("samples", [16, 5], ids="samples-{}".format)
+def test_replicas_are_one_device(rng, strategy, samples, norm):
+    """With 5 samples and batches of 4 one replica has none. Of the statistics of a
+    layer that is not synchronized only those of the first are those of one device."""
     x = images(rng, (samples, *SHAPE))
-    one = network(synchronized=True)
+    kwargs = {} if norm == "plain bn" else {"synchronized": True}
+    kind = norm.removeprefix("plain ")
+
+    def build():
+        keras.utils.set_random_seed(0)
+        norms_of = [norms.normalization(kind, 3, **kwargs) for _ in range(2)]
+        if norm == "plain bn":
+            norms_of = norms_of[:1]
+        return keras.Sequential([keras.Input(SHAPE), *norms_of])
+
+    one = build()
     with strategy.scope():
-        many = network(synchronized=True)
-    many.set_weights(one.get_weights())
+        many = build()
     for model in (one, many):
         recalibrate(model, x, batch_size=4)
     for ours, theirs in zip(moving(one).values(), moving(many).values(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-    copies = many.layers[1].moving_mean.value.values
+    copies = many.layers[-1].moving_mean.value.values
     for copy in copies:
         np.testing.assert_array_equal(copy.numpy(), copies[0].numpy())
 
@@ -192,6 +207,8 @@ def test_all_or_nothing(rng):
         "`x` must be at least 3 batches. Received: x.batches=2", [(x,), (x,)], steps=3
     )
     refused("`x` must be at least 1 batches. Received: x.batches=0", [])
+    refused("as many tensors as the model has inputs, 1.*=2", [((x, x),)])
+    refused("`x` must be finite", x * np.nan)
     refused("`steps` must be an integer of at least 1", x, steps=0)
     refused("`batch_size` must be", x, batch_size=0)
     refused("must be arrays, an iterable", 3, TypeError)
