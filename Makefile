@@ -2,6 +2,9 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
+# What runs on every backend.
+EVERYWHERE := tests/layers tests/test_moments.py tests/test_affine.py \
+	tests/training/test_recalibration.py tests/training/test_radius.py
 
 .PHONY: quickstart test lint bench clean
 
@@ -25,9 +28,9 @@ quickstart: .venv/user
 # JAX, and torch where it is installed, in processes of their own.
 test: .venv/contributor
 	$(BIN)/python -m pytest -n $(WORKERS)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/layers tests/test_moments.py tests/test_affine.py tests/test_data_parallel.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/test_data_parallel.py
 	@if $(BIN)/python -c 'import torch' 2> /dev/null; then set -x; \
-		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) tests/layers tests/test_moments.py tests/test_affine.py; \
+		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/test_surgery.py; \
 	else echo "torch: not run here, not installed"; fi
 
 lint: .venv/contributor

@@ -81,7 +81,9 @@ def attributes(layer):
             for i, item in enumerate(value):
                 yield from search((*place, i), item)
 
-    for name, value in list(vars(layer).items()):
+    # On torch a layer is a module, which keeps those inside it by themselves.
+    held = {**vars(layer), **vars(layer).get("_modules", {})}
+    for name, value in held.items():
         if name not in BASE and not name.startswith(("_self_", "_tracked")):
             yield from search((name,), value)
 

@@ -97,8 +97,15 @@ def replace_normalization(
             "Argument `model` must be a keras.Model that is built. "
             f"Received: model={model!r}"
         )
-    if isinstance(to, str):
-        check(to in norms.NAMES, "to", f"one of {norms.NAMES}, or a callable", to)
+    known = callable(to) or (isinstance(to, str) and to in norms.NAMES)
+    check(known, "to", f"one of {norms.NAMES}, a layer class or a callable", to)
+    if not (
+        select is None or callable(select) or isinstance(select, str | list | tuple)
+    ):
+        raise TypeError(
+            "Argument `select` must be None, a function, or names of normalizations. "
+            f"Received: select={select!r}"
+        )
     taken = sorted({"name", "axis", "trainable", "dtype"} & set(norm_kwargs))
     check(not taken, "norm_kwargs", "what every layer has not of its own", taken)
     with _scope(model):

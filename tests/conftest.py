@@ -36,7 +36,8 @@ def rng():
 
 @pytest.fixture(autouse=True)
 def fresh_names_and_seed():
-    keras.utils.clear_session()
+    # Collecting garbage takes longer than most tests.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
 
 

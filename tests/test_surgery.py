@@ -211,7 +211,7 @@ def test_what_a_layer_says_is_carried_over():
 def test_without_gamma_or_beta(rng, options):
     norm = keras.layers.BatchNormalization(**options)
     model = randomize(keras.Sequential([keras.Input(SHAPE), norm]), rng)
-    for to in ("en", "sn", "sync_bn"):
+    for to in {"en", "sn", "sync_bn"} & set(NAMES):
         kwargs = {} if to == "sync_bn" else {"initial_ratios": SAME}
         new = replace_normalization(model, to, **kwargs)
         assert difference(model, new, images(rng, (3, *SHAPE))) < 1e-5
@@ -614,6 +614,8 @@ def test_what_cannot_be_replaced():
     )
     refused("normalizations to replace", of(layers.Dense(2)))
     refused("normalizations to replace", model, select=[])
+    refused("`to` must be one of .* Received: to=None", model, None)
+    refused("`select` must be .* Received: select=3", model, select=3, error=TypeError)
     refused(
         "without subclasses .* Received: .*strange, Strange",
         of(Strange(name="strange")),

@@ -27,7 +27,7 @@ if backends.BACKEND == "jax":
     POOLS = [pool for pool in POOLS if len(pool) in (1, 4)]
     DTYPES = ["float64"]
     MASKED = [True]
-    EXAMPLES = 15
+    EXAMPLES = 8
 elif backends.BACKEND == "torch":
     # Keras computes float64 sums in float32 there, and a frozen weight has no gradient.
     DTYPES = ["float32"]

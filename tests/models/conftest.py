@@ -2,13 +2,6 @@ import keras
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def fresh_names_and_seed():
-    """Without collecting garbage, which takes longer here than most tests do."""
-    keras.utils.clear_session(free_memory=False)
-    keras.utils.set_random_seed(0)
-
-
 @pytest.fixture
 def data_format():
     """Sets Keras's image data format, for one test."""

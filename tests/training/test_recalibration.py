@@ -18,6 +18,9 @@ if keras.backend.backend() != "torch":
     NORMS.append("sync_bn")
 
 
+SYNCHRONIZED = keras.backend.backend() != "torch"
+
+
 def moving(model):
     return {
         layer.name: (numpy(layer.moving_mean), numpy(layer.moving_variance))
@@ -99,7 +102,7 @@ def test_batches_of_every_kind_and_steps(rng):
     x = images(rng, (12, *SHAPE))
 
     def of(given, **kwargs):
-        model = network()
+        model = network(synchronized=SYNCHRONIZED)
         recalibrate(model, given, **kwargs)
         return moving(model)
 
@@ -188,7 +191,7 @@ class Broken(Exception):
 
 def test_all_or_nothing(rng):
     x = images(rng, (8, *SHAPE))
-    model = network()
+    model = network(synchronized=SYNCHRONIZED)
     before = moving(model)
 
     def batches(epoch):
@@ -214,7 +217,7 @@ def test_all_or_nothing(rng):
     refused("must be arrays, an iterable", 3, TypeError)
     with pytest.raises(ValueError, match="`model` must be a keras.Model that is built"):
         recalibrate("network", x)
-    frozen = network()
+    frozen = network(synchronized=SYNCHRONIZED)
     frozen.trainable = False
     with pytest.raises(ValueError, match="trainable layers that keep moving stat"):
         recalibrate(frozen, x)
