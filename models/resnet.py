@@ -8,8 +8,9 @@ from .application import application
 from .attention import RelativeAttention2D
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-STRIDES = DILATIONS = {1: 1, 2: 1, 3: 1, 4: 1}
-STRIDES = {**STRIDES, 2: 2, 3: 2, 4: 2}
+# Of each stage.
+STRIDES = {1: 1, 2: 2, 3: 2, 4: 2}
+DILATIONS = {1: 1, 2: 1, 3: 1, 4: 1}
 
 
 def bottlenecks(

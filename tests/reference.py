@@ -84,6 +84,38 @@ def _correlations(x_hat, weights, reduction):
     return (z @ z.transpose(0, 2, 1)).reshape(n, k * k)  # (N, K, K) -> (N, K*K)
 
 
+def statistics(x, axis, normalizers, groups, mask, batch_statistics):
+    """What every mixture starts from; arguments as in `exemplar_normalization`.
+
+    Returns:
+        `x` with its channels last; where statistics see it, of its shape; mean and
+        variance of each normalizer; and those of the batch, (C,) each.
+    """
+    x = _double(x)
+    if axis in (0, -x.ndim):
+        raise ValueError(f"The batch cannot be the channel axis. Received: {axis}")
+    if x.ndim == 2 and "instance" in normalizers:
+        raise ValueError(f"Rank 2 has no instance statistics. Received: {normalizers}")
+
+    x = np.moveaxis(x, axis, -1)  # (N, spatial..., C)
+    c, spatial = x.shape[-1], tuple(range(1, x.ndim - 1))
+    mask = np.asarray(np.ones(x.shape[:-1]) if mask is None else mask, dtype=bool)
+    if mask.shape != x.shape[:-1]:
+        raise ValueError(f"The mask lacks only the channels. Received: {mask.shape}")
+    valid = np.broadcast_to(mask[..., None], x.shape)
+
+    batch = [moment.reshape(c) for moment in _moments(x, valid, (0,) + spatial)]
+    if batch_statistics is None:
+        batch_statistics = batch
+    statistics_of = {
+        "instance": lambda: _moments(x, valid, spatial),
+        "layer": lambda: _moments(x, valid, spatial + (x.ndim - 1,)),
+        "group": lambda: _group_moments(x, valid, groups),
+        "batch": lambda: [_double(moment).reshape(c) for moment in batch_statistics],
+    }
+    return x, valid, [statistics_of[name]() for name in normalizers], batch
+
+
 def exemplar_normalization(
     x,
     weights,
@@ -114,30 +146,12 @@ def exemplar_normalization(
         batch_statistics: None to use this batch's own (training), or the pair
             (moving_mean, moving_variance) to use instead (inference, frozen).
     """
-    x, weights = _double(x), {name: _double(w) for name, w in weights.items()}
-    if axis in (0, -x.ndim):
-        raise ValueError(f"The batch cannot be the channel axis. Received: {axis}")
-    if x.ndim == 2 and "instance" in normalizers:
-        raise ValueError(f"Rank 2 has no instance statistics. Received: {normalizers}")
-
-    x = np.moveaxis(x, axis, -1)  # (N, spatial..., C)
+    weights = {name: _double(w) for name, w in weights.items()}
+    x, valid, omega, batch = statistics(
+        x, axis, normalizers, groups, mask, batch_statistics
+    )
     n, c, k = x.shape[0], x.shape[-1], len(normalizers)
     spatial = tuple(range(1, x.ndim - 1))
-    mask = np.asarray(np.ones(x.shape[:-1]) if mask is None else mask, dtype=bool)
-    if mask.shape != x.shape[:-1]:
-        raise ValueError(f"The mask lacks only the channels. Received: {mask.shape}")
-    valid = np.broadcast_to(mask[..., None], x.shape)
-
-    batch_mean, batch_variance = _moments(x, valid, (0,) + spatial)
-    if batch_statistics is None:
-        batch_statistics = batch_mean, batch_variance
-    statistics_of = {
-        "instance": lambda: _moments(x, valid, spatial),
-        "layer": lambda: _moments(x, valid, spatial + (x.ndim - 1,)),
-        "group": lambda: _group_moments(x, valid, groups),
-        "batch": lambda: [_double(moment).reshape(c) for moment in batch_statistics],
-    }
-    omega = [statistics_of[normalizer]() for normalizer in normalizers]
 
     def normalize(values):
         return [(values - mean) / np.sqrt(var + epsilon) for mean, var in omega]
@@ -171,13 +185,13 @@ def exemplar_normalization(
     else:
         outputs = sum(gamma[i] * weighted[i] + beta[i] for i in range(k))
     outputs = np.moveaxis(outputs, -1, axis)
-    return Result(outputs, ratios, batch_mean.reshape(c), batch_variance.reshape(c))
+    return Result(outputs, ratios, *batch)
 
 
-def gradients(x, weights, cotangent, **options):
+def gradients(x, weights, cotangent, normalization=exemplar_normalization, **options):
     """d sum(outputs * cotangent) with respect to x and every weight: (dx, {name: dw}).
 
-    `options` are those of `exemplar_normalization`; `batch_statistics` are constants.
+    `options` are those of `normalization`; `batch_statistics` are constants.
     """
     arguments = {"x": x, **weights}
     found = {}
@@ -188,7 +202,7 @@ def gradients(x, weights, cotangent, **options):
             nudged = value.astype(np.complex128)
             nudged[index] += 1j * COMPLEX_STEP
             inputs = {**arguments, name: nudged}
-            outputs = exemplar_normalization(inputs.pop("x"), inputs, **options).outputs
+            outputs = normalization(inputs.pop("x"), inputs, **options).outputs
             found[name][index] = np.sum(outputs.imag / COMPLEX_STEP * cotangent)
     return found.pop("x"), found
 

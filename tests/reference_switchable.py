@@ -12,18 +12,14 @@ As in `reference`, every mean and biased variance is taken directly from the inp
 over its own axes, and everything is holomorphic, for the complex step.
 """
 
+import functools
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
-from tests.reference import (
-    COMPLEX_STEP,
-    _double,
-    _group_moments,
-    _moments,
-    _softmax,
-)
+from tests import reference
+from tests.reference import _double, _softmax, statistics
 
 # Far above the rounding of a ratio, far below any ratio or radius a test can tell.
 ROUNDING = 1e-12
@@ -163,32 +159,12 @@ def switchable_normalization(
             (moving_mean, moving_variance) to use instead (inference, frozen).
         radius: None for softmax ratios, or that of sparsestmax.
     """
-    x, weights = _double(x), {name: _double(w) for name, w in weights.items()}
-    if axis in (0, -x.ndim):
-        raise ValueError(f"The batch cannot be the channel axis. Received: {axis}")
-    if x.ndim == 2 and "instance" in normalizers:
-        raise ValueError(f"Rank 2 has no instance statistics. Received: {normalizers}")
-
-    x = np.moveaxis(x, axis, -1)  # (N, spatial..., C)
-    c, k = x.shape[-1], len(normalizers)
-    spatial = tuple(range(1, x.ndim - 1))
-    mask = np.asarray(np.ones(x.shape[:-1]) if mask is None else mask, dtype=bool)
-    if mask.shape != x.shape[:-1]:
-        raise ValueError(f"The mask lacks only the channels. Received: {mask.shape}")
-    valid = np.broadcast_to(mask[..., None], x.shape)
-
-    batch_mean, batch_variance = _moments(x, valid, (0,) + spatial)
-    if batch_statistics is None:
-        batch_statistics = batch_mean, batch_variance
-    statistics_of = {
-        "instance": lambda: _moments(x, valid, spatial),
-        "layer": lambda: _moments(x, valid, spatial + (x.ndim - 1,)),
-        "group": lambda: _group_moments(x, valid, groups),
-        "batch": lambda: [_double(moment).reshape(c) for moment in batch_statistics],
-    }
-    means, variances = zip(
-        *(statistics_of[name]() for name in normalizers), strict=True
+    weights = {name: _double(w) for name, w in weights.items()}
+    x, _, omega, batch = statistics(
+        x, axis, normalizers, groups, mask, batch_statistics
     )
+    c, k = x.shape[-1], len(normalizers)
+    means, variances = zip(*omega, strict=True)
 
     mean_ratios = _ratios(weights, "mean_logits", k, radius)
     variance_ratios = _ratios(weights, "variance_logits", k, radius)
@@ -205,27 +181,10 @@ def switchable_normalization(
         np.moveaxis(outputs, -1, axis),
         mean_ratios,
         variance_ratios,
-        batch_mean.reshape(c),
-        batch_variance.reshape(c),
+        *batch,
     )
 
 
-def gradients(x, weights, cotangent, **options):
-    """d sum(outputs * cotangent) with respect to x and every weight: (dx, {name: dw}).
-
-    `options` are those of `switchable_normalization`; `batch_statistics` are constants.
-    """
-    arguments = {"x": x, **weights}
-    found = {}
-    for name, value in arguments.items():
-        value = np.asarray(value, dtype=np.float64)
-        found[name] = np.empty_like(value)
-        for index in np.ndindex(value.shape):
-            nudged = value.astype(np.complex128)
-            nudged[index] += 1j * COMPLEX_STEP
-            inputs = {**arguments, name: nudged}
-            outputs = switchable_normalization(
-                inputs.pop("x"), inputs, **options
-            ).outputs
-            found[name][index] = np.sum(outputs.imag / COMPLEX_STEP * cotangent)
-    return found.pop("x"), found
+gradients = functools.partial(
+    reference.gradients, normalization=switchable_normalization
+)

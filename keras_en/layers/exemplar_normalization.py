@@ -7,7 +7,6 @@ from keras_en import arguments, moments, ratios
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
 from keras_en.mixture import Mixture
-from keras_en.normalize import MOVING, Normalize
 
 
 @keras.saving.register_keras_serializable(package="keras_en")
@@ -245,13 +244,14 @@ class ExemplarNormalization(NormalizerPool):
         return ops.convert_to_tensor(ratios.logits(shares), dtype=dtype)
 
     def call(self, inputs, training=None, mask=None, return_ratios=False):
-        self._check_inputs(inputs, mask)
-        dtype = self._statistics_dtype(inputs)
-        tensors = {"x": inputs}
-        if mask is not None:
-            tensors["mask"] = mask
-        if "batch" in self.pool:
-            tensors.update(zip(MOVING, self._moving(dtype), strict=True))
+        mixture = Mixture(
+            self.pool,
+            self.epsilon,
+            self.groups,
+            self.ratio_head,
+            self._reduction,
+            self.ratio_activation,
+        )
         variables = {
             "gamma": self.gamma,
             "beta": self.beta,
@@ -261,32 +261,9 @@ class ExemplarNormalization(NormalizerPool):
             "output_kernel": self.ratio_output_kernel,
             "output_bias": self.ratio_output_bias,
         }
-        for name, variable in variables.items():
-            if variable is not None:
-                tensors[name] = ops.cast(variable, dtype)
-        learns = self._learns(training)
-        mixture = Mixture(
-            self.pool,
-            self.epsilon,
-            self.groups,
-            self.ratio_head,
-            self._reduction,
-            self.ratio_activation,
+        outputs, shares = self._normalized(
+            mixture, inputs, mask, training, variables, return_ratios
         )
-        normalize = Normalize(
-            mixture,
-            tuple(tensors),
-            self._axis,
-            bool(training),
-            self.momentum if learns else None,
-            self.synchronized,
-            dtype,
-            self.compute_dtype,
-        )
-        outputs, shares, *moved = normalize.once(tensors.values(), return_ratios)
-        if learns:
-            self.moving_mean.assign(moved[0])
-            self.moving_variance.assign(moved[1])
         return (outputs, shares) if return_ratios else outputs
 
     def compute_output_spec(

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_en import arguments, replicas
 from keras_en.arguments import check
+from keras_en.normalize import MOVING, Normalize
 
 # Arguments of BatchNormalization and of the pool that a configuration holds as such.
 _PLAIN = (
@@ -165,6 +166,43 @@ class NormalizerPool(keras.layers.Layer):
     def _learns(self, training):
         """Whether "batch" uses, and moves by, the statistics of the batch."""
         return bool(training) and self.trainable and "batch" in self.pool
+
+    def _normalized(self, mixture, inputs, mask, training, variables, ratios):
+        """Outputs and ratios of one call; moves the moving statistics.
+
+        Args:
+            mixture: `Mixture` or `Switch`.
+            inputs, mask, training: As the layer is called with.
+            variables: From the name that `mixture.fold` knows to a weight, or `None`
+                where there is none.
+            ratios: Whether they are wanted.
+        """
+        self._check_inputs(inputs, mask)
+        dtype = self._statistics_dtype(inputs)
+        tensors = {"x": inputs}
+        if mask is not None:
+            tensors["mask"] = mask
+        if "batch" in self.pool:
+            tensors.update(zip(MOVING, self._moving(dtype), strict=True))
+        for name, variable in variables.items():
+            if variable is not None:
+                tensors[name] = ops.cast(variable, dtype)
+        learns = self._learns(training)
+        normalize = Normalize(
+            mixture,
+            tuple(tensors),
+            self._axis,
+            bool(training),
+            self.momentum if learns else None,
+            self.synchronized,
+            dtype,
+            self.compute_dtype,
+        )
+        outputs, shares, *moved = normalize.once(tensors.values(), ratios)
+        if learns:
+            self.moving_mean.assign(moved[0])
+            self.moving_variance.assign(moved[1])
+        return outputs, shares
 
     def _statistics_dtype(self, inputs):
         # Not `keras.backend.result_type`, which knows no float64 on JAX.

@@ -6,7 +6,6 @@ from keras import ops
 from keras_en import moments, ratios
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
-from keras_en.normalize import MOVING, Normalize
 from keras_en.switch import Switch
 
 LOGITS = ("mean_logits", "variance_logits")
@@ -115,34 +114,13 @@ class SwitchableNormalization(NormalizerPool):
         }
 
     def call(self, inputs, training=None, mask=None):
-        self._check_inputs(inputs, mask)
-        dtype = self._statistics_dtype(inputs)
-        tensors = {"x": inputs}
-        if mask is not None:
-            tensors["mask"] = mask
-        if "batch" in self.pool:
-            tensors.update(zip(MOVING, self._moving(dtype), strict=True))
         names = ("gamma", "beta", *LOGITS)
         variables = {name: getattr(self, name) for name in names}
         variables["radius"] = self._radius if len(self.pool) > 1 else None
-        for name, variable in variables.items():
-            if variable is not None:
-                tensors[name] = ops.cast(variable, dtype)
-        learns = self._learns(training)
-        normalize = Normalize(
-            Switch(self.pool, self.epsilon, self.groups, self._ratios),
-            tuple(tensors),
-            self._axis,
-            bool(training),
-            self.momentum if learns else None,
-            self.synchronized,
-            dtype,
-            self.compute_dtype,
+        mixture = Switch(self.pool, self.epsilon, self.groups, self._ratios)
+        outputs, _ = self._normalized(
+            mixture, inputs, mask, training, variables, ratios=False
         )
-        outputs, _, *moved = normalize.once(tensors.values(), ratios=False)
-        if learns:
-            self.moving_mean.assign(moved[0])
-            self.moving_variance.assign(moved[1])
         return outputs
 
     def compute_output_spec(self, inputs, training=None, mask=None):

@@ -43,17 +43,24 @@ def assert_close(actual, expected, tolerance, name):
     assert difference <= tolerance * max(scale, 1e-3), (name, difference, scale)
 
 
-def compare(
-    shape, axis, pool, state, masked, dtype="float64", seed=0, epsilon=0.02, **options
-):
+def drawn(shape, axis, masked, dtype, seed=0):
+    """The generator, an input, a cotangent, and a mask that leaves a position of every
+    sample, or `None`."""
     rng = np.random.default_rng(seed)
-    axis = axis % len(shape)
     x = rng.normal(0.5, 1.5, shape).astype(dtype)
     cotangent = rng.normal(size=shape).astype(dtype)
     mask = None
     if masked:
         mask = rng.random(shape[:axis] + shape[axis + 1 :]) < 0.6
         mask.reshape(shape[0], -1)[:, 0] = True
+    return rng, x, cotangent, mask
+
+
+def compare(
+    shape, axis, pool, state, masked, dtype="float64", seed=0, epsilon=0.02, **options
+):
+    axis = axis % len(shape)
+    rng, x, cotangent, mask = drawn(shape, axis, masked, dtype, seed)
     if backends.BACKEND == "jax" and dtype == "float64":
         # `keras.ops.tanh` computes float64 in float32 on JAX.
         options.setdefault("ratio_activation", "relu")

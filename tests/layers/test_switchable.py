@@ -7,7 +7,7 @@ import pytest
 from keras_en import SparseSwitchableNormalization, SwitchableNormalization, ratios
 from tests import backends, reference, reference_switchable
 from tests.backends import images, numpy
-from tests.layers.test_oracle import AXES, DTYPES, MASKED, POOLS, TOLERANCE
+from tests.layers.test_oracle import AXES, DTYPES, MASKED, POOLS, TOLERANCE, drawn
 from tests.layers.test_oracle import assert_close as close
 
 LAYERS = [SwitchableNormalization, SparseSwitchableNormalization]
@@ -16,14 +16,8 @@ LAYERS = [SwitchableNormalization, SparseSwitchableNormalization]
 def compare(
     cls, shape, axis, pool, training, masked, dtype, share=0.5, mode="eager", **options
 ):
-    rng = np.random.default_rng(0)
     axis = axis % len(shape)
-    x = rng.normal(0.5, 1.5, shape).astype(dtype)
-    cotangent = rng.normal(size=shape).astype(dtype)
-    mask = None
-    if masked:
-        mask = rng.random(shape[:axis] + shape[axis + 1 :]) < 0.6
-        mask.reshape(shape[0], -1)[:, 0] = True
+    rng, x, cotangent, mask = drawn(shape, axis, masked, dtype)
     layer = cls(
         axis=axis,
         normalizers=pool,
@@ -219,6 +213,22 @@ def test_files(rng, tmp_path, cls, config):
     again = keras.models.load_model(tmp_path / "m.keras")
     assert again.layers[0].get_config() == model.layers[0].get_config()
     np.testing.assert_array_equal(numpy(again(x)), numpy(model(x)))
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_rounds_outputs_only(rng, cls, dtype):
+    x = images(rng).astype("float16")
+    layer, exact = cls(dtype=dtype), cls()
+    outputs = layer(x, training=True)
+    expected = numpy(exact(x.astype("float32"), training=True))
+    assert keras.backend.standardize_dtype(outputs.dtype) == dtype.split("_")[1]
+    unit = {"mixed_float16": 2**-10, "mixed_bfloat16": 2**-7}[dtype]
+    found = numpy(keras.ops.cast(outputs, "float32"))
+    assert np.abs(found - expected).max() <= unit * np.abs(expected).max()
+    np.testing.assert_allclose(
+        numpy(layer.moving_variance), numpy(exact.moving_variance), rtol=1e-5
+    )
 
 
 def test_wrong_arguments():
