@@ -128,7 +128,7 @@ def _parser():
         "--norm",
         choices=norms.NAMES,
         action="append",
-        help="may be repeated; default: those that the paper has",
+        help="may be repeated; default: bn, gn, sn, ssn, en; bn for SE and AA",
     )
     command.set_defaults(run=_models, interrupted="nothing was written")
     return parser

@@ -134,11 +134,11 @@ class _Surgery:
         self.pairs = []  # (old, new) of what is not replaced, outer first
         self.shadowed = []  # (layer, its `build`)
         self.paths = {}  # by the id of the layer
+        self.norms = []
         for path, layer in layer_tree.walk(model):
             self.paths[id(layer)] = layer_tree.unique(path, self.paths.values())
-        self.norms = [
-            x for _, x in layer_tree.walk(model) if isinstance(x, transplant.KNOWN)
-        ]
+            if isinstance(layer, transplant.KNOWN):
+                self.norms.append(layer)
         self.selected = {id(layer) for layer in self._select(select)}
 
     def _select(self, select):
@@ -186,11 +186,8 @@ class _Surgery:
         try:
             new = self._clone(self.model)
             for old, clone in self.pairs:
-                if (
-                    isinstance(old, keras.layers.Layer)
-                    and old.built
-                    and (not clone.built)
-                ):
+                layer = isinstance(old, keras.layers.Layer)
+                if layer and old.built and not clone.built:
                     layer_tree.build_as(clone, old)
         finally:
             for layer, build in self.shadowed:
