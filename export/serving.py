@@ -1,47 +1,236 @@
-"""The inference function that every export holds."""
+"""What an export computes: a model in inference mode, with names for what goes in and
+comes out."""
+
+from pathlib import Path
+from typing import NamedTuple
 
 import keras
 
-INPUT_NAME = "inputs"
-OUTPUT_NAME = "outputs"
+from .precision import computing_in, structure
+from .recording import recording, takes_ratios
+
+INPUT, OUTPUT, BYTES = "inputs", "outputs", "image_bytes"
 
 
-def serving_function(model):
-    """`model` in inference mode, as a function with a named output.
+class Interface(NamedTuple):
+    """Inputs and outputs of a model.
 
-    Args:
-        model: A functional or Sequential model, built, with one input and one output.
+    - `inputs`: tuple of `keras.KerasTensor`, `(None, ...)`, with the names they are
+      fed by: "inputs" if there is one, otherwise those of the model's input layers.
+    - `outputs`: tuple of names: "outputs" if there is one, otherwise the model's.
+    """
 
-    Returns:
-        A function from a tensor to `{"outputs": tensor}`, and its
-        `tf.TensorSpec`, named "inputs", in the model's input shape but of any batch
-        size, whatever size the model was built with.
+    inputs: tuple
+    outputs: tuple
+
+    @property
+    def specs(self):
+        """`tf.TensorSpec` of each input."""
+        import tensorflow as tf
+
+        return [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in self.inputs]
+
+
+def loaded(model):
+    """A model, or that of a `.keras` file.
 
     Raises:
-        RuntimeError: The backend is not TensorFlow.
-        ValueError: `model` has not one input and one output, or is not built.
+        FileNotFoundError: There is no such file.
+        TypeError, ValueError: It is neither a model nor a file that Keras can read.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "Export needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+    if isinstance(model, keras.Model):
+        return model
+    if not isinstance(model, (str, Path)):
+        raise TypeError(
+            "Argument `model` must be a Keras model or the path of a .keras file. "
+            f"Received: model={model!r}"
         )
+    if Path(model).suffix != ".keras":
+        raise ValueError(
+            f"Argument `model` must be a path that ends in .keras. Received: {model}"
+        )
+    if not Path(model).is_file():
+        raise FileNotFoundError(
+            f"Argument `model` must be a file that exists. Received: {model}"
+        )
+    try:
+        return keras.models.load_model(model, compile=False)
+    except Exception as error:  # Keras, zip files, HDF5 and the layers have their own.
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ValueError(f"{model} is not a file that Keras can read: {reason}") from (
+            error
+        )
+
+
+def prepared(model):
+    """A model, or that of a `.keras` file, as it is exported: computing in float32.
+
+    Raises:
+        FileNotFoundError, TypeError: See `loaded`.
+        ValueError: So, or a layer is called with `training=True`, or the model cannot
+            be copied to float32.
+    """
+    model = loaded(model)
+    interface(model)
+    for graph in model._flatten_layers():
+        depths = getattr(graph, "_nodes_by_depth", {})
+        for node in (node for nodes in depths.values() for node in nodes):
+            if node.arguments.kwargs.get("training"):
+                # Keras would call it in inference mode: another function.
+                raise ValueError(
+                    "Argument `model` must not hold a layer that was called with "
+                    f"training=True. Received: {node.operation.name} in {graph.name}"
+                )
+    return computing_in(model, "float32")
+
+
+def spatial_axes(shape):
+    """The axes of an input between batch and channels."""
+    first = 2 if keras.config.image_data_format() == "channels_first" else 1
+    return tuple(range(first, first + len(shape) - 2))
+
+
+def interface(model, image_size=None):
+    """The `Interface` of a model.
+
+    Args:
+        model: A functional or Sequential model, built.
+        image_size: Height and width of rank-4 inputs, where the model leaves them
+            open. `None`: as the model has them.
+
+    Raises:
+        ValueError: `model` has no known inputs, or others than `image_size`.
+    """
+    tensors = getattr(model, "inputs", None) or []
+    if not tensors or not getattr(model, "outputs", None):
+        raise ValueError(
+            "Argument `model` must be a functional or Sequential model, built, so that "
+            "its inputs are known; of another, make one: x = keras.Input(...); "
+            f"keras.Model(x, model(x)). Received: model={model!r}"
+        )
+    if image_size is not None:
+        _check_image_size(image_size, tensors)
+    inputs = []
+    for tensor in tensors:
+        shape = [None, *tensor.shape[1:]]
+        if image_size is not None and len(shape) == 4:
+            for axis, size in zip(spatial_axes(shape), image_size, strict=True):
+                if shape[axis] not in (None, size):
+                    raise ValueError(
+                        "Argument `image_size` must be that of the model, where it "
+                        f"has one. Received: image_size={tuple(image_size)}, "
+                        f"model.input.shape={tuple(tensor.shape)}"
+                    )
+                shape[axis] = size
+        name = INPUT if len(tensors) == 1 else tensor.name
+        inputs.append(keras.KerasTensor(shape, tensor.dtype, name=name))
+    names = [OUTPUT] if len(model.outputs) == 1 else _unique(model.output_names)
+    return Interface(tuple(inputs), tuple(names))
+
+
+def _check_image_size(image_size, tensors):
+    pair = isinstance(image_size, (list, tuple)) and len(image_size) == 2
+    if not pair or not all(isinstance(n, int) and n > 0 for n in image_size):
+        raise ValueError(
+            "Argument `image_size` must be a height and a width, positive integers. "
+            f"Received: image_size={image_size!r}"
+        )
+    if all(len(tensor.shape) != 4 for tensor in tensors):
+        raise ValueError(
+            "Argument `image_size` must be None for a model without inputs of rank 4. "
+            f"Received: image_size={tuple(image_size)}"
+        )
+
+
+def forward(model):
+    """`model` in inference mode: a function from its inputs, one after the other, to a
+    dictionary of outputs by name."""
+    names = interface(model).outputs
+
+    def serve(*tensors):
+        inputs = keras.tree.pack_sequence_as(structure(model), tensors)
+        outputs = keras.tree.flatten(model(inputs, training=False))
+        return dict(zip(names, outputs, strict=True))
+
+    return serve
+
+
+def mixing_layers(model):
+    """Every layer with ratios of its own for each sample, by its name, or by its path
+    where several have that name."""
+    found = [layer for layer in model._flatten_layers() if takes_ratios(layer)]
+    names = [layer.name for layer in found]
+    return {
+        layer.name if names.count(layer.name) == 1 else layer.path: layer
+        for layer in found
+    }
+
+
+def forward_with_ratios(model):
+    """As `forward`, with the ratios `(N, K)` of every layer that has any, by its name;
+    a layer that is called more than once has them at the name, `name_1`, ..."""
+    serve, layers = forward(model), mixing_layers(model)
+
+    def explain(*tensors):
+        with recording(layers) as recorded:
+            outputs = serve(*tensors)
+        for name, calls in recorded.items():
+            for number, ratios in enumerate(calls):
+                outputs[f"{name}_{number}" if number else name] = ratios
+        return outputs
+
+    return explain
+
+
+def can_decode(inputs):
+    """Whether encoded images can be fed: one rank-4 input of known size, and of 1 or 3
+    channels."""
+    return (
+        len(inputs) == 1
+        and len(inputs[0].shape) == 4
+        and None not in inputs[0].shape[1:]
+        and keras.config.image_data_format() == "channels_last"
+        and inputs[0].shape[-1] in (1, 3)
+    )
+
+
+def forward_bytes(model, image, mean, std):
+    """As `forward`, from encoded images: a tensor `(N,)` of JPEG, PNG, GIF or BMP.
+
+    Each is decoded, resized to the model's size (bilinear, antialiased) and normalized
+    as `(pixels / 255 - mean) / std`.
+
+    Args:
+        model: A model with one input.
+        image: `keras.KerasTensor`, that input, see `can_decode`.
+        mean, std: A float, or one for each channel.
+    """
     import tensorflow as tf
 
-    inputs = getattr(model, "inputs", None) or []
-    outputs = getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ValueError(
-            "Argument `model` must be a functional or Sequential model, built, with "
-            "one input and one output. "
-            f"Received: model={model!r} with {len(inputs)} inputs and {len(outputs)} "
-            "outputs"
-        )
-    shape = (None, *inputs[0].shape[1:])
-    spec = tf.TensorSpec(shape, inputs[0].dtype, name=INPUT_NAME)
+    serve = forward(model)
+    height, width, channels = image.shape[1:]
+    decoded = tf.TensorSpec((height, width, channels), tf.float32)
+    shift, scale = (tf.constant(value, tf.float32) for value in (mean, std))
 
-    def serve(x):
-        (output,) = keras.tree.flatten(model(x, training=False))
-        return {OUTPUT_NAME: output}
+    def decode(data):
+        pixels = tf.io.decode_image(data, channels, expand_animations=False)
+        pixels.set_shape((None, None, channels))
+        return tf.image.resize(pixels, (height, width), antialias=True)
 
-    return serve, spec
+    def serve_bytes(images):
+        pixels = tf.map_fn(decode, images, fn_output_signature=decoded)
+        pixels = (pixels / 255 - shift) / scale
+        return serve(tf.cast(pixels, image.dtype))
+
+    return serve_bytes
+
+
+def _unique(names):
+    found = []
+    for name in names:
+        number, wanted = 0, name
+        while name in found:
+            number += 1
+            name = f"{wanted}_{number}"
+        found.append(name)
+    return found

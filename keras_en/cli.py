@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_en import convert, quickstart, train
+from keras_en import convert, quickstart, ship, train
 from keras_en.models import norms, summary
+from keras_en.option_types import integer, share
 from keras_en.training import strategies
 from keras_en.version import __version__
 
@@ -13,7 +14,8 @@ from keras_en.version import __version__
 def main(arguments=None):
     """Runs `keras-en` and returns its exit code.
 
-    0: done. 2: wrong usage, one line on standard error. 130: interrupted.
+    0: done. 1: an artefact is not equal to its model. 2: wrong usage, one line on
+    standard error. 130: interrupted.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -63,7 +65,7 @@ def _parser():
     _add_recipe(command)
     command.add_argument(
         "--batch-size",
-        type=_integer(1),
+        type=integer(1),
         default=quickstart.BATCH_SIZE,
         help="images of a global batch",
     )
@@ -72,12 +74,12 @@ def _parser():
     )
     command.add_argument(
         "--replicas",
-        type=_integer(1),
+        type=integer(1),
         help="of --strategy mirrored; default: all GPUs, or 2 logical CPUs",
     )
     command.add_argument(
         "--checkpoint-every",
-        type=_integer(1),
+        type=integer(1),
         metavar="STEPS",
         help="steps between checkpoints; default: at the end of each epoch only",
     )
@@ -101,7 +103,7 @@ def _parser():
     )
     command.add_argument(
         "--initial-ratio",
-        type=_ratio,
+        type=share,
         action="append",
         metavar="NAME=SHARE",
         help="ratio that a normalizer starts with, such as batch=1.0; may be repeated; "
@@ -111,6 +113,7 @@ def _parser():
         "--overwrite", action="store_true", help="replace the file of --out"
     )
     command.set_defaults(run=_convert, interrupted="nothing was written")
+    ship.add_commands(commands)
     command = commands.add_parser(
         "models",
         help="parameters and operations of the paper's networks",
@@ -136,38 +139,14 @@ def _parser():
 
 def _add_recipe(command):
     command.add_argument(
-        "--seed", type=_integer(0, 2**32 - 1), default=0, help="random seed"
+        "--seed", type=integer(0, 2**32 - 1), default=0, help="random seed"
     )
     command.add_argument(
-        "--epochs", type=_integer(1), default=quickstart.EPOCHS, help="training epochs"
+        "--epochs", type=integer(1), default=quickstart.EPOCHS, help="training epochs"
     )
     command.add_argument(
         "--norm", choices=norms.NAMES, default="en", help="normalization of the network"
     )
-
-
-def _integer(minimum, maximum=None):
-    allowed = f"an integer of at least {minimum}"
-    if maximum is not None:
-        allowed += f" and at most {maximum}"
-
-    def parse(text):
-        number = int(text) if text.isdecimal() else minimum - 1
-        if number < minimum or (maximum is not None and number > maximum):
-            raise argparse.ArgumentTypeError(f"must be {allowed}. Received: {text}")
-        return number
-
-    return parse
-
-
-def _ratio(text):
-    name, _, share = text.partition("=")
-    try:
-        return name, float(share)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be NAME=SHARE, such as batch=0.9. Received: {text}"
-        ) from None
 
 
 def _quickstart(options):

@@ -14,7 +14,6 @@ from keras_en import cli, export, quickstart
 from keras_en.quickstart import ARTEFACTS
 from keras_en.training import digits
 from keras_en.version import __version__
-from tests import serving
 
 pytestmark = pytest.mark.tensorflow
 
@@ -72,7 +71,7 @@ def test_quickstart_reaches_its_accuracy(run):
 def test_its_saved_model_needs_no_keras(run):
     folder, _ = run
     images = digits(0)["test"].images
-    (served,) = serving.serve(folder / "saved_model" / "1", [images])
+    served = export.run_saved_model(folder / "saved_model" / "1", images)
     expected = keras.models.load_model(folder / "model.keras").predict(
         images, verbose=0
     )

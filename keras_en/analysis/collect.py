@@ -1,10 +1,9 @@
 """The important ratios of every sample in every layer."""
 
-import contextlib
-
 import keras
 import numpy as np
 
+from keras_en.export.recording import recording
 from keras_en.layers import ExemplarNormalization
 
 
@@ -57,7 +56,7 @@ def collect_ratios(model, inputs, batch_size=128):
         )
     batches = {path: [] for path in found}
     for start in range(0, len(inputs), batch_size):
-        with _recording(found) as recorded:
+        with recording(found) as recorded:
             model(inputs[start : start + batch_size], training=False)
         for path, calls in recorded.items():
             if len(calls) != 1:
@@ -67,28 +66,3 @@ def collect_ratios(model, inputs, batch_size=128):
                 )
             batches[path].append(keras.ops.convert_to_numpy(calls[0]))
     return {path: np.concatenate(parts) for path, parts in batches.items()}
-
-
-@contextlib.contextmanager
-def _recording(layers):
-    # A new model from each layer's inputs would leave a second node on the user's
-    # layers, and could not be made of a subclassed model.
-    recorded = {path: [] for path in layers}
-
-    def record(layer, calls):
-        original = layer.call
-
-        def call(*args, **kwargs):
-            outputs, ratios = original(*args, **{**kwargs, "return_ratios": True})
-            calls.append(ratios)
-            return (outputs, ratios) if kwargs.get("return_ratios") else outputs
-
-        return call
-
-    try:
-        for path, layer in layers.items():
-            layer.call = record(layer, recorded[path])
-        yield recorded
-    finally:
-        for layer in layers.values():
-            layer.__dict__.pop("call", None)

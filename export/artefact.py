@@ -1,0 +1,137 @@
+"""What a file or folder says about itself."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from . import graphs, onnx_graph
+from .record import FILE
+from .warmup import FILE as WARMUP
+
+
+class Artefact(NamedTuple):
+    """A SavedModel's version or an ONNX file.
+
+    - `kind`: "SavedModel" or "ONNX".
+    - `path`: `pathlib.Path`.
+    - `signatures`: for each name (an ONNX file has "serving_default" only) a pair of
+      dictionaries, inputs and outputs: name to dtype and shape, in which an open size
+      is `None`, or the name it has in an ONNX file.
+    - `record`: what the export wrote about it; empty if it was made by others.
+    - `proto`: `MetaGraphDef` or `onnx.ModelProto`.
+    """
+
+    kind: str
+    path: Path
+    signatures: dict
+    record: dict
+    proto: object
+
+    @property
+    def graph_hash(self):
+        """Identifies what it computes, whatever its nodes are called."""
+        if self.kind == "ONNX":
+            return onnx_graph.graph_hash(self.proto)
+        return graphs.hash_of_signatures(self.proto)
+
+    @property
+    def node_names(self):
+        """Names of the nodes behind "serving_default"."""
+        if self.kind == "ONNX":
+            return [node.name for node in self.proto.graph.node]
+        outputs = self.proto.signature_def["serving_default"].outputs.values()
+        nodes, _ = graphs.Graph(self.proto.graph_def).reached(t.name for t in outputs)
+        return [n.name for n in nodes if n.op not in ("Const", "ReadVariableOp")]
+
+    @property
+    def nodes_of_layers(self):
+        """For each class of normalization the numbers of nodes of its layers, constants
+        and the reading of variables not counted."""
+        return graphs.nodes_of_layers(self.node_names, self.record.get("layers", {}))
+
+
+def read(path):
+    """The `Artefact` at a path.
+
+    Raises:
+        FileNotFoundError: There is nothing, or neither a SavedModel nor an ONNX file.
+        ValueError: It cannot be read.
+    """
+    path = Path(path)
+    if (path / "saved_model.pb").is_file():
+        return _saved_model(path)
+    if path.suffix == ".onnx" and path.is_file():
+        return _onnx(path)
+    versions = [p for p in path.glob("*") if (p / "saved_model.pb").is_file()]
+    hint = f"; its versions are {sorted(map(str, versions))}" if versions else ""
+    raise FileNotFoundError(
+        "Argument `artefact` must be a SavedModel's version, a folder that holds "
+        f"saved_model.pb, or a file that ends in .onnx. Received: {path}{hint}"
+    )
+
+
+def _saved_model(path):
+    from google.protobuf.message import DecodeError
+
+    try:
+        meta = graphs.read(path)
+    except DecodeError as error:
+        raise ValueError(f"{path} is not a SavedModel: {error}") from error
+    signatures = {
+        name: (_tensors(signature.inputs), _tensors(signature.outputs))
+        for name, signature in sorted(meta.signature_def.items())
+        if not name.startswith("__")
+    }
+    file = path / FILE
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if record:
+        record["warmup_requests"] = (path / WARMUP).is_file()
+    return Artefact("SavedModel", path, signatures, record, meta)
+
+
+def _tensors(infos):
+    from tensorflow import as_dtype
+
+    found = {}
+    for name, info in sorted(infos.items()):
+        sizes = [d.size if d.size >= 0 else None for d in info.tensor_shape.dim]
+        shape = None if info.tensor_shape.unknown_rank else sizes
+        found[name] = as_dtype(info.dtype).name, shape
+    return found
+
+
+def _onnx(path):
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.load(str(path))
+    except (DecodeError, OSError, onnx.checker.ValidationError) as error:
+        raise ValueError(f"{path} is not an ONNX file: {error}") from error
+    if not proto.graph.output:
+        raise ValueError(f"{path} is not an ONNX file: it has no graph")
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in constants]
+    signature = _values(inputs), _values(proto.graph.output)
+    return Artefact(
+        "ONNX",
+        path,
+        {"serving_default": signature},
+        onnx_graph.get_metadata(proto),
+        proto,
+    )
+
+
+def _values(values):
+    import onnx
+
+    found = {}
+    for value in values:
+        tensor = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+        shape = [
+            d.dim_value if d.HasField("dim_value") else d.dim_param or None
+            for d in tensor.shape.dim
+        ]
+        found[value.name] = dtype, shape
+    return found

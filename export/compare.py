@@ -1,0 +1,111 @@
+"""Outputs against those of the model."""
+
+import keras
+import numpy as np
+
+from . import serving
+
+# The share of what is allowed by which the two largest outputs may differ and still be
+# a tie. With all of it no difference that is allowed could change the class.
+TIE = 0.1
+
+
+class Unequal(Exception):
+    """Outputs differ by more than is allowed."""
+
+
+class Reference:
+    """What a model computes, in float32 and in float64.
+
+    Args:
+        model: A Keras model computing in float32.
+        exact: The same computing in float64, or `None`.
+        atol, rtol: Tolerances: `atol + rtol * |y|` is allowed. Where the model itself
+            is farther than that from `exact`, twice its largest distance is: no other
+            order of the same sums can be held to more.
+    """
+
+    def __init__(self, model, exact, atol, rtol):
+        self.model, self.exact = model, exact
+        self.atol, self.rtol = atol, rtol
+        self._found = {}
+
+    def outputs(self, case):
+        """Dictionaries of outputs, of the model and of its float64 copy (or `None`)."""
+        if case.name not in self._found:
+            values = list(case.inputs.values())
+            exact = self.exact and evaluated(self.exact, values)
+            self._found[case.name] = evaluated(self.model, values), exact
+        return self._found[case.name]
+
+    def compare(self, outputs, case):
+        """The largest difference between an artefact's outputs and the model's, and
+        what is to be known of it.
+
+        Args:
+            outputs: Dictionary of arrays, in the layout of the model.
+            case: `Case`.
+
+        Returns:
+            Text, dictionary of numbers.
+
+        Raises:
+            Unequal: A difference exceeds what is allowed, or another class has the
+                largest output.
+        """
+        expected, exact = self.outputs(case)
+        if set(outputs) != set(expected):
+            raise Unequal(
+                f"outputs must be {sorted(expected)}. Received: {sorted(outputs)}"
+            )
+        rows = [
+            self._compared(outputs[k], y, exact and exact[k])
+            for k, y in expected.items()
+        ]
+        measured = {k: max(row[k] for row in rows) for k in rows[0]}
+        text = f"largest difference {measured['difference']:.1e}"
+        if "error" in measured:
+            text += (
+                f"; from float64 {measured['error']:.1e}, the model "
+                f"{measured['model_error']:.1e}"
+            )
+        return text, measured
+
+    def _compared(self, actual, expected, exact):
+        if actual.shape != expected.shape:
+            raise Unequal(
+                f"the shape must be {expected.shape}. Received: {actual.shape}"
+            )
+        differences = np.abs(actual.astype("float64") - expected)
+        measured = {"difference": float(differences.max(initial=0))}
+        allowed = self.atol + self.rtol * np.abs(expected)
+        if exact is not None:
+            measured["error"] = float(np.abs(actual - exact).max(initial=0))
+            own = float(np.abs(expected - exact).max(initial=0))
+            measured["model_error"] = own
+            allowed = np.where(own > allowed, 2 * own, allowed)
+        if not (differences <= allowed).all():  # NaN included
+            where = np.nan_to_num(differences - allowed, nan=np.inf).argmax()
+            raise Unequal(
+                f"{actual.flat[where]:.8g} for {expected.flat[where]:.8g}; "
+                f"allowed {np.broadcast_to(allowed, actual.shape).flat[where]:.1e}; "
+                f"largest difference {differences.max():.1e}"
+            )
+        _check_classes(actual, expected, allowed)
+        return measured
+
+
+def evaluated(model, tensors, function=serving.forward):
+    """Outputs of a function that `serving` makes of a model, NumPy arrays by name."""
+    outputs = function(model)(*map(keras.ops.convert_to_tensor, tensors))
+    return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}
+
+
+def _check_classes(actual, expected, allowed):
+    if expected.ndim < 2 or expected.shape[-1] < 2:
+        return
+    second, first = np.moveaxis(np.sort(expected, axis=-1)[..., -2:], -1, 0)
+    clear = first - second > TIE * np.broadcast_to(allowed, expected.shape).max(-1)
+    other = actual.argmax(-1) != expected.argmax(-1)
+    if (other & clear).any():
+        raise Unequal(f"{int((other & clear).sum())} samples have another class")

@@ -1,0 +1,101 @@
+"""A model computing in another dtype."""
+
+import keras
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+def structure(model):
+    """The inputs of a model as it takes them: a tensor, a list or a dictionary."""
+    # A Sequential that was built by its first call has no `input`.
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
+def computing_in(model, dtype):
+    """`model` with every layer in `dtype`: itself if they are, otherwise a copy.
+
+    Args:
+        model: A functional or Sequential model, built.
+        dtype: "float32" or "float64". Weights are cast.
+
+    Raises:
+        ValueError: The model cannot be copied, or a layer of the copy keeps its dtype.
+    """
+    if not _others(model, dtype):
+        return model
+    policy = keras.config.dtype_policy()
+    # For layers that their parents' code makes, which takes no configuration.
+    keras.config.set_dtype_policy(dtype)
+    try:
+        inputs = keras.tree.map_structure(lambda x: _input(x, dtype), structure(model))
+        copy = keras.models.clone_model(
+            model,
+            input_tensors=inputs,
+            clone_function=lambda layer: type(layer).from_config(
+                _rewritten(layer.get_config(), dtype)
+            ),
+            recursive=True,
+        )
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Argument `model` must be one that can be copied to {dtype}. Received: "
+            f"model={model!r}: {_first_line(error)}"
+        ) from error
+    finally:
+        keras.config.set_dtype_policy(policy)
+    kept = _others(copy, dtype)
+    pairs = list(zip(copy.variables, model.variables, strict=False))
+    same = len(copy.variables) == len(model.variables) and all(
+        tuple(new.shape) == tuple(old.shape) for new, old in pairs
+    )
+    if kept or not same:
+        reason = f"{kept} would keep their dtype" if kept else "it has other weights"
+        raise ValueError(
+            f"Argument `model` must be one that can be copied to {dtype}. Received: "
+            f"model={model!r}, of whose copy {reason}"
+        )
+    for new, old in pairs:
+        new.assign(keras.ops.cast(old, new.dtype))
+    return copy
+
+
+def _others(model, dtype):
+    return [
+        layer.name
+        for layer in model._flatten_layers()
+        if layer.compute_dtype in FLOATS
+        and layer.compute_dtype != dtype
+        # A cast at the entry is no computation.
+        and not isinstance(layer, keras.layers.InputLayer)
+    ] + [x.name for x in model.inputs if x.dtype in ("float16", "bfloat16")]
+
+
+def _input(tensor, dtype):
+    floating = keras.backend.is_float_dtype(tensor.dtype)
+    return keras.Input(
+        batch_shape=tensor.shape,
+        dtype=dtype if floating else tensor.dtype,
+        name=tensor.name,
+    )
+
+
+def _rewritten(config, dtype):
+    """A configuration with `dtype` for every floating dtype in it."""
+    if isinstance(config, dict):
+        name = config.get("config", {}) if "class_name" in config else {}
+        if str(config.get("class_name")).endswith("DTypePolicy"):
+            floating = any(f in str(name) for f in FLOATS)
+            return dtype if floating else config
+        return {
+            key: dtype
+            if key == "dtype" and str(value).removeprefix("mixed_") in FLOATS
+            else _rewritten(value, dtype)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_rewritten(value, dtype) for value in config)
+    return config
+
+
+def _first_line(error):
+    return (str(error).strip() or repr(error)).splitlines()[0]

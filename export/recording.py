@@ -1,0 +1,43 @@
+"""The ratios that layers compute while their model is called."""
+
+import contextlib
+import inspect
+
+
+def takes_ratios(layer):
+    """Whether the layer's `call` can return its ratios."""
+    return "return_ratios" in inspect.signature(layer.call).parameters
+
+
+@contextlib.contextmanager
+def recording(layers):
+    """Notes the ratios of every call of some layers.
+
+    A model made from the inputs of each layer would leave a second node on the user's
+    layers, and could not be made of a subclassed model.
+
+    Args:
+        layers: Dictionary from any key to a layer whose `call` knows `return_ratios`.
+
+    Yields:
+        Dictionary from these keys to a list, to which each call adds its ratios.
+    """
+    recorded = {key: [] for key in layers}
+
+    def record(layer, calls):
+        original = layer.call
+
+        def call(*args, **kwargs):
+            outputs, ratios = original(*args, **{**kwargs, "return_ratios": True})
+            calls.append(ratios)
+            return (outputs, ratios) if kwargs.get("return_ratios") else outputs
+
+        return call
+
+    try:
+        for key, layer in layers.items():
+            layer.call = record(layer, recorded[key])
+        yield recorded
+    finally:
+        for layer in layers.values():
+            layer.__dict__.pop("call", None)

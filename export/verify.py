@@ -1,0 +1,350 @@
+"""Proof that an artefact computes what its model computes."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from . import artefact as artefacts
+from . import runners, serving, static, warmup
+from .cases import alone, cases
+from .compare import Reference, Unequal, evaluated
+from .precision import computing_in
+from .report import FAILED, NOT_RUN, PASSED, Check, ParityReport
+
+BATCHES = (1, 7, 32)
+# Of float32 artefacts, and of float16 ones.
+TOLERANCES = {False: (1e-5, 1e-4), True: (1e-2, 1e-4)}
+PACKAGES = (
+    "keras-en",
+    "keras",
+    "tensorflow",
+    "tensorflow-serving-api",
+    "tf2onnx",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+)
+
+
+def verify(model, artefact, batches=BATCHES, sizes=None, atol=None, rtol=None, seed=0):
+    """Compares a SavedModel or an ONNX file with its model, as its servers run it.
+
+    The gates:
+
+    1. A SavedModel loads where neither keras nor keras_en can be imported: by Python's
+       loader, by the graph-mode loader and, where gcc is installed, by a C program with
+       the loader of TensorFlow Serving.
+    2. Nothing that assigns, is random, runs Python or must be compiled by XLA is
+       reached; variables are the same after the calls.
+    3. An ONNX file passes the checker and strict shape inference, uses the standard
+       domain only, and declares names and open sizes.
+    4. Outputs equal the model's, `|y - model| <= atol + rtol * |model|`: for random
+       inputs of every batch and size, constant ones, ones around 1e4 and ones of a
+       single pixel, by every signature. The class of the largest output is the same,
+       but for ties. Where the model's own float32 outputs are farther than that from
+       its float64 copy's, twice their distance is allowed.
+    5. Samples do not depend on the others in the batch, nor on their order.
+    6. Another export has the same graph; no ExemplarNormalization has more than 70
+       nodes.
+    7. It is served: over gRPC with the messages of TensorFlow Serving, or by OpenVINO
+       as a second runtime, where they are installed.
+
+    Args:
+        model: A Keras model, or the path of a `.keras` file.
+        artefact: Path of a SavedModel's version, or of an ONNX file.
+        batches: Batch sizes.
+        sizes: Pairs of height and width, where the artefact leaves them open.
+            `None`: 64 x 64 and 96 x 80.
+        atol, rtol: Tolerances. `None`: 1e-5 and 1e-4; 1e-2 and 1e-4 for float16.
+        seed: Integer.
+
+    Returns:
+        `ParityReport`.
+
+    Raises:
+        FileNotFoundError: A path leads nowhere.
+        ValueError: A file cannot be read, or has other inputs than the model.
+    """
+    found = artefacts.read(artefact)
+    record = found.record
+    half = bool(record.get("options", {}).get("fp16"))
+    settings = {
+        "batches": list(batches),
+        "sizes": [list(size) for size in sizes or ()] or None,
+        "atol": TOLERANCES[half][0] if atol is None else atol,
+        "rtol": TOLERANCES[half][1] if rtol is None else rtol,
+        "seed": seed,
+    }
+    name = str(model) if isinstance(model, (str, Path)) else model.name
+    subject, checks = _subject(serving.prepared(model), found, settings, half)
+    checks += _saved_model(subject) if found.kind == "SavedModel" else _onnx(subject)
+    checks += [
+        _check(6, "graph", static.same_graph, found, subject.model),
+        _check(6, "nodes", static.few_nodes, found),
+    ]
+    return ParityReport(
+        str(artefact),
+        found.kind,
+        name,
+        settings,
+        _versions(),
+        record,
+        sorted(checks, key=lambda check: check.gate),
+    )
+
+
+class _Subject(NamedTuple):
+    artefact: artefacts.Artefact
+    model: object
+    reference: Reference
+    cases: list
+    # Whether rank-4 tensors of the artefact have their channels behind the batch.
+    flipped: bool
+    # From the model's names to the artefact's, of inputs and of outputs.
+    fed: dict
+    fetched: dict
+
+    def call(self, inputs, signature="serving_default"):
+        """What a runner takes."""
+        if self.flipped:
+            inputs = {k: _moved(v, -1, 1) for k, v in inputs.items()}
+        return signature, {self.fed.get(k, k): v for k, v in inputs.items()}
+
+    def compare(self, outputs, case):
+        return self.reference.compare(self.laid_out(outputs), case)
+
+    def laid_out(self, outputs):
+        """Outputs in the layout of the model."""
+        names = {theirs: ours for ours, theirs in self.fetched.items()}
+        return {
+            names.get(k, k): _moved(v, 1, -1) if self.flipped else v
+            for k, v in outputs.items()
+        }
+
+    @property
+    def usual(self):
+        """Random cases, one for each batch size."""
+        first, found = next(iter(self.cases)).inputs, []
+        shapes = {k: v.shape[1:] for k, v in first.items()}
+        for case in self.cases:
+            same = {k: v.shape[1:] for k, v in case.inputs.items()} == shapes
+            if case.kind == "random" and same:
+                found.append(case)
+        return found
+
+
+def _moved(array, source, target):
+    return np.moveaxis(array, source, target) if array.ndim == 4 else array
+
+
+def _subject(model, artefact, settings, half):
+    if "serving_default" not in artefact.signatures:
+        raise ValueError(f"{artefact.path} has no signature serving_default")
+    inputs, outputs = artefact.signatures["serving_default"]
+    known = serving.interface(model)
+    fed = _names([x.name for x in known.inputs], inputs, artefact.path)
+    fetched = _names(known.outputs, outputs, artefact.path)
+    inputs = {ours: inputs[theirs] for ours, theirs in fed.items()}
+    flipped = artefact.record.get("options", {}).get("layout") == "nchw"
+    if flipped:
+        inputs = {
+            k: (dtype, [shape[0], *shape[2:], shape[1]] if len(shape) == 4 else shape)
+            for k, (dtype, shape) in inputs.items()
+        }
+    drawn = cases(inputs, settings["batches"], settings["sizes"], settings["seed"])
+    checks, exact = [], None
+    if half:
+        reason = "inputs around 1e4 exceed float16 after a convolution"
+        drawn = [case for case in drawn if case.kind != "offset"]
+        checks.append(Check(4, "offset", NOT_RUN, reason))
+    try:
+        exact = computing_in(model, "float64")
+    except ValueError as error:
+        checks.append(Check(4, "float64 copy", NOT_RUN, _line(error)))
+    reference = Reference(model, exact, settings["atol"], settings["rtol"])
+    return _Subject(artefact, model, reference, drawn, flipped, fed, fetched), checks
+
+
+def _names(ours, theirs, path):
+    """The artefact's name of each of the model's tensors: of a single one it may be
+    another."""
+    if len(ours) == len(theirs) == 1:
+        return dict(zip(ours, theirs, strict=True))
+    if set(ours) != set(theirs):
+        raise ValueError(
+            f"{path} must have the inputs and outputs of the model, {sorted(ours)}. "
+            f"Received: {sorted(theirs)}"
+        )
+    return {name: name for name in ours}
+
+
+def _check(gate, name, function, *args):
+    """What `function` finds: text and numbers, or an exception."""
+    try:
+        detail, measured = function(*args)
+    except runners.Unavailable as reason:
+        return Check(gate, name, NOT_RUN, _line(reason))
+    except Exception as error:  # Whatever it is, the artefact has not passed.
+        return Check(gate, name, FAILED, _line(error))
+    return Check(gate, name, PASSED, detail, measured)
+
+
+def _line(error):
+    return " ".join((str(error).strip() or repr(error)).split())[:400]
+
+
+def _saved_model(subject):
+    checks = [_check(2, "graph", static.no_side_effects, subject.artefact)]
+    for gate, name, runner in (
+        (1, "Python loader", runners.python_loader),
+        (1, "C program", runners.c_loader),
+        (7, "gRPC PredictionService", runners.prediction_service),
+    ):
+        checks.append(_check(gate, name, _brief, subject, runner))
+    others = list(_other_signatures(subject))
+    more = [call for _, call, _ in others]
+    try:
+        found, more = _run(subject, runners.session_loader, more)
+    except RuntimeError as error:
+        gate = 2 if "variables changed" in str(error) else 1
+        failed = Check(gate, "graph-mode loader", FAILED, _line(error))
+        skipped = [Check(g, "all", NOT_RUN, f"gate {gate} failed") for g in (4, 5)]
+        return [*checks, failed, *skipped]
+    outputs = len(found) + len(more)
+    checks += [
+        Check(1, "graph-mode loader", PASSED, f"{outputs} calls"),
+        Check(2, "variables", PASSED, f"unchanged after {outputs} calls"),
+        *_parity(subject, found),
+    ]
+    for (name, _, judge), outputs in zip(others, more, strict=True):
+        checks.append(_check(4, name, judge, outputs))
+    return checks
+
+
+def _onnx(subject):
+    checks = [
+        _check(2, "graph", static.nothing_random, subject.artefact),
+        _check(3, "form", static.well_formed, subject.artefact, subject.model),
+        _check(7, "OpenVINO", _brief, subject, runners.openvino),
+    ]
+    try:
+        found, _ = _run(subject, runners.onnxruntime)
+    except Exception as error:  # onnxruntime has one class for each of its codes.
+        failed = Check(7, "onnxruntime", FAILED, _line(error))
+        skipped = [Check(g, "all", NOT_RUN, "onnxruntime failed") for g in (4, 5)]
+        return [*checks, failed, *skipped]
+    served = Check(7, "onnxruntime", PASSED, f"{len(found)} calls")
+    return [*checks, served, *_parity(subject, found)]
+
+
+def _brief(subject, runner):
+    """Compares what a runner finds for random inputs."""
+    usual = subject.usual
+    found = runner(subject.artefact.path, [subject.call(c.inputs) for c in usual])
+    rows = [
+        subject.compare(outputs, case)[1]
+        for outputs, case in zip(found, usual, strict=True)
+    ]
+    difference = max(row["difference"] for row in rows)
+    text = f"largest difference {difference:.1e}, {len(usual)} batches"
+    return text, {"difference": difference}
+
+
+def _run(subject, runner, more=()):
+    """What a runner finds for all cases, the samples of one of them alone and in
+    another order, and for `more` calls."""
+    calls = [subject.call(case.inputs) for case in subject.cases]
+    singles, permuted, _ = alone(_together(subject))
+    calls += [subject.call(inputs) for inputs in (*singles, permuted)]
+    found = runner(subject.artefact.path, [*calls, *more])
+    return found[: len(calls)], found[len(calls) :]
+
+
+def _together(subject):
+    usual = subject.usual
+    return usual[len(usual) // 2]
+
+
+def _parity(subject, found):
+    """The checks of `_run`."""
+    count = len(subject.cases)
+    checks = [
+        _check(4, case.name, subject.compare, outputs, case)
+        for case, outputs in zip(subject.cases, found, strict=False)
+    ]
+    if not any(case.kind == "pixel" for case in subject.cases):
+        checks.append(Check(4, "one pixel", NOT_RUN, "the size is fixed"))
+    at = subject.cases.index(_together(subject))
+    checks.append(_check(5, "alone", _alone, subject, found[at], found[count:-1]))
+    order = alone(_together(subject))[2]
+    permuted = {k: v[order] for k, v in found[at].items()}
+    checks.append(_check(5, "order", _equal, subject, found[-1], permuted))
+    return checks
+
+
+def _alone(subject, together, singles):
+    if len(singles) < 2:
+        raise runners.Unavailable("the batch is fixed at 1")
+    joined = {k: np.concatenate([s[k] for s in singles]) for k in together}
+    return _equal(subject, joined, together)
+
+
+def _equal(subject, outputs, expected):
+    difference = 0.0
+    for name, value in expected.items():
+        apart = np.abs(outputs[name] - value)
+        reference = subject.reference
+        if not (apart <= reference.atol + reference.rtol * np.abs(value)).all():
+            raise Unequal(f"{name} differs by up to {apart.max():.1e}")
+        difference = max(difference, float(apart.max(initial=0)))
+    return f"largest difference {difference:.1e}", {"difference": difference}
+
+
+def _other_signatures(subject):
+    """Name, call and judge of the signatures besides "serving_default"."""
+    case, known = _together(subject), subject.artefact.signatures
+    if "ratios" in known:
+        layers = serving.mixing_layers(subject.model)
+        call = subject.call(case.inputs, "ratios")
+        yield "ratios", call, lambda outputs: _ratios(subject, outputs, case, layers)
+    if "serving_bytes" in known:
+        images = warmup.images(3)
+        call = subject.call({serving.BYTES: images}, "serving_bytes")
+        yield "serving_bytes", call, lambda outputs: _bytes(subject, outputs, images)
+
+
+def _ratios(subject, outputs, case, layers):
+    inputs = list(case.inputs.values())
+    expected = evaluated(subject.model, inputs, serving.forward_with_ratios)
+    if set(outputs) != set(expected):
+        raise Unequal(f"outputs must be {sorted(expected)}. Received: {list(outputs)}")
+    for name in layers:
+        if np.abs(outputs[name].sum(axis=1) - 1).max() > 1e-5:
+            raise Unequal(f"the ratios of {name} do not sum to 1")
+    text, measured = _equal(subject, outputs, expected)
+    return f"{len(layers)} layers, {text}", measured
+
+
+def _bytes(subject, outputs, images):
+    options, model = subject.artefact.record["options"], subject.model
+    image = serving.interface(model, options["image_size"]).inputs[0]
+    decoded = serving.forward_bytes(model, image, options["mean"], options["std"])
+    expected = {
+        k: v.numpy()
+        for k, v in decoded(keras.ops.convert_to_tensor(images.tolist())).items()
+    }
+    return _equal(subject, outputs, expected)
+
+
+def _versions():
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

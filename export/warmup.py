@@ -1,0 +1,68 @@
+"""Requests that TensorFlow Serving plays to itself before it serves a version."""
+
+import numpy as np
+
+FILE = "assets.extra/tf_serving_warmup_requests"
+
+
+def check_installed():
+    """Raises `RuntimeError` if the protos of TensorFlow Serving are missing."""
+    try:
+        import tensorflow_serving.apis  # noqa: F401
+    except ImportError:
+        raise RuntimeError(
+            "Warm-up requests need tensorflow-serving-api: pip install "
+            "'keras-en[export]', or export with warmup=False (--no-warmup)"
+        ) from None
+
+
+def write(path, name, requests):
+    """Writes a record for each request.
+
+    Args:
+        path: Path of the file.
+        name: Of the model, which TensorFlow Serving does not compare with its own.
+        requests: List of pairs: a signature's name, and a dictionary of NumPy arrays
+            by the names of its inputs.
+    """
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = name
+            request.model_spec.signature_name = signature
+            for key, array in inputs.items():
+                request.inputs[key].CopyFrom(tf.make_tensor_proto(array))
+            log = prediction_log_pb2.PredictLog(request=request)
+            writer.write(
+                prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString()
+            )
+
+
+def zeros(specs, batch=1, size=64):
+    """An array of zeros for each `tf.TensorSpec`, `size` where one is unknown; for
+    strings encoded images."""
+    found = {}
+    for spec in specs:
+        shape = [batch, *(n or size for n in spec.shape[1:])]
+        if spec.dtype.name == "string":
+            found[spec.name] = images(batch)
+        else:
+            found[spec.name] = np.zeros(shape, spec.dtype.as_numpy_dtype)
+    return found
+
+
+def images(count, size=(48, 40), seed=0):
+    """Encoded images, JPEG and PNG by turns: an array `(count,)` of bytes."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(seed)
+    found = np.empty(count, object)
+    for i in range(count):
+        pixels = rng.integers(0, 256, (*size, 3)).astype("uint8")
+        encode = tf.io.encode_png if i % 2 else tf.io.encode_jpeg
+        found[i] = encode(pixels).numpy()
+    return found

@@ -1,0 +1,147 @@
+"""Copies in other dtypes; what identifies a graph."""
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from keras_en.export import graphs, onnx_graph
+from keras_en.export.precision import computing_in
+from tests.backends import images, numpy
+from tests.export.networks import residual, two_sided
+
+pytestmark = pytest.mark.tensorflow
+
+
+def test_a_model_in_the_dtype_is_itself(model):
+    assert computing_in(model, "float32") is model
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
+@pytest.mark.parametrize("build", [residual, two_sided])
+def test_copies_in_float32(policy, build):
+    keras.config.set_dtype_policy(policy)
+    try:
+        half = build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    exact, copy = build(), computing_in(half, "float32")
+    assert {v.dtype for v in copy.variables if v.dtype != "uint32"} == {"float32"}
+    for new, old in zip(exact.variables, half.variables, strict=True):
+        new.assign(keras.ops.cast(old, new.dtype))
+    rng = np.random.default_rng(0)
+    given = [images(rng, (2, 8, 8, 3)), images(rng, (2, 5))][: len(copy.inputs)]
+    names = [x.name for x in copy.inputs]
+    given = dict(zip(names, given, strict=True)) if len(names) > 1 else given[0]
+    for a, b in zip(
+        keras.tree.flatten(copy(given)), keras.tree.flatten(exact(given)), strict=True
+    ):
+        np.testing.assert_array_equal(numpy(a), numpy(b))
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_copy_in_float64(model):
+    exact = computing_in(model, "float64")
+    x = images(np.random.default_rng(0), (3, 8, 8, 3))
+    y = numpy(exact(x))
+    assert y.dtype == "float64"
+    np.testing.assert_allclose(numpy(model(x)), y, rtol=1e-4, atol=1e-5)
+    assert np.abs(y - y.astype("float32")).max() > 0
+
+
+def test_nested_models_and_inner_layers_are_copied():
+    class Block(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, x):
+            return self.dense(x)
+
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        x = keras.Input((4,))
+        inner = keras.Sequential([keras.layers.Dense(4), Block()])
+        half = keras.Model(x, inner(x))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    copy = computing_in(half, "float32")
+    for layer in copy._flatten_layers():
+        assert layer.compute_dtype == "float32", layer.name
+
+
+def test_what_cannot_be_copied_is_named():
+    class Stubborn(keras.layers.Layer):
+        def __init__(self):
+            super().__init__(dtype="float16", name="stubborn")
+
+        def call(self, x):
+            return x
+
+        def get_config(self):
+            return {}
+
+    x = keras.Input((4,))
+    with pytest.raises(ValueError, match="copied to float32.*stubborn"):
+        computing_in(keras.Model(x, Stubborn()(x)), "float32")
+
+
+def relabelled(proto):
+    """The same graph with other names and its nodes in another order."""
+    new = onnx.ModelProto()
+    new.CopyFrom(proto)
+    kept = {v.name for v in (*proto.graph.input, *proto.graph.output)} | {""}
+    for node in new.graph.node:
+        node.name += "x"
+        node.input[:] = [t if t in kept else t + "x" for t in node.input]
+        node.output[:] = [t if t in kept else t + "x" for t in node.output]
+    for tensor in new.graph.initializer:
+        tensor.name += "x"
+    new.graph.initializer.append(new.graph.initializer.pop(0))
+    return new
+
+
+def test_onnx_hashes(onnx_file):
+    proto = onnx.load(str(onnx_file))
+    found = onnx_graph.graph_hash(proto)
+    assert onnx_graph.graph_hash(relabelled(proto)) == found
+    others = []
+    for change in (
+        lambda p: p.graph.initializer[0].dims.append(1),
+        lambda p: setattr(p.graph.node[3], "op_type", "Abs"),
+        lambda p: setattr(p.opset_import[0], "version", 16),
+        lambda p: setattr(
+            p.graph.input[0].type.tensor_type.shape.dim[1], "dim_value", 9
+        ),
+    ):
+        other = onnx.load(str(onnx_file))
+        change(other)
+        others.append(onnx_graph.graph_hash(other))
+    assert len({found, *others}) == 5
+
+
+def test_tensorflow_hashes():
+    import tensorflow as tf
+
+    def hashed(function):
+        spec = tf.TensorSpec((None, 3), "float32", name="x")
+        concrete = tf.function(function, input_signature=[spec]).get_concrete_function()
+        graph = concrete.graph.as_graph_def()
+        return graphs.Graph(graph).hash({"y": concrete.outputs[0].name})
+
+    inner = tf.function(lambda x: x * 2)
+    found = hashed(lambda x: tf.abs(inner(x)) + 1)
+    assert found == hashed(lambda x: tf.abs(inner(x), name="other") + 1)
+    for other in (
+        lambda x: tf.abs(inner(x)) + 2,
+        lambda x: tf.abs(inner(x)) - 1,
+        lambda x: tf.abs(tf.function(lambda x: x * 3)(x)) + 1,
+        lambda x: 1 + tf.abs(inner(x)),
+    ):
+        assert hashed(other) != found
+
+
+def test_nodes_are_counted_for_each_call_of_a_layer():
+    names = ["net/norm/a", "net/norm/b", "net/norm_1/a", "x/norm_1_1/a", "norm", "c/d"]
+    layers = {"norm": "EN", "norm_1": "BN"}
+    assert graphs.nodes_of_layers(names, layers) == {"EN": [2], "BN": [1, 1]}
