@@ -28,7 +28,8 @@ quickstart: .venv/user
 # JAX, and torch where it is installed, in processes of their own.
 test: .venv/contributor
 	$(BIN)/python -m pytest -n $(WORKERS)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/test_data_parallel.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/test_data_parallel.py \
+		tests/export/test_jax_onnx.py
 	@if $(BIN)/python -c 'import torch' 2> /dev/null; then set -x; \
 		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/test_surgery.py; \
 	else echo "torch: not run here, not installed"; fi

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import keras
 
-from . import files, onnx_graph, serving
+from . import files, jax_onnx, onnx_graph, serving
 from .compact import compact
 from .half import in_float16
 from .precision import structure
@@ -68,6 +68,7 @@ def export_onnx(
         ValueError: An argument is not among those allowed, or a size is not known.
     """
     path = Path(path)
+    _check_backend("tensorflow", "jax")
     _check_arguments(path, opset, dynamic, layout)
     files.check_free(path, overwrite, "path")
     options = {
@@ -99,6 +100,7 @@ class Source(NamedTuple):
     """What is converted.
 
     - `serve`: function from tensors to a dictionary of outputs.
+    - `outputs`: names of these.
     - `inputs`: tuple of `keras.KerasTensor`, in which `None` is a dynamic size.
     - `weights`: dictionary of those that do not fit into a graph, by name; `serve`
       takes them behind the inputs.
@@ -108,6 +110,7 @@ class Source(NamedTuple):
     """
 
     serve: object
+    outputs: tuple
     inputs: tuple
     weights: dict
     facts: dict
@@ -117,19 +120,19 @@ class Source(NamedTuple):
 
 def _source(model, image_size, dynamic):
     if isinstance(model, (str, Path)) and Path(model, "saved_model.pb").is_file():
-        serve, inputs, facts = _of_saved_model(Path(model), image_size)
+        serve, inputs, outputs, facts = _of_saved_model(Path(model), image_size)
         weights, scopes = {}, {facts.get("model", ""), *facts.get("layers", ())}
         mixing = []
     else:
         model = serving.prepared(model)
-        inputs = serving.interface(model, image_size).inputs
+        inputs, outputs = serving.interface(model, image_size)
         serve, weights, facts = serving.forward(model), {}, record(model)
         scopes = {layer.name for layer in model._flatten_layers()}
         mixing = list(serving.mixing_layers(model).values())
         if 4 * model.count_params() > onnx_graph.EXTERNAL:
             serve, weights = _with_weights_as_inputs(model)
     inputs = tuple(_sized(tensor, dynamic) for tensor in inputs)
-    return Source(serve, inputs, weights, facts, scopes, mixing)
+    return Source(serve, outputs, inputs, weights, facts, scopes, mixing)
 
 
 def _of_saved_model(directory, image_size):
@@ -156,7 +159,8 @@ def _of_saved_model(directory, image_size):
     file = directory / FILE
     facts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     own = ("options", "graph_hash", "metadata")
-    return serve, inputs, {k: v for k, v in facts.items() if k not in own}
+    facts = {k: v for k, v in facts.items() if k not in own}
+    return serve, inputs, tuple(served.structured_outputs), facts
 
 
 def _with_weights_as_inputs(model):
@@ -207,7 +211,22 @@ def dimensions(shape):
 
 
 def _converted(source, opset, dynamic, image_size, layout, fp16, simplify):
-    _check_backend("tensorflow")
+    if keras.backend.backend() == "jax":
+        proto = _from_jax(source, opset, layout, fp16)
+    else:
+        proto = _from_tensorflow(source, min(opset, NATIVE), layout)
+        compact(proto, source.mixing)
+    if opset > proto.opset_import[0].version:
+        proto = onnx_graph.later(proto, opset)
+    if simplify:
+        proto = onnx_graph.simplified(proto)
+    if fp16:
+        proto = in_float16(proto, source.facts.get("layers", {}))
+    onnx_graph.fill(proto, source.weights)
+    return proto
+
+
+def _from_tensorflow(source, opset, layout):
     import tensorflow as tf
     import tf2onnx
 
@@ -218,32 +237,45 @@ def _converted(source, opset, dynamic, image_size, layout, fp16, simplify):
     ]
     function = tf.function(source.serve, input_signature=specs, autograph=False)
     flipped = layout == "nchw"
-    outputs = function.get_concrete_function().structured_outputs
+    returned = function.get_concrete_function().structured_outputs
+    images = [x.name for x in source.inputs if flipped and len(x.shape) == 4]
+    maps = [name for name, y in returned.items() if flipped and y.shape.rank == 4]
     proto, _ = tf2onnx.convert.from_function(
         function,
         specs,
-        opset=min(opset, NATIVE),
-        inputs_as_nchw=[x.name for x in source.inputs if flipped and len(x.shape) == 4],
-        outputs_as_nchw=[
-            n for n, y in outputs.items() if flipped and y.shape.rank == 4
-        ],
+        opset=opset,
+        inputs_as_nchw=images,
+        outputs_as_nchw=maps,
     )
-    layers = source.facts.get("layers", {})
     names = {_argument(name): name for name in source.weights}
     onnx_graph.clean(proto, source.facts.get("model", "model"), source.scopes, names)
     onnx_graph.name_dimensions(
         proto, {x.name: dimensions(x.shape) for x in source.inputs}, flipped
     )
     onnx_graph.known(proto)
-    compact(proto, source.mixing)
-    if opset > NATIVE:
-        proto = onnx_graph.later(proto, opset)
-    if simplify:
-        proto = onnx_graph.simplified(proto)
-    if fp16:
-        proto = in_float16(proto, layers)
-    onnx_graph.fill(proto, source.weights)
     return proto
+
+
+def _from_jax(source, opset, layout, fp16):
+    for name, value, only in (("layout", layout, "nhwc"), ("fp16", fp16, False)):
+        if value != only:
+            raise ValueError(
+                f"Argument `{name}` must be {only!r} on the JAX backend. "
+                f"Received: {name}={value!r}"
+            )
+    if opset not in jax_onnx.OPSETS or source.weights:
+        first = jax_onnx.OPSETS[0]
+        raise ValueError(
+            f"Argument `opset` must be an integer from {first}, and weights must be "
+            f"below 2 GB, on the JAX backend. Received: opset={opset}"
+        )
+    inputs = []
+    for x in source.inputs:
+        names = dimensions(x.shape)
+        shape = [n if n is not None else names[i] for i, n in enumerate(x.shape)]
+        inputs.append((x.name, shape, x.dtype))
+    name = source.facts["model"]
+    return jax_onnx.convert(source.serve, inputs, source.outputs, opset, name)
 
 
 def _argument(path):

@@ -88,6 +88,10 @@ def _run_session(session, inputs):
 
 def openvino(path, calls):
     """As `onnxruntime`, by OpenVINO."""
+    import onnx
+
+    # It would send a message to its makers, from a fork of this process.
+    sys.modules.setdefault("openvino_telemetry", None)
     try:
         import openvino as runtime
     except ImportError:
@@ -95,11 +99,13 @@ def openvino(path, calls):
     # It would compute in bfloat16 where the processor can.
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = runtime.Core().compile_model(str(path), "CPU", settings)
-    names = [output.any_name for output in compiled.outputs]
+    # By place: it may prefer the name of a tensor that it took for the same.
+    outputs = onnx.load(str(path), load_external_data=False).graph.output
+    names = [value.name for value in outputs]
     found = []
     for _, inputs in calls:
-        outputs = compiled(inputs)
-        found.append({name: np.array(outputs[name]) for name in names})
+        values = compiled(inputs)
+        found.append({name: np.array(values[i]) for i, name in enumerate(names)})
     return found
 
 

@@ -69,6 +69,7 @@ def export_saved_model(
             Serving would do with every request, or holds a layer that was called with
             `training=True`.
     """
+    _check_backend()
     _check_version(version)
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
@@ -79,7 +80,6 @@ def export_saved_model(
     files.check_free(path, overwrite, "directory")
     if warmup_requests:
         warmup.check_installed()
-    check_backend()
     model = serving.prepared(model)
     options = {
         "signatures": list(signatures or available(model, image_size)),
@@ -175,7 +175,7 @@ def next_version(directory):
     return max(found, default=0) + 1
 
 
-def check_backend():
+def _check_backend():
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "Export to SavedModel needs the TensorFlow backend. "

@@ -12,7 +12,7 @@ def check_installed():
     except ImportError:
         raise RuntimeError(
             "Warm-up requests need tensorflow-serving-api: pip install "
-            "'keras-en[export]', or export with warmup=False (--no-warmup)"
+            "'keras-en[export]', or export with warmup_requests=False (--no-warmup)"
         ) from None
 
 

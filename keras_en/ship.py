@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+import keras
+
 from keras_en import export
 from keras_en.export.onnx import DIMENSIONS, LAYOUTS, OPSETS
 from keras_en.export.saved_model import SIGNATURES
@@ -19,7 +21,7 @@ OF_FORMAT = {
     "saved_model": ("version", "signature", "mean", "std", "no_warmup"),
     "onnx": ("opset", "dynamic", "layout", "fp16", "simplify"),
 }
-NEEDED = {"saved_model": (), "onnx": ("onnx", "onnxruntime", "tf2onnx")}
+CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
 
 
 class GateFailed(Exception):
@@ -182,13 +184,10 @@ def _export(options):
     for name in ("mean", "std"):
         if len(given.get(name, ())) == 1:
             (given[name],) = given[name]
-    given.update(
-        image_size=options.image_size,
-        metadata=_metadata(options),
-        overwrite=options.overwrite,
-    )
+    given.update(image_size=options.image_size, overwrite=options.overwrite)
     write = getattr(export, f"export_{options.to}")
     with _usage_errors():
+        given["metadata"] = _metadata(options)
         model = loaded(options.model)
         if not options.no_verify:
             given["check"] = lambda path: _gates(options, model, path)
@@ -283,7 +282,12 @@ def _metadata(options):
             raise RuntimeError(
                 f"--class-names must be a file. Received: {options.class_names}"
             )
-        text = options.class_names.read_text(encoding="utf-8")
+        try:
+            text = options.class_names.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise RuntimeError(
+                f"--class-names must be a text file. Received: {options.class_names}"
+            ) from None
         found["class_names"] = text.splitlines()
     return found
 
@@ -296,7 +300,11 @@ def _check_format(options):
                 f"--{name.replace('_', '-')} is for --to {other}. "
                 f"Received: --to {options.to}"
             )
-    missing = [n for n in NEEDED[options.to] if importlib.util.find_spec(n) is None]
+    needed = ()
+    if options.to == "onnx":
+        converter = CONVERTERS.get(keras.backend.backend(), "tf2onnx")
+        needed = ("onnx", "onnxruntime", converter)
+    missing = [n for n in needed if importlib.util.find_spec(n) is None]
     if missing:
         raise RuntimeError(
             f"--to {options.to} needs {', '.join(missing)}: "
