@@ -20,9 +20,9 @@ class Reference:
     Args:
         model: A Keras model computing in float32.
         exact: The same computing in float64, or `None`.
-        atol, rtol: Tolerances: `atol + rtol * |y|` is allowed. Where the model itself
-            is farther than that from `exact`, twice its largest distance is: no other
-            order of the same sums can be held to more.
+        atol, rtol: Tolerances: `atol + rtol * |y|` is allowed, or twice the largest
+            distance of the model from `exact`, if that is more: the same sums in
+            another order can be as far away on the other side.
     """
 
     def __init__(self, model, exact, atol, rtol):
@@ -30,21 +30,26 @@ class Reference:
         self.atol, self.rtol = atol, rtol
         self._found = {}
 
-    def outputs(self, case):
-        """Dictionaries of outputs, of the model and of its float64 copy (or `None`)."""
-        if case.name not in self._found:
+    def outputs(self, case, function=serving.forward):
+        """What a function that `serving` makes of the model returns, and of its float64
+        copy (or `None`): dictionaries of arrays."""
+        key = case.name, function.__name__
+        if key not in self._found:
             values = list(case.inputs.values())
-            exact = self.exact and evaluated(self.exact, values)
-            self._found[case.name] = evaluated(self.model, values), exact
-        return self._found[case.name]
+            exact = self.exact and evaluated(self.exact, values, function)
+            self._found[key] = evaluated(self.model, values, function), exact
+        return self._found[key]
 
-    def compare(self, outputs, case):
+    def compare(self, outputs, case, function=serving.forward, expected=None):
         """The largest difference between an artefact's outputs and the model's, and
         what is to be known of it.
 
         Args:
             outputs: Dictionary of arrays, in the layout of the model.
             case: `Case`.
+            function: As in `outputs`.
+            expected: Dictionary of arrays in place of the model's, to which the same
+                bounds apply.
 
         Returns:
             Text, dictionary of numbers.
@@ -53,14 +58,14 @@ class Reference:
             Unequal: A difference exceeds what is allowed, or another class has the
                 largest output.
         """
-        expected, exact = self.outputs(case)
-        if set(outputs) != set(expected):
-            raise Unequal(
-                f"outputs must be {sorted(expected)}. Received: {sorted(outputs)}"
-            )
+        own, exact = self.outputs(case, function)
+        if set(outputs) != set(own):
+            raise Unequal(f"outputs must be {sorted(own)}. Received: {sorted(outputs)}")
         rows = [
-            self._compared(outputs[k], y, exact and exact[k])
-            for k, y in expected.items()
+            self._compared(
+                outputs[k], own[k], exact and exact[k], expected and expected[k]
+            )
+            for k in own
         ]
         measured = {k: max(row[k] for row in rows) for k in rows[0]}
         text = f"largest difference {measured['difference']:.1e}"
@@ -71,7 +76,8 @@ class Reference:
             )
         return text, measured
 
-    def _compared(self, actual, expected, exact):
+    def _compared(self, actual, own, exact, expected):
+        expected = own if expected is None else expected
         if actual.shape != expected.shape:
             raise Unequal(
                 f"the shape must be {expected.shape}. Received: {actual.shape}"
@@ -81,14 +87,13 @@ class Reference:
         allowed = self.atol + self.rtol * np.abs(expected)
         if exact is not None:
             measured["error"] = float(np.abs(actual - exact).max(initial=0))
-            own = float(np.abs(expected - exact).max(initial=0))
-            measured["model_error"] = own
-            allowed = np.where(own > allowed, 2 * own, allowed)
+            measured["model_error"] = float(np.abs(own - exact).max(initial=0))
+            allowed = np.maximum(allowed, 2 * measured["model_error"])
         if not (differences <= allowed).all():  # NaN included
             where = np.nan_to_num(differences - allowed, nan=np.inf).argmax()
             raise Unequal(
                 f"{actual.flat[where]:.8g} for {expected.flat[where]:.8g}; "
-                f"allowed {np.broadcast_to(allowed, actual.shape).flat[where]:.1e}; "
+                f"allowed {allowed.flat[where]:.1e}; "
                 f"largest difference {differences.max():.1e}"
             )
         _check_classes(actual, expected, allowed)
@@ -105,7 +110,7 @@ def _check_classes(actual, expected, allowed):
     if expected.ndim < 2 or expected.shape[-1] < 2:
         return
     second, first = np.moveaxis(np.sort(expected, axis=-1)[..., -2:], -1, 0)
-    clear = first - second > TIE * np.broadcast_to(allowed, expected.shape).max(-1)
+    clear = first - second > TIE * allowed.max(-1)
     other = actual.argmax(-1) != expected.argmax(-1)
     if (other & clear).any():
         raise Unequal(f"{int((other & clear).sum())} samples have another class")

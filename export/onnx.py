@@ -1,6 +1,7 @@
 """ONNX files, through tf2onnx."""
 
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,6 +131,7 @@ def _source(model, image_size, dynamic):
         scopes = {layer.name for layer in model._flatten_layers()}
         mixing = list(serving.mixing_layers(model).values())
         if 4 * model.count_params() > onnx_graph.EXTERNAL:
+            _check_sizes(model)
             serve, weights = _with_weights_as_inputs(model)
     inputs = tuple(_sized(tensor, dynamic) for tensor in inputs)
     return Source(serve, outputs, inputs, weights, facts, scopes, mixing)
@@ -161,6 +163,16 @@ def _of_saved_model(directory, image_size):
     own = ("options", "graph_hash", "metadata")
     facts = {k: v for k, v in facts.items() if k not in own}
     return serve, inputs, tuple(served.structured_outputs), facts
+
+
+def _check_sizes(model):
+    for variable in model.variables:
+        if 4 * math.prod(variable.shape) > onnx_graph.EXTERNAL:
+            raise ValueError(
+                "Argument `model` must have weights below 2 GB each, which is what "
+                f"protobuf can hold. Received: {variable.path} of shape "
+                f"{tuple(variable.shape)}"
+            )
 
 
 def _with_weights_as_inputs(model):

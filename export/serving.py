@@ -194,22 +194,21 @@ def can_decode(inputs):
     )
 
 
-def forward_bytes(model, image, mean, std):
-    """As `forward`, from encoded images: a tensor `(N,)` of JPEG, PNG, GIF or BMP.
+def decoded(image, mean, std):
+    """A function from encoded images, a tensor `(N,)` of JPEG, PNG, GIF or BMP, to what
+    a model takes.
 
     Each is decoded, resized to the model's size (bilinear, antialiased) and normalized
     as `(pixels / 255 - mean) / std`.
 
     Args:
-        model: A model with one input.
-        image: `keras.KerasTensor`, that input, see `can_decode`.
+        image: `keras.KerasTensor`, the input of the model, see `can_decode`.
         mean, std: A float, or one for each channel.
     """
     import tensorflow as tf
 
-    serve = forward(model)
     height, width, channels = image.shape[1:]
-    decoded = tf.TensorSpec((height, width, channels), tf.float32)
+    spec = tf.TensorSpec((height, width, channels), tf.float32)
     shift, scale = (tf.constant(value, tf.float32) for value in (mean, std))
 
     def decode(data):
@@ -217,12 +216,17 @@ def forward_bytes(model, image, mean, std):
         pixels.set_shape((None, None, channels))
         return tf.image.resize(pixels, (height, width), antialias=True)
 
-    def serve_bytes(images):
-        pixels = tf.map_fn(decode, images, fn_output_signature=decoded)
-        pixels = (pixels / 255 - shift) / scale
-        return serve(tf.cast(pixels, image.dtype))
+    def images(data):
+        pixels = tf.map_fn(decode, tf.convert_to_tensor(data), fn_output_signature=spec)
+        return tf.cast((pixels / 255 - shift) / scale, image.dtype)
 
-    return serve_bytes
+    return images
+
+
+def forward_bytes(model, image, mean, std):
+    """As `forward`, from encoded images; arguments as in `decoded`."""
+    serve, images = forward(model), decoded(image, mean, std)
+    return lambda data: serve(images(data))
 
 
 def _unique(names):
