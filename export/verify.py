@@ -44,8 +44,9 @@ def verify(model, artefact, batches=BATCHES, sizes=None, atol=None, rtol=None, s
     4. Outputs equal the model's, `|y - model| <= atol + rtol * |model|`: for random
        inputs of every batch and size, constant ones, ones around 1e4 and ones of a
        single pixel, by every signature. The class of the largest output is the same,
-       but for ties. Or twice the distance of the model's own float32 outputs from those
-       of its float64 copy, if that is more.
+       but for ties. Or twice what rounding does to the model, if that is more: the
+       distance of its float32 outputs from those of its float64 copy, or that by which
+       the last bit of the inputs moves these.
     5. Samples do not depend on the others in the batch, nor on their order.
     6. Another export has the same graph; no ExemplarNormalization has more than 70
        nodes.

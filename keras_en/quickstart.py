@@ -33,7 +33,13 @@ BATCH_SIZE = 64
 LEARNING_RATE = 0.1
 WEIGHT_DECAY = 5e-4
 EPOCHS = 30
-REQUIRED = ("sklearn", "matplotlib", "tf2onnx", "onnxruntime")
+REQUIRED = (
+    "sklearn",
+    "matplotlib",
+    "tf2onnx",
+    "onnxruntime",
+    "tensorflow_serving",
+)
 
 
 def run(output="runs/quickstart", seed=0, epochs=EPOCHS, norm="en", overwrite=False):

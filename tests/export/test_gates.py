@@ -250,6 +250,22 @@ def test_gate_4_is_no_stricter_than_the_model_s_own_rounding():
         reference.compare({"outputs": y32["outputs"] + 3 * own}, case)
 
 
+def test_gate_4_knows_what_the_last_bit_of_an_input_does():
+    """A model that is exact in float32, and magnifies its input."""
+    x = keras.Input((3,))
+    model = keras.Model(x, keras.layers.Rescaling(2.0**20)(x - 1.0))
+    from keras_en.export.precision import computing_in
+
+    reference = compare.Reference(model, computing_in(model, "float64"), 1e-5, 1e-4)
+    case = Case("a", "random", {"inputs": np.full((4, 3), 1.0, "float32")})
+    y = reference.outputs(case)[0]["outputs"]
+    bit = 2.0**20 * 2.0**-23
+    _, measured = reference.compare({"outputs": y + bit}, case)
+    assert (measured["model_error"], measured["last_bit"]) == (0.0, bit)
+    with pytest.raises(compare.Unequal):
+        reference.compare({"outputs": y + 3 * bit}, case)
+
+
 def test_gate_5_samples_that_depend_on_each_other_fail(tmp_path):
     x = keras.Input((4,))
     model = keras.Model(x, keras.layers.UnitNormalization(axis=0)(x))
