@@ -8,6 +8,8 @@ from .serving import spatial_axes
 
 # Where an artefact leaves height and width open.
 SIZES = ((64, 64), (96, 80))
+# Of other open sizes.
+LENGTH = 5
 OFFSET = 1e4
 
 
@@ -22,7 +24,7 @@ class Case(NamedTuple):
     inputs: dict
 
 
-def cases(inputs, batches, sizes, seed):
+def cases(inputs, batches, sizes, seed, integers=10):
     """Random inputs of every batch and size, and edge cases: constant images, images
     far from 0, and, where the size is open, images of one pixel.
 
@@ -32,7 +34,16 @@ def cases(inputs, batches, sizes, seed):
         batches: Batch sizes, for an open batch.
         sizes: Heights and widths, for open ones. `None`: two.
         seed: Integer.
+        integers: Integer inputs are below it.
+
+    Raises:
+        ValueError: An input is neither a float, nor an integer, nor boolean.
     """
+    for name, (dtype, _) in inputs.items():
+        if dtype == "string":
+            raise ValueError(
+                f"Inputs of strings cannot be drawn at random. Received: {name!r}"
+            )
     rng = np.random.default_rng(seed)
     fixed = {shape[0] for _, shape in inputs.values()} - {None, "batch"}
     batches = [n for n in fixed if isinstance(n, int)] or list(batches)
@@ -47,7 +58,7 @@ def cases(inputs, batches, sizes, seed):
     def draw(n, size, change=lambda x: x):
         found = {}
         for name, (dtype, shape) in inputs.items():
-            filled = [n, *(s if isinstance(s, int) else 1 for s in shape[1:])]
+            filled = [n, *(s if isinstance(s, int) else LENGTH for s in shape[1:])]
             if size is not None and len(shape) == 4:
                 for axis, length in zip(spatial_axes(shape), size, strict=True):
                     if not isinstance(shape[axis], int):
@@ -55,7 +66,8 @@ def cases(inputs, batches, sizes, seed):
             if np.issubdtype(np.dtype(dtype), np.floating):
                 found[name] = change(rng.normal(size=filled)).astype(dtype)
             else:
-                found[name] = rng.integers(0, 2, filled).astype(dtype)
+                high = 2 if dtype == "bool" else integers
+                found[name] = rng.integers(0, high, filled).astype(dtype)
         return found
 
     found = []

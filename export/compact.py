@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .onnx_graph import graphs
+
 # Earlier opsets have the axes of more operators as attributes.
 OPSETS = range(13, 19)
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
@@ -44,15 +46,17 @@ def compact(proto, layers):
         for node in reversed(new.nodes):
             graph.node.insert(at, node)
         found.append(layer.name)
-    graph.initializer.extend(constants.values())
-    _drop_unread(graph)
+    if found:
+        graph.initializer.extend(constants.values())
+        _drop_unread(graph)
     return found
 
 
 def _known(layer):
     activation = getattr(layer.ratio_activation, "__name__", "")
     return (
-        "group" not in layer.pool
+        layer._axis == 3
+        and "group" not in layer.pool
         and layer.ratio_head == "correlation"
         and activation in _ACTIVATIONS
     )
@@ -62,8 +66,9 @@ def _find(graph, name):
     """The node that leaves the layer, and the name of x; `None` if it is not clear."""
     inside = [node for node in graph.node if f"/{name}/" in f"/{node.name}"]
     names = {node.name for node in inside}
-    read = {t for node in graph.node if node.name not in names for t in node.input}
-    read |= {value.name for value in graph.output}
+    every = [node for g in graphs(graph) for node in g.node]
+    read = {t for node in every if node.name not in names for t in node.input}
+    read |= {value.name for g in graphs(graph) for value in g.output}
     made = {tensor: node for node in graph.node for tensor in node.output}
     found = []
     for add in inside:
@@ -216,8 +221,9 @@ class _Nodes:
 
 def _drop_unread(graph):
     while True:
-        read = {t for node in graph.node for t in node.input}
-        read |= {value.name for value in graph.output}
+        # Those of loops too, which read what is outside.
+        read = {t for g in graphs(graph) for node in g.node for t in node.input}
+        read |= {value.name for g in graphs(graph) for value in g.output}
         dead = [node for node in graph.node if not read.intersection(node.output)]
         if not dead:
             break

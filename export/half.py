@@ -5,7 +5,7 @@ import numpy as np
 # What has inputs that are float32 in any precision, by their places.
 _FLOAT32_INPUTS = {"Resize": (1, 2)}
 # What has no float16 form, or whose inputs may exceed it.
-_FLOAT32 = ("NonMaxSuppression", "Range", "RoiAlign")
+_FLOAT32 = ("CumSum", "NonMaxSuppression", "Range", "RoiAlign")
 # What moves numbers and computes none keeps the precision that it finds.
 _MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 

@@ -72,6 +72,10 @@ def export_onnx(
     _check_backend("tensorflow", "jax")
     _check_arguments(path, opset, dynamic, layout)
     files.check_free(path, overwrite, "path")
+    if path.is_dir():
+        raise FileExistsError(
+            f"Argument `path` must be a file. Received: {path}, a folder"
+        )
     options = {
         "opset": opset,
         "dynamic": list(dynamic),
@@ -84,6 +88,12 @@ def export_onnx(
     proto = _converted(source, **options)
     facts = {**source.facts, "options": options}
     facts["graph_hash"] = onnx_graph.graph_hash(proto)
+    taken = sorted(set(facts) & set(metadata or {}))
+    if taken:
+        raise ValueError(
+            f"Argument `metadata` must not hold the keys {taken}, which the export "
+            f"writes. Received: metadata={metadata!r}"
+        )
     onnx_graph.set_metadata(proto, {**facts, **(metadata or {})})
     with files.beside(path.parent) as work:
         new = work / path.name
@@ -92,8 +102,11 @@ def export_onnx(
         if check is not None:
             check(new)
         # The weights first: without them the file could not be read.
-        for part in sorted(work.iterdir(), reverse=True):
+        parts = sorted(work.iterdir(), reverse=True)
+        for part in parts:
             files.move(part, path.with_name(part.name), work)
+        if len(parts) == 1:
+            path.with_name(f"{path.name}.data").unlink(missing_ok=True)
     return path
 
 
@@ -167,7 +180,7 @@ def _of_saved_model(directory, image_size):
 
 def _check_sizes(model):
     for variable in model.variables:
-        if 4 * math.prod(variable.shape) > onnx_graph.EXTERNAL:
+        if 4 * math.prod(variable.shape) > onnx_graph.TENSOR:
             raise ValueError(
                 "Argument `model` must have weights below 2 GB each, which is what "
                 f"protobuf can hold. Received: {variable.path} of shape "
@@ -177,7 +190,7 @@ def _check_sizes(model):
 
 def _with_weights_as_inputs(model):
     """Because neither a graph of TensorFlow nor tf2onnx holds constants of 2 GB."""
-    names = serving.interface(model).outputs
+    returned = serving.interface(model).outputs
     count = len(model.inputs)
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     split = len(model.trainable_variables)
@@ -188,9 +201,10 @@ def _with_weights_as_inputs(model):
         outputs, _ = model.stateless_call(
             weights[:split], weights[split:], inputs, training=False
         )
-        return dict(zip(names, keras.tree.flatten(outputs), strict=True))
+        return dict(zip(returned, keras.tree.flatten(outputs), strict=True))
 
-    return serve, {v.path: v.numpy() for v in variables}
+    names = serving.unique([v.path for v in variables])
+    return serve, {n: v.numpy() for n, v in zip(names, variables, strict=True)}
 
 
 def _sized(tensor, dynamic):
@@ -249,7 +263,8 @@ def _from_tensorflow(source, opset, layout):
     ]
     function = tf.function(source.serve, input_signature=specs, autograph=False)
     flipped = layout == "nchw"
-    returned = function.get_concrete_function().structured_outputs
+    concrete = function.get_concrete_function()
+    returned = concrete.structured_outputs
     images = [x.name for x in source.inputs if flipped and len(x.shape) == 4]
     maps = [name for name, y in returned.items() if flipped and y.shape.rank == 4]
     proto, _ = tf2onnx.convert.from_function(
@@ -259,6 +274,27 @@ def _from_tensorflow(source, opset, layout):
         inputs_as_nchw=images,
         outputs_as_nchw=maps,
     )
+    # Tensors that are no variables, as the constants of a Normalization.
+    captured = {
+        placeholder.name: tensor
+        for tensor, placeholder in concrete.graph.captures
+        if tensor.dtype not in (tf.resource, tf.variant)
+    }
+    onnx_graph.fill(
+        proto,
+        {
+            value.name: captured[name].numpy()
+            for value in proto.graph.input
+            for name in (value.name, f"{value.name}:0")
+            if name in captured
+        },
+    )
+    given = [value.name for value in proto.graph.input]
+    if sorted(given) != sorted(spec.name for spec in specs):
+        raise ValueError(
+            "Argument `model` must have an ONNX form with the inputs of the model, "
+            f"{[x.name for x in source.inputs]}. Received: {given}"
+        )
     names = {_argument(name): name for name in source.weights}
     onnx_graph.clean(proto, source.facts.get("model", "model"), source.scopes, names)
     onnx_graph.name_dimensions(

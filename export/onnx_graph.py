@@ -9,6 +9,8 @@ from pathlib import Path
 _ADDED = ("Reshape", "Shape", "Squeeze", "Transpose", "Unsqueeze")
 # Above this protobuf cannot hold the weights.
 EXTERNAL = 2 * 1024**3 - 2**24
+# And above this not one of them.
+TENSOR = EXTERNAL
 
 
 def graphs(graph):
@@ -228,10 +230,16 @@ def check(path, proto):
     inference, and no other domain than the standard one."""
     import onnx
 
-    onnx.checker.check_model(str(path), full_check=True)
-    onnx.shape_inference.infer_shapes_path(
-        str(path), "/dev/null", check_type=True, strict_mode=True, data_prop=True
-    )
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        onnx.shape_inference.infer_shapes_path(
+            str(path), "/dev/null", check_type=True, strict_mode=True, data_prop=True
+        )
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
+        raise ValueError(f"The ONNX file is not well-formed: {error}") from error
     domains = {e.domain for e in proto.opset_import}
     domains |= {node.domain for g in graphs(proto.graph) for node in g.node}
     if domains - {"", "ai.onnx"} or proto.functions:

@@ -56,6 +56,10 @@ def computing_in(model, dtype):
         )
     for new, old in pairs:
         new.assign(keras.ops.cast(old, new.dtype))
+    for new, old in zip(copy._flatten_layers(), model._flatten_layers(), strict=True):
+        # What is computed from variables once, as the constants of `Normalization`.
+        if hasattr(new, "finalize_state") and getattr(old, "built", False):
+            new.finalize_state()
     return copy
 
 

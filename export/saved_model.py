@@ -78,6 +78,11 @@ def export_saved_model(
         )
     path = directory / str(version or next_version(directory))
     files.check_free(path, overwrite, "directory")
+    if path.exists() and not (path / "saved_model.pb").is_file():
+        raise FileExistsError(
+            "Argument `overwrite` replaces versions only, folders that hold "
+            f"saved_model.pb. Received: {path}"
+        )
     if warmup_requests:
         warmup.check_installed()
     model = serving.prepared(model)

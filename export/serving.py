@@ -1,6 +1,7 @@
 """What an export computes: a model in inference mode, with names for what goes in and
 comes out."""
 
+import inspect
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,9 @@ def prepared(model):
     for graph in model._flatten_layers():
         depths = getattr(graph, "_nodes_by_depth", {})
         for node in (node for nodes in depths.values() for node in nodes):
-            if node.arguments.kwargs.get("training"):
+            call = inspect.signature(getattr(node.operation, "call", len)).parameters
+            usual = "training" in call and call["training"].default is True
+            if node.arguments.kwargs.get("training") and not usual:
                 # Keras would call it in inference mode: another function.
                 raise ValueError(
                     "Argument `model` must not hold a layer that was called with "
@@ -124,7 +127,7 @@ def interface(model, image_size=None):
                 shape[axis] = size
         name = INPUT if len(tensors) == 1 else tensor.name
         inputs.append(keras.KerasTensor(shape, tensor.dtype, name=name))
-    names = [OUTPUT] if len(model.outputs) == 1 else _unique(model.output_names)
+    names = [OUTPUT] if len(model.outputs) == 1 else unique(model.output_names)
     return Interface(tuple(inputs), tuple(names))
 
 
@@ -174,10 +177,9 @@ def forward_with_ratios(model):
     def explain(*tensors):
         with recording(layers) as recorded:
             outputs = serve(*tensors)
-        for name, calls in recorded.items():
-            for number, ratios in enumerate(calls):
-                outputs[f"{name}_{number}" if number else name] = ratios
-        return outputs
+        found = [(name, r) for name, calls in recorded.items() for r in calls]
+        names = unique([*outputs, *(name for name, _ in found)])[len(outputs) :]
+        return {**outputs, **dict(zip(names, (r for _, r in found), strict=True))}
 
     return explain
 
@@ -229,7 +231,8 @@ def forward_bytes(model, image, mean, std):
     return lambda data: serve(images(data))
 
 
-def _unique(names):
+def unique(names):
+    """The names, with a number behind those that were there before."""
     found = []
     for name in names:
         number, wanted = 0, name

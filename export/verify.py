@@ -4,12 +4,13 @@ import importlib.metadata
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from . import artefact as artefacts
 from . import runners, serving, static, warmup
 from .cases import Case, alone, cases
-from .compare import Reference, Unequal
+from .compare import COPY, Reference, Unequal, distance, evaluated
 from .precision import computing_in
 from .report import FAILED, NOT_RUN, PASSED, Check, ParityReport
 
@@ -73,14 +74,17 @@ def verify(model, artefact, batches=BATCHES, sizes=None, atol=None, rtol=None, s
     record = found.record
     half = bool(record.get("options", {}).get("fp16"))
     settings = {
-        "batches": list(batches),
+        "batches": list(dict.fromkeys(batches)),
         "sizes": [list(size) for size in sizes or ()] or None,
         "atol": TOLERANCES[half][0] if atol is None else atol,
         "rtol": TOLERANCES[half][1] if rtol is None else rtol,
         "seed": seed,
     }
     name = str(model) if isinstance(model, (str, Path)) else model.name
-    subject, checks = _subject(serving.prepared(model), found, settings, half)
+    original = serving.loaded(model)
+    subject, checks = _subject(serving.prepared(original), found, settings, half)
+    if subject.model is not original:
+        checks.append(_check(4, "float32 copy", _copied, subject, original))
     checks += _saved_model(subject) if found.kind == "SavedModel" else _onnx(subject)
     checks += [
         _check(6, "graph", static.same_graph, found, subject.model),
@@ -155,7 +159,20 @@ def _subject(model, artefact, settings, half):
             k: (dtype, [shape[0], *shape[2:], shape[1]] if len(shape) == 4 else shape)
             for k, (dtype, shape) in inputs.items()
         }
-    drawn = cases(inputs, settings["batches"], settings["sizes"], settings["seed"])
+    drawn = cases(
+        inputs,
+        settings["batches"],
+        settings["sizes"],
+        settings["seed"],
+        min(
+            (
+                layer.input_dim
+                for layer in model._flatten_layers()
+                if isinstance(layer, keras.layers.Embedding)
+            ),
+            default=10,
+        ),
+    )
     checks, exact = [], None
     if half:
         reason = "inputs around 1e4 exceed float16 after a convolution"
@@ -169,6 +186,15 @@ def _subject(model, artefact, settings, half):
     except ValueError as error:
         checks.append(Check(4, "float64 copy", NOT_RUN, _line(error)))
     reference = Reference(model, exact, settings["atol"], settings["rtol"])
+    if not any(case.kind == "pixel" for case in drawn):
+        checks.append(Check(4, "one pixel", NOT_RUN, "the size is fixed"))
+    for case in [case for case in drawn if case.kind == "pixel"]:
+        try:
+            reference.outputs(case)
+        except Exception as error:  # Whatever a layer raises.
+            drawn.remove(case)
+            reason = f"the model itself cannot: {_line(error)}"
+            checks.append(Check(4, case.name, NOT_RUN, reason[:200]))
     return _Subject(artefact, model, reference, drawn, flipped, fed, fetched), checks
 
 
@@ -244,6 +270,20 @@ def _onnx(subject):
     return [*checks, served, *_parity(subject, found)]
 
 
+def _copied(subject, original):
+    """That the copy which was exported is the model, as far as its dtype can tell."""
+    case = _together(subject)
+    outputs = evaluated(original, list(case.inputs.values()))
+    expected, _ = subject.reference.outputs(case)
+    apart = max(distance(outputs[k], value) for k, value in expected.items())
+    if apart > COPY:
+        raise Unequal(
+            f"outputs are {apart:.1e} of their size away from those of the model; "
+            "does a layer hold what is neither in its configuration nor a weight?"
+        )
+    return f"{apart:.1e} of the size of outputs away", {"distance": apart}
+
+
 def _brief(subject, runner):
     """Compares what a runner finds for random inputs."""
     usual = subject.usual
@@ -279,8 +319,6 @@ def _parity(subject, found):
         _check(4, case.name, subject.compare, outputs, case)
         for case, outputs in zip(subject.cases, found, strict=False)
     ]
-    if not any(case.kind == "pixel" for case in subject.cases):
-        checks.append(Check(4, "one pixel", NOT_RUN, "the size is fixed"))
     case = _together(subject)
     together = subject.laid_out(found[subject.cases.index(case)])
     singles, last = found[count:-1], subject.laid_out(found[-1])

@@ -88,7 +88,7 @@ def test_a_gate_that_fails(tmp_path, capsys):
     command += ["--out", tmp_path / "m.onnx", "--report", tmp_path / "r.md"]
     assert keras_en(*command) == 1
     out, err = capsys.readouterr()
-    assert "5  FAILED  alone: outputs differs by up to" in out
+    assert "5  FAILED  alone: " in out
     assert "1 checks failed; nothing was written" in err
     assert entries(tmp_path) == ["m.keras", "r.md"]
     assert keras_en(*command, "--no-verify", "--overwrite") == 0

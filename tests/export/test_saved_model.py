@@ -215,14 +215,14 @@ def test_what_a_check_refuses_is_not_there(tmp_path):
         raise ArithmeticError
 
     (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "kept").touch()
+    (tmp_path / "1" / "saved_model.pb").touch()
     with pytest.raises(ArithmeticError):
         export.export_saved_model(
             model, tmp_path, 1, overwrite=True, warmup_requests=False, check=refuse
         )
     assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == [
         "1",
-        "1/kept",
+        "1/saved_model.pb",
     ]
 
 
