@@ -164,7 +164,7 @@ def _check_classes(actual, expected, allowed):
     if expected.ndim < 2 or expected.shape[-1] < 2:
         return
     second, first = np.moveaxis(np.sort(expected, axis=-1)[..., -2:], -1, 0)
-    clear = first - second > TIE * allowed.max(-1)
+    clear = apart(first, second) > TIE * allowed.max(-1)
     other = actual.argmax(-1) != expected.argmax(-1)
     if (other & clear).any():
         raise Unequal(f"{int((other & clear).sum())} samples have another class")
