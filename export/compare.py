@@ -150,7 +150,7 @@ def apart(outputs, expected):
 
 def distance(outputs, expected):
     """`|outputs - expected| / |expected|`, in the Euclidean norm."""
-    size = np.linalg.norm(np.nan_to_num(expected.astype("float64"))) or 1.0
+    size = np.linalg.norm(expected[np.isfinite(expected)].astype("float64")) or 1.0
     return float(np.linalg.norm(apart(outputs, expected)) / size)
 
 

@@ -32,18 +32,32 @@ def entries(folder):
 
 
 def test_a_saved_model_from_a_process(tmp_path):
-    """Every gate, in a process of its own, with a report for people."""
+    """Every gate, in a process of its own."""
     model = residual()
     model.save(tmp_path / "m.keras")
     command = [sys.executable, "-m", "keras_en.cli", "export", tmp_path / "m.keras"]
-    command += ["--out", tmp_path / "served", "--report", tmp_path / "r.md", *FAST]
+    command += ["--out", tmp_path / "served", "--report", tmp_path / "r.json", *FAST]
     command += ["--mean", "0.4,0.5,0.6", "--std", "0.25"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"Written: {tmp_path / 'served' / '1'}" in done.stdout
     assert "1  passed  C program" in done.stdout
-    report = (tmp_path / "r.md").read_text()
-    assert report.startswith("# Parity: passed") and "partial" not in report
+    text = (tmp_path / "r.json").read_text()
+    assert json.loads(text)["passed"] and "partial" not in text
+    found = {}
+    for check in json.loads(text)["checks"]:
+        found.setdefault(check["gate"], {})[check["name"]] = check["status"]
+    loaders = ("C program", "Python loader", "graph-mode loader")
+    assert found[1] == dict.fromkeys(loaders, "passed")
+    assert found[2] == {"graph": "passed", "variables": "passed"}
+    assert found[4].pop("one pixel") == "not run"
+    assert set(found[4].values()) == {"passed"}
+    assert {"random, batch 3", "offset, batch 3", "ratios", "serving_bytes"} <= set(
+        found[4]
+    )
+    assert found[5] == {"alone": "passed", "order": "passed"}
+    assert found[6] == {"graph": "passed", "nodes": "passed"}
+    assert found[7] == {"gRPC PredictionService": "passed"}
     assert entries(tmp_path / "served") == ["1"]
     record = export.inspect(tmp_path / "served" / "1").record
     assert record["options"]["mean"] == [0.4, 0.5, 0.6]

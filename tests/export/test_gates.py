@@ -11,7 +11,7 @@ import pytest
 from keras_en import export
 from keras_en.export import compare, runners, static
 from keras_en.export.cases import Case
-from keras_en.export.report import NOT_RUN, PASSED
+from keras_en.export.report import PASSED
 from tests.backends import images
 from tests.export.networks import residual, small, two_sided
 
@@ -24,23 +24,6 @@ def statuses(report, gate):
 
 def failed(report):
     return {(check.gate, check.name) for check in report.failures}
-
-
-def test_a_saved_model_passes(model, saved_model):
-    report = export.verify(model, saved_model, batches=(1, 3))
-    assert report.passed, report.failures
-    loaders = {"Python loader", "C program", "graph-mode loader"}
-    assert statuses(report, 1) == dict.fromkeys(loaders, PASSED)
-    assert statuses(report, 2) == {"graph": PASSED, "variables": PASSED}
-    found = statuses(report, 4)
-    assert found.pop("one pixel") == NOT_RUN
-    assert set(found.values()) == {PASSED}
-    assert {"random, batch 3", "offset, batch 3", "ratios", "serving_bytes"} <= set(
-        found
-    )
-    assert statuses(report, 5) == {"alone": PASSED, "order": PASSED}
-    assert statuses(report, 6) == {"graph": PASSED, "nodes": PASSED}
-    assert statuses(report, 7) == {"gRPC PredictionService": PASSED}
 
 
 @pytest.mark.parametrize("options", [{}, {"layout": "nchw"}, {"fp16": True}])
@@ -331,13 +314,10 @@ def test_gate_7_what_a_client_sees(saved_model):
     found = runners.prediction_service(saved_model, good)
     assert [len(outputs) for outputs in found] == [1, 10, 1]
     garbage = np.array([b"no image"], object)
-    for signature, inputs, words in (
-        ("nothing", {"inputs": image}, "no nothing"),
-        ("serving_default", {"x": image}, "inputs must be"),
-        ("serving_bytes", {"image_bytes": garbage}, "[Uu]nknown image"),
-    ):
-        with pytest.raises(RuntimeError, match=words):
-            runners.prediction_service(saved_model, [(signature, inputs)])
+    with pytest.raises(RuntimeError, match="[Uu]nknown image"):
+        runners.prediction_service(
+            saved_model, [("serving_bytes", {"image_bytes": garbage})]
+        )
 
 
 def test_bad_arguments(model, saved_model, onnx_file, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from keras_en import ExemplarNormalization, export
 from keras_en.analysis import collect_ratios
 from tests.backends import images, numpy
-from tests.export.networks import randomized, residual, two_sided
+from tests.export.networks import randomized, residual, small, two_sided
 
 pytestmark = pytest.mark.tensorflow
 
@@ -340,11 +340,11 @@ def test_warm_up_needs_its_package(model, tmp_path, monkeypatch):
 def test_half_precision_is_exported_in_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        half = residual("en")
+        half = small()
     finally:
         keras.config.set_dtype_policy("float32")
     path = export.export_saved_model(half, tmp_path, warmup_requests=False)
-    exact = residual("en")
+    exact = small()
     for new, old in zip(exact.variables, half.variables, strict=True):
         new.assign(old)
     x = images(np.random.default_rng(0), (2, 8, 8, 3))
