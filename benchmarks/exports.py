@@ -28,7 +28,7 @@ NORMS = ("en", "bn", "sn")
 
 def mobilenet(norm, input_shape, **kwargs):
     model = keras.applications.MobileNetV2(
-        weights=None, input_shape=input_shape, classes=1000, classifier_activation=None
+        weights=None, input_shape=input_shape, include_top=False, pooling="avg"
     )
     return model if norm == "bn" else replace_normalization(model, norm)
 

@@ -211,7 +211,9 @@ def _sized(tensor, dynamic):
     """A tensor of the same name, open in no size that is not in `dynamic`."""
     shape = [None if "batch" in dynamic else 1, *tensor.shape[1:]]
     names = dimensions(shape)
-    for axis, name in list(names.items())[1:]:
+    for axis, name in names.items():
+        if name not in DIMENSIONS[1:]:
+            continue
         if shape[axis] is None and name not in dynamic:
             raise ValueError(
                 f"Argument `image_size` or `dynamic` must be given: the {name} of "
@@ -232,7 +234,7 @@ def dimensions(shape):
     if len(shape) == 4:
         names.update(zip(serving.spatial_axes(shape), DIMENSIONS[1:], strict=True))
     else:
-        names.update({axis: f"dim{axis}" for axis in range(1, len(shape) - 1)})
+        names.update({axis: f"dim{axis}" for axis in range(1, len(shape))})
     return names
 
 

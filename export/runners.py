@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import subprocess
 import sys
 import tempfile
@@ -114,13 +115,13 @@ def python_loader(directory, calls):
     return _in_process("python_loader.py", directory, calls)
 
 
-def session_loader(directory, calls):
+def session_loader(directory, calls, digests=None):
     """Outputs of each of `calls` by the graph-mode loader, without Keras. Fails if a
-    variable changes."""
-    return _in_process("session_loader.py", directory, calls)
+    variable changes. `digests`, a dictionary, gets the SHA-256 of every variable."""
+    return _in_process("session_loader.py", directory, calls, digests)
 
 
-def _in_process(script, directory, calls):
+def _in_process(script, directory, calls, digests=None):
     with tempfile.TemporaryDirectory() as work:
         cases, outputs = Path(work, "cases"), Path(work, "outputs")
         cases.mkdir(), outputs.mkdir()
@@ -128,6 +129,8 @@ def _in_process(script, directory, calls):
         for name, (_, inputs) in zip(names, calls, strict=True):
             np.savez(cases / name, **inputs)
         _run([sys.executable, PROCESSES / script, directory, cases, outputs])
+        if digests is not None:
+            digests.update(json.loads((outputs / "variables.json").read_text()))
         return [dict(np.load(outputs / name)) for name in names]
 
 

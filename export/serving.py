@@ -128,7 +128,20 @@ def interface(model, image_size=None):
         name = INPUT if len(tensors) == 1 else tensor.name
         inputs.append(keras.KerasTensor(shape, tensor.dtype, name=name))
     names = [OUTPUT] if len(model.outputs) == 1 else unique(model.output_names)
+    _check_names([x.name for x in inputs], names)
     return Interface(tuple(inputs), tuple(names))
+
+
+def _check_names(inputs, outputs):
+    folded = [name.lower() for name in inputs]
+    for name in inputs:
+        plain = name.isidentifier() and name.isascii() and name != "self"
+        if not plain or folded.count(name.lower()) > 1 or name in outputs:
+            raise ValueError(
+                "Argument `model` must have inputs whose names are identifiers, that "
+                "differ in more than case, and are not names of outputs. Received: "
+                f"{inputs}, outputs {outputs}"
+            )
 
 
 def _check_image_size(image_size, tensors):

@@ -1,18 +1,19 @@
 """Proof that an artefact computes what its model computes."""
 
+import functools
+import hashlib
 import importlib.metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from . import artefact as artefacts
 from . import runners, serving, static, warmup
-from .cases import Case, alone, cases
-from .compare import COPY, Reference, Unequal, distance, evaluated
-from .precision import computing_in
+from .cases import Case, alone
+from .compare import COPY, Unequal, distance, evaluated
 from .report import FAILED, NOT_RUN, PASSED, Check, ParityReport
+from .subject import line, prepare
 
 BATCHES = (1, 7, 32)
 # Of float32 artefacts, and of float16 ones.
@@ -82,7 +83,7 @@ def verify(model, artefact, batches=BATCHES, sizes=None, atol=None, rtol=None, s
     }
     name = str(model) if isinstance(model, (str, Path)) else model.name
     original = serving.loaded(model)
-    subject, checks = _subject(serving.prepared(original), found, settings, half)
+    subject, checks = prepare(serving.prepared(original), found, settings, half)
     if subject.model is not original:
         checks.append(_check(4, "float32 copy", _copied, subject, original))
     checks += _saved_model(subject) if found.kind == "SavedModel" else _onnx(subject)
@@ -101,129 +102,15 @@ def verify(model, artefact, batches=BATCHES, sizes=None, atol=None, rtol=None, s
     )
 
 
-class _Subject(NamedTuple):
-    artefact: artefacts.Artefact
-    model: object
-    reference: Reference
-    cases: list
-    # Whether rank-4 tensors of the artefact have their channels behind the batch.
-    flipped: bool
-    # From the model's names to the artefact's, of inputs and of outputs.
-    fed: dict
-    fetched: dict
-
-    def call(self, inputs, signature="serving_default"):
-        """What a runner takes."""
-        if self.flipped:
-            inputs = {k: _moved(v, -1, 1) for k, v in inputs.items()}
-        return signature, {self.fed.get(k, k): v for k, v in inputs.items()}
-
-    def compare(self, outputs, case):
-        return self.reference.compare(self.laid_out(outputs), case)
-
-    def laid_out(self, outputs):
-        """Outputs in the layout of the model."""
-        names = {theirs: ours for ours, theirs in self.fetched.items()}
-        return {
-            names.get(k, k): _moved(v, 1, -1) if self.flipped else v
-            for k, v in outputs.items()
-        }
-
-    @property
-    def usual(self):
-        """Random cases, one for each batch size."""
-        first, found = next(iter(self.cases)).inputs, []
-        shapes = {k: v.shape[1:] for k, v in first.items()}
-        for case in self.cases:
-            same = {k: v.shape[1:] for k, v in case.inputs.items()} == shapes
-            if case.kind == "random" and same:
-                found.append(case)
-        return found
-
-
-def _moved(array, source, target):
-    return np.moveaxis(array, source, target) if array.ndim == 4 else array
-
-
-def _subject(model, artefact, settings, half):
-    if "serving_default" not in artefact.signatures:
-        raise ValueError(f"{artefact.path} has no signature serving_default")
-    inputs, outputs = artefact.signatures["serving_default"]
-    known = serving.interface(model)
-    fed = _names([x.name for x in known.inputs], inputs, artefact.path)
-    fetched = _names(known.outputs, outputs, artefact.path)
-    inputs = {ours: inputs[theirs] for ours, theirs in fed.items()}
-    flipped = artefact.record.get("options", {}).get("layout") == "nchw"
-    if flipped:
-        inputs = {
-            k: (dtype, [shape[0], *shape[2:], shape[1]] if len(shape) == 4 else shape)
-            for k, (dtype, shape) in inputs.items()
-        }
-    drawn = cases(
-        inputs,
-        settings["batches"],
-        settings["sizes"],
-        settings["seed"],
-        min(
-            (
-                layer.input_dim
-                for layer in model._flatten_layers()
-                if isinstance(layer, keras.layers.Embedding)
-            ),
-            default=10,
-        ),
-    )
-    checks, exact = [], None
-    if half:
-        reason = "inputs around 1e4 exceed float16 after a convolution"
-        drawn = [case for case in drawn if case.kind != "offset"]
-        checks.append(Check(4, "offset", NOT_RUN, reason))
-    try:
-        exact = computing_in(model, "float64")
-        if any("float32" in str(v.value.dtype) for v in exact.variables):
-            exact = None
-            raise ValueError("the backend has no float64; on JAX: JAX_ENABLE_X64=1")
-    except ValueError as error:
-        checks.append(Check(4, "float64 copy", NOT_RUN, _line(error)))
-    reference = Reference(model, exact, settings["atol"], settings["rtol"])
-    if not any(case.kind == "pixel" for case in drawn):
-        checks.append(Check(4, "one pixel", NOT_RUN, "the size is fixed"))
-    for case in [case for case in drawn if case.kind == "pixel"]:
-        try:
-            reference.outputs(case)
-        except Exception as error:  # Whatever a layer raises.
-            drawn.remove(case)
-            reason = f"the model itself cannot: {_line(error)}"
-            checks.append(Check(4, case.name, NOT_RUN, reason[:200]))
-    return _Subject(artefact, model, reference, drawn, flipped, fed, fetched), checks
-
-
-def _names(ours, theirs, path):
-    """The artefact's name of each of the model's tensors: of a single one it may be
-    another."""
-    if len(ours) == len(theirs) == 1:
-        return dict(zip(ours, theirs, strict=True))
-    if set(ours) != set(theirs):
-        raise ValueError(
-            f"{path} must have the inputs and outputs of the model, {sorted(ours)}. "
-            f"Received: {sorted(theirs)}"
-        )
-    return {name: name for name in ours}
-
-
 def _check(gate, name, function, *args):
     """What `function` finds: text and numbers, or an exception."""
     try:
         detail, measured = function(*args)
     except runners.Unavailable as reason:
-        return Check(gate, name, NOT_RUN, _line(reason))
+        return Check(gate, name, NOT_RUN, line(reason))
     except Exception as error:  # Whatever it is, the artefact has not passed.
-        return Check(gate, name, FAILED, _line(error))
+        return Check(gate, name, FAILED, line(error))
     return Check(gate, name, PASSED, detail, measured)
-
-
-def _line(error):
-    return " ".join((str(error).strip() or repr(error)).split())[:400]
 
 
 def _saved_model(subject):
@@ -236,22 +123,36 @@ def _saved_model(subject):
         checks.append(_check(gate, name, _brief, subject, runner))
     others = list(_other_signatures(subject))
     more = [call for _, call, _ in others]
+    digests = {}
+    loader = functools.partial(runners.session_loader, digests=digests)
     try:
-        found, more = _run(subject, runners.session_loader, more)
+        found, more = _run(subject, loader, more)
     except RuntimeError as error:
         gate = 2 if "variables changed" in str(error) else 1
-        failed = Check(gate, "graph-mode loader", FAILED, _line(error))
+        failed = Check(gate, "graph-mode loader", FAILED, line(error))
         skipped = [Check(g, "all", NOT_RUN, f"gate {gate} failed") for g in (4, 5)]
         return [*checks, failed, *skipped]
     outputs = len(found) + len(more)
     checks += [
         Check(1, "graph-mode loader", PASSED, f"{outputs} calls"),
         Check(2, "variables", PASSED, f"unchanged after {outputs} calls"),
+        _check(2, "weights", _same_weights, subject.model, digests),
         *_parity(subject, found),
     ]
     for (name, _, judge), outputs in zip(others, more, strict=True):
         checks.append(_check(4, name, judge, outputs))
     return checks
+
+
+def _same_weights(model, digests):
+    """That every variable of a SavedModel is one of the model's, bit by bit: inputs
+    need not reach all of them."""
+    arrays = [keras.ops.convert_to_numpy(v) for v in model.variables]
+    own = {hashlib.sha256(array.tobytes()).hexdigest() for array in arrays}
+    other = sorted(name for name, digest in digests.items() if digest not in own)
+    if other:
+        raise Unequal(f"{len(other)} are not the model's: {other[:5]}")
+    return f"{len(digests)} variables are the model's", {"variables": len(digests)}
 
 
 def _onnx(subject):
@@ -263,7 +164,7 @@ def _onnx(subject):
     try:
         found, _ = _run(subject, runners.onnxruntime)
     except Exception as error:  # onnxruntime has one class for each of its codes.
-        failed = Check(7, "onnxruntime", FAILED, _line(error))
+        failed = Check(7, "onnxruntime", FAILED, line(error))
         skipped = [Check(g, "all", NOT_RUN, "onnxruntime failed") for g in (4, 5)]
         return [*checks, failed, *skipped]
     served = Check(7, "onnxruntime", PASSED, f"{len(found)} calls")

@@ -2,10 +2,12 @@
 
 It restores variables by name from the graph alone, as TensorFlow Serving's C++ loader
 does: what Python's own loader forgives, it does not. CASES and OUTPUTS as in
-`python_loader.py`. Fails if a variable has another value after the calls than before.
+`python_loader.py`; OUTPUTS gets `variables.json` as well, the SHA-256 of every variable
+by its name. Fails if a variable has another value after the calls than before.
 """
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -36,7 +38,7 @@ def main(directory, cases, outputs):
     changed = sorted(name for name in before if before[name] != after[name])
     if changed:
         sys.exit(f"variables changed while serving: {changed[:5]}")
-    print(f"{len(before)} variables unchanged")
+    Path(outputs, "variables.json").write_text(json.dumps(after))
 
 
 def digests(values):

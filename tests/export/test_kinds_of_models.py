@@ -1,5 +1,8 @@
 """Models of users: what a layer keeps, loops, sizes, dtypes, names."""
 
+import hashlib
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -186,3 +189,48 @@ def test_no_stale_weights_beside_a_new_file(tmp_path, monkeypatch):
     assert (tmp_path / "m.onnx.data").is_file()
     export.export_onnx(small(), tmp_path / "m.onnx", overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_open_lengths(tmp_path):
+    """Of text: any number of tokens."""
+    tokens = keras.Input((None,), dtype="int32")
+    y = layers.Embedding(20, 4)(tokens)
+    model = keras.Model(tokens, layers.MultiHeadAttention(2, 2)(y, y))
+    path = export.export_onnx(model, tmp_path / "m.onnx")
+    inputs, _ = export.inspect(path).signatures["serving_default"]
+    assert inputs["inputs"][1] == ["batch", "dim1"]
+    x = np.random.default_rng(0).integers(0, 20, (3, 7)).astype("int32")
+    onnx_close(model, path, x)
+    assert export.verify(model, path, batches=(1, 3)).passed
+    model.layers[1].embeddings.assign(np.ones((20, 4)))
+    assert not export.verify(model, path, batches=(1, 3)).passed
+
+
+def test_weights_of_a_saved_model_are_compared_bit_by_bit():
+    module, compare = (
+        importlib.import_module(f"keras_en.export.{name}")
+        for name in ("verify", "compare")
+    )
+    model = small()
+    own = {
+        v.path: hashlib.sha256(numpy(v).tobytes()).hexdigest() for v in model.variables
+    }
+    module._same_weights(model, own)
+    model.layers[-1].bias.assign_add(np.full(10, 1e-7))
+    with pytest.raises(compare.Unequal, match="1 are not the model's: .*dense/bias"):
+        module._same_weights(model, own)
+
+
+@pytest.mark.parametrize(
+    "names", [("left image", "b"), ("a", "A"), ("self", "b"), ("outputs", "b")]
+)
+def test_names_of_inputs(tmp_path, names):
+    a, b = (keras.Input((2,), name=name) for name in names)
+    model = keras.Model([a, b], layers.Add(name="add")([a, b]))
+    for write, path in (
+        (export.export_saved_model, tmp_path / "served"),
+        (export.export_onnx, tmp_path / "m.onnx"),
+    ):
+        with pytest.raises(ValueError, match="inputs whose names are identifiers"):
+            write(model, path)
+    assert not any(tmp_path.iterdir())
