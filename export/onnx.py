@@ -161,7 +161,8 @@ def _of_saved_model(directory, image_size):
     inputs = []
     for name, spec in served.structured_input_signature[1].items():
         shape = list(spec.shape)
-        for axis, size in zip((1, 2), image_size or (), strict=False):
+        images = image_size if image_size and len(shape) == 4 else ()
+        for axis, size in zip((1, 2), images, strict=False):
             shape[axis] = shape[axis] or size
         inputs.append(keras.KerasTensor(shape, spec.dtype.name, name=name))
 
@@ -351,6 +352,11 @@ def _check_arguments(path, opset, dynamic, layout):
     if layout not in LAYOUTS:
         raise ValueError(
             f"Argument `layout` must be one of {LAYOUTS}. Received: layout={layout!r}"
+        )
+    if layout == "nchw" and keras.config.image_data_format() == "channels_first":
+        raise ValueError(
+            "Argument `layout` must be 'nhwc', which leaves a model as it is, for one "
+            f"with its channels first. Received: layout={layout!r}"
         )
     if isinstance(dynamic, str) or not set(dynamic) <= set(DIMENSIONS):
         raise ValueError(

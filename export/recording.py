@@ -5,8 +5,9 @@ import inspect
 
 
 def takes_ratios(layer):
-    """Whether the layer's `call` can return its ratios."""
-    return "return_ratios" in inspect.signature(layer.call).parameters
+    """Whether the layer's `call` can return its ratios, one for each of its pool."""
+    known = inspect.signature(layer.call).parameters
+    return "return_ratios" in known and hasattr(layer, "pool")
 
 
 @contextlib.contextmanager

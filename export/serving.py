@@ -111,6 +111,11 @@ def interface(model, image_size=None):
             "its inputs are known; of another, make one: x = keras.Input(...); "
             f"keras.Model(x, model(x)). Received: model={model!r}"
         )
+    if any(len(tensor.shape) == 0 for tensor in model.outputs):
+        raise ValueError(
+            "Argument `model` must have outputs with a batch axis. "
+            f"Received: {model.outputs}"
+        )
     if image_size is not None:
         _check_image_size(image_size, tensors)
     inputs = []

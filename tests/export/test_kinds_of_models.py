@@ -234,3 +234,24 @@ def test_names_of_inputs(tmp_path, names):
         with pytest.raises(ValueError, match="inputs whose names are identifiers"):
             write(model, path)
     assert not any(tmp_path.iterdir())
+
+
+def test_what_has_no_batch_axis_or_its_channels_first(tmp_path, monkeypatch):
+    x = keras.Input((2,))
+    model = keras.Model(x, keras.ops.sum(x))
+    with pytest.raises(ValueError, match="must have outputs with a batch axis"):
+        export.export_onnx(model, tmp_path / "m.onnx")
+    monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+    with pytest.raises(ValueError, match="`layout` must be 'nhwc', which leaves"):
+        export.export_onnx(small(), tmp_path / "m.onnx", layout="nchw")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_layer_of_others_with_the_same_argument(tmp_path):
+    class Other(layers.Layer):
+        def call(self, x, return_ratios=False):
+            return (x, x) if return_ratios else x
+
+    model = keras.Sequential([keras.Input((2,)), Other(), layers.Dense(2)])
+    path = export.export_onnx(model, tmp_path / "m.onnx")
+    onnx_close(model, path, images(np.random.default_rng(0), (2, 2)))
