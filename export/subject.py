@@ -104,7 +104,10 @@ def prepare(model, artefact, settings, half):
         checks.append(Check(4, "one pixel", NOT_RUN, "the size is fixed"))
     for case in [case for case in drawn if case.kind == "pixel"]:
         try:
-            reference.outputs(case)
+            for name, value in reference.outputs(case)[0].items():
+                if not np.isfinite(value).all():
+                    # Its maps have no pixel left.
+                    raise ValueError(f"{name} is not finite")
         except Exception as error:  # Whatever a layer raises.
             drawn.remove(case)
             reason = f"the model itself cannot: {line(error)}"

@@ -113,9 +113,12 @@ def test_layers_that_train_by_default(tmp_path):
     onnx_close(model, path, images(np.random.default_rng(0), (2, 8, 8, 3)))
 
 
-def test_images_of_one_pixel_where_the_model_takes_none(tmp_path):
+@pytest.mark.parametrize("pad", [0, 1])
+def test_images_of_one_pixel_where_the_model_takes_none(tmp_path, pad):
+    """With a padded one there are maps without a pixel, whose mean is no number."""
     x = keras.Input((None, None, 3))
-    y = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(x))
+    y = layers.ZeroPadding2D(((0, pad), (0, pad)))(x)
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(y))
     model = keras.Model(x, y)
     sizes = ("batch", "height", "width")
     path = export.export_onnx(model, tmp_path / "m.onnx", dynamic=sizes)
