@@ -5,8 +5,9 @@ import numpy as np
 
 from . import serving
 
-# The share of what is allowed by which the two largest outputs may differ and still be
-# a tie. With all of it no difference that is allowed could change the class.
+# The share of the tolerance by which the two largest outputs may differ and still be a
+# tie. With all of it no difference that is allowed could change the class. Twice what
+# rounding does to the model is a tie as well.
 TIE = 0.1
 
 
@@ -122,6 +123,7 @@ class Reference:
         allowed = self.atol + self.rtol * np.abs(
             np.nan_to_num(expected.astype("float64"))
         )
+        tie = TIE * allowed
         if exact is not None:
             measured["error"] = float(apart(actual, exact).max(initial=0))
             measured["model_error"] = float(apart(own, exact).max(initial=0))
@@ -130,6 +132,7 @@ class Reference:
                 measured["last_bit"] = float(apart(moved, exact).max(initial=0))
                 rounding = max(rounding, measured["last_bit"])
             allowed = np.maximum(allowed, 2 * rounding)
+            tie = np.maximum(tie, 2 * rounding)
         if not (differences <= allowed).all():  # NaN included
             where = np.nan_to_num(differences - allowed, nan=np.inf).argmax()
             raise Unequal(
@@ -137,7 +140,7 @@ class Reference:
                 f"allowed {allowed.flat[where]:.1e}; "
                 f"largest difference {differences.max():.1e}"
             )
-        _check_classes(actual, expected, allowed)
+        _check_classes(actual, expected, tie)
         return measured
 
 
@@ -160,11 +163,11 @@ def evaluated(model, tensors, function=serving.forward):
     return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}
 
 
-def _check_classes(actual, expected, allowed):
+def _check_classes(actual, expected, tie):
     if expected.ndim < 2 or expected.shape[-1] < 2:
         return
     second, first = np.moveaxis(np.sort(expected, axis=-1)[..., -2:], -1, 0)
-    clear = apart(first, second) > TIE * allowed.max(-1)
+    clear = apart(first, second) > tie.max(-1)
     other = actual.argmax(-1) != expected.argmax(-1)
     if (other & clear).any():
         raise Unequal(f"{int((other & clear).sum())} samples have another class")

@@ -104,12 +104,13 @@ def prepare(model, artefact, settings, half):
         checks.append(Check(4, "one pixel", NOT_RUN, "the size is fixed"))
     for case in [case for case in drawn if case.kind == "pixel"]:
         try:
-            for name, value in reference.outputs(case)[0].items():
-                if not np.isfinite(value).all():
-                    # Its maps have no pixel left.
-                    raise ValueError(f"{name} is not finite")
+            for outputs in filter(None, reference.outputs(case)):
+                for name, value in outputs.items():
+                    if not np.isfinite(value).all():
+                        # Its maps have no pixel left.
+                        raise ValueError(f"{name} is not finite")
         except Exception as error:  # Whatever a layer raises.
-            drawn.remove(case)
+            drawn = [other for other in drawn if other is not case]
             reason = f"the model itself cannot: {line(error)}"
             checks.append(Check(4, case.name, NOT_RUN, reason[:200]))
     return Subject(artefact, model, reference, drawn, flipped, fed, fetched), checks
