@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -33,16 +34,31 @@ def beside(folder):
                 path.rmdir()
 
 
-def move(new, path, work):
-    """Moves `new` to `path`; what was there goes to the folder `work`."""
-    old = work / "old"
-    if path.exists():
-        path.replace(old)
+@contextlib.contextmanager
+def _uninterrupted():
+    """Between two renames Ctrl-C would lose the old one, the new one or both."""
+    handler = None
+    # Python has signals in the main thread only.
+    with contextlib.suppress(ValueError):
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        new.replace(path)
-    except OSError:
-        if old.exists():
-            old.replace(path)
-        raise
-    if old.is_dir():
-        shutil.rmtree(old, ignore_errors=True)
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+def move(new, path, work):
+    """Moves `new` to `path`; what was there goes through the folder `work`."""
+    old = work / "old"
+    with _uninterrupted():
+        if path.exists():
+            path.replace(old)
+        try:
+            new.replace(path)
+        except OSError:
+            if old.exists():
+                old.replace(path)
+            raise
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)

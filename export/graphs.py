@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import operator
 
 # Names that differ between two exports of the same graph, and what debuggers read.
 _IGNORED = {
@@ -13,6 +14,8 @@ _IGNORED = {
     "debug_name",
     "experimental_debug_info",
 }
+# The `FunctionDef` of a `GraphDef`.
+_functions = operator.attrgetter("library.function")
 _RANDOM = ("Random", "Multinomial", "StatefulUniform", "Rng", "Dropout")
 _PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
@@ -49,7 +52,7 @@ class Graph:
 
     def __init__(self, graph_def):
         self.nodes = {node.name: node for node in graph_def.node}
-        self.functions = {f.signature.name: f for f in graph_def.library.function}
+        self.functions = {f.signature.name: f for f in _functions(graph_def)}
         self._hashes = {}
 
     def reached(self, outputs):

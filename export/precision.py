@@ -2,6 +2,8 @@
 
 import keras
 
+from .report import line
+
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -39,7 +41,7 @@ def computing_in(model, dtype):
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"Argument `model` must be one that can be copied to {dtype}. Received: "
-            f"model={model!r}: {_first_line(error)}"
+            f"model={model!r}: {line(error)}"
         ) from error
     finally:
         keras.config.set_dtype_policy(policy)
@@ -99,7 +101,3 @@ def _rewritten(config, dtype):
     if isinstance(config, (list, tuple)):
         return type(config)(_rewritten(value, dtype) for value in config)
     return config
-
-
-def _first_line(error):
-    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -7,6 +7,11 @@ from typing import NamedTuple
 PASSED, FAILED, NOT_RUN = "passed", "FAILED", "not run"
 
 
+def line(error):
+    """What an exception says, in one line."""
+    return " ".join((str(error).strip() or repr(error)).split())[:400]
+
+
 class Check(NamedTuple):
     """One thing that was looked at.
 

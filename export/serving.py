@@ -9,6 +9,7 @@ import keras
 
 from .precision import computing_in, structure
 from .recording import recording, takes_ratios
+from .report import line
 
 INPUT, OUTPUT, BYTES = "inputs", "outputs", "image_bytes"
 
@@ -57,10 +58,9 @@ def loaded(model):
     try:
         return keras.models.load_model(model, compile=False)
     except Exception as error:  # Keras, zip files, HDF5 and the layers have their own.
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise ValueError(f"{model} is not a file that Keras can read: {reason}") from (
-            error
-        )
+        raise ValueError(
+            f"{model} is not a file that Keras can read: {line(error)}"
+        ) from error
 
 
 def prepared(model):

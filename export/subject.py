@@ -10,7 +10,7 @@ from . import serving
 from .cases import cases
 from .compare import Reference
 from .precision import computing_in
-from .report import NOT_RUN, Check
+from .report import NOT_RUN, Check, line
 
 
 class Subject(NamedTuple):
@@ -127,8 +127,3 @@ def _names(ours, theirs, path):
             f"Received: {sorted(theirs)}"
         )
     return {name: name for name in ours}
-
-
-def line(error):
-    """What an exception says, in one line."""
-    return " ".join((str(error).strip() or repr(error)).split())[:400]

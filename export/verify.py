@@ -12,8 +12,8 @@ from . import artefact as artefacts
 from . import runners, serving, static, warmup
 from .cases import Case, alone
 from .compare import COPY, Unequal, distance, evaluated
-from .report import FAILED, NOT_RUN, PASSED, Check, ParityReport
-from .subject import line, prepare
+from .report import FAILED, NOT_RUN, PASSED, Check, ParityReport, line
+from .subject import prepare
 
 BATCHES = (1, 7, 32)
 # Of float32 artefacts, and of float16 ones.

@@ -1,12 +1,9 @@
 """The main job: train, evaluate, explain and export one small network."""
 
-import contextlib
 import csv
 import importlib.util
 import os
 import platform
-import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -17,6 +14,7 @@ import numpy as np
 
 from keras_en import export, models
 from keras_en.analysis import collect_ratios, exemplar_layers, plot_class_ratios
+from keras_en.export.files import move
 from keras_en.training import batches, digits
 from keras_en.version import __version__
 
@@ -73,35 +71,12 @@ def run(output="runs/quickstart", seed=0, epochs=EPOCHS, norm="en", overwrite=Fa
     with tempfile.TemporaryDirectory(
         prefix=f".{output.name}-", dir=output.parent
     ) as work:
-        new, old = Path(work, "new"), Path(work, "old")
+        new = Path(work, "new")
         new.mkdir()
         results = _run(new, seed, epochs, norm)
         _check_output(output, overwrite)
-        with _uninterrupted():
-            if output.exists():
-                output.replace(old)
-            try:
-                new.replace(output)
-            except OSError:
-                if old.exists():
-                    old.replace(output)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
+        move(new, output, Path(work))
     return results
-
-
-@contextlib.contextmanager
-def _uninterrupted():
-    """Between two renames Ctrl-C would lose the old run, the new one or both."""
-    handler = None
-    # Python has signals in the main thread only.
-    with contextlib.suppress(ValueError):
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
 
 
 def _check_environment():

@@ -41,7 +41,7 @@ def add_commands(commands):
         "written is run as its servers do and compared with the model before it gets "
         "its name: if a gate fails nothing is written, and the exit code is 1.",
     )
-    command.add_argument("model", type=Path, metavar="MODEL", help="a .keras file")
+    _add_model(command)
     command.add_argument("--to", choices=FORMATS, default="saved_model")
     command.add_argument(
         "--out",
@@ -117,10 +117,8 @@ def add_commands(commands):
         description="Runs what was exported as its servers do, and compares it with "
         "the model. The exit code is 1 if a gate fails.",
     )
-    command.add_argument("model", type=Path, metavar="MODEL", help="a .keras file")
-    command.add_argument(
-        "artefact", type=Path, metavar="ARTEFACT", help="DIRECTORY/VERSION, or .onnx"
-    )
+    _add_model(command)
+    _add_artefact(command)
     command.add_argument(
         "--overwrite", action="store_true", help="replace the file of --report"
     )
@@ -133,11 +131,19 @@ def add_commands(commands):
         description="Shows signatures, sizes, normalizations and what the export "
         "recorded.",
     )
+    _add_artefact(command)
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.set_defaults(run=_inspect, interrupted="nothing was written")
+
+
+def _add_model(command):
+    command.add_argument("model", type=Path, metavar="MODEL", help="a .keras file")
+
+
+def _add_artefact(command):
     command.add_argument(
         "artefact", type=Path, metavar="ARTEFACT", help="DIRECTORY/VERSION, or .onnx"
     )
-    command.add_argument("--json", action="store_true", help="for programs")
-    command.set_defaults(run=_inspect, interrupted="nothing was written")
 
 
 def _add_gates(command):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_en import ExemplarNormalization
+from keras_en import ExemplarNormalization, export
 from keras_en.models import CifarResNet
 from tests import backends
 
@@ -53,3 +53,19 @@ def two_sided():
     both = keras.layers.Concatenate()([x, numbers])
     scores = keras.layers.Dense(2, name="scores")(both)
     return keras.Model({"images": images, "n": numbers}, [classes, scores])
+
+
+def check_two_sided(path):
+    """Exports `two_sided` to ONNX, and compares every output by its name."""
+    model = two_sided()
+    export.export_onnx(model, path)
+    rng = np.random.default_rng(0)
+    given = {
+        "images": backends.images(rng, (3, 8, 8, 3)),
+        "n": backends.images(rng, (3, 5)),
+    }
+    found, expected = export.run_onnx(path, given), model(given)
+    for name, value in zip(("classes", "scores"), expected, strict=True):
+        np.testing.assert_allclose(
+            found[name], backends.numpy(value), atol=1e-5, rtol=1e-4
+        )

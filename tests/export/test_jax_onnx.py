@@ -6,7 +6,7 @@ import pytest
 
 from keras_en import ExemplarNormalization, export
 from tests.backends import BACKEND, images, numpy
-from tests.export.networks import randomized, small, two_sided
+from tests.export.networks import check_two_sided, randomized, small
 
 pytest.importorskip("jax2onnx", reason="jax2onnx is not installed")
 pytestmark = pytest.mark.skipif(BACKEND != "jax", reason=f"needs JAX, not {BACKEND}")
@@ -57,13 +57,7 @@ def test_open_sizes(tmp_path):
 
 
 def test_several_inputs_and_outputs(tmp_path):
-    model = two_sided()
-    path = export.export_onnx(model, tmp_path / "m.onnx")
-    rng = np.random.default_rng(0)
-    given = {"images": images(rng, (3, 8, 8, 3)), "n": images(rng, (3, 5))}
-    found, expected = export.run_onnx(path, given), model(given)
-    for name, value in zip(("classes", "scores"), expected, strict=True):
-        np.testing.assert_allclose(found[name], numpy(value), atol=1e-5)
+    check_two_sided(tmp_path / "m.onnx")
 
 
 def test_what_is_refused(tmp_path):
