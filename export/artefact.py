@@ -8,6 +8,8 @@ from . import graphs, onnx_graph
 from .record import FILE
 from .warmup import FILE as WARMUP
 
+_WEIGHTS = ("Const", "ReadVariableOp", "VarHandleOp")
+
 
 class Artefact(NamedTuple):
     """A SavedModel's version or an ONNX file.
@@ -41,7 +43,7 @@ class Artefact(NamedTuple):
             return [node.name for node in self.proto.graph.node]
         outputs = self.proto.signature_def["serving_default"].outputs.values()
         nodes, _ = graphs.Graph(self.proto.graph_def).reached(t.name for t in outputs)
-        return [n.name for n in nodes if n.op not in ("Const", "ReadVariableOp")]
+        return [node.name for node in nodes if node.op not in _WEIGHTS]
 
     @property
     def nodes_of_layers(self):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .graphs import call_of
 from .onnx_graph import graphs
 
 # Earlier opsets have the axes of more operators as attributes.
@@ -10,12 +11,12 @@ _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
 def compact(proto, layers):
-    """Puts a form of 39 nodes in place of the 68 of each layer that is found.
+    """Puts a form of 41 nodes in place of the 68 of each call of a layer that is found.
 
-    A layer is found if `Add(Mul(Transpose(x), _), _)` is what leaves its scope, once,
-    with `x` of the layout (N, C, H, W). Nothing else is matched: what is not read any
-    more is dropped. Other layers (other ranks, masks, several calls, a "group"
-    normalizer, the head "mlp") stay as they are. With `d = x - m`,
+    A call is found if `Add(Mul(x, _), _)` or `Add(Mul(Transpose(x), _), _)`, with `x`
+    of the layout (N, C, spatial...), is what leaves its scope, once. Nothing else is
+    matched: what is not read any more is dropped. Others (rank 2, masks, activations)
+    stay as they are. With `d = x - m`,
 
     `y = d * a + b`, `a = sum_k lambda_k gamma_k / sigma_k`,
     `b = sum_k lambda_k gamma_k (m - mu_k) / sigma_k + beta_k`,
@@ -28,24 +29,30 @@ def compact(proto, layers):
         layers: List of Keras layers.
 
     Returns:
-        Names of the layers that were found.
+        Scopes of the calls that were found.
     """
     (opset,) = (e.version for e in proto.opset_import if not e.domain)
     if opset not in OPSETS:
         return []
-    graph, found, constants = proto.graph, [], {}
-    for layer in layers:
-        place = _find(graph, layer.name) if _known(layer) else None
+    names = [layer.name for layer in layers]
+    known = {x.name: x for x in layers if _known(x) and names.count(x.name) == 1}
+    graph, calls, found, constants = proto.graph, {}, [], {}
+    for node in graph.node:
+        calls.setdefault(call_of(node.name, known), []).append(node)
+    calls.pop(None, None)
+    for (name, scope), inside in calls.items():
+        place = _find(graph, inside, known[name])
         if place is None:
             continue
-        add, x = place
-        new = _Nodes(layer, opset, constants)
-        new.add("Transpose", new.normalized(x), out=add.output[0], perm=[0, 2, 3, 1])
+        add, x, perm = place
+        axis = 1 if perm else known[name]._axis
+        new = _Nodes(known[name], scope, axis, opset, constants)
+        new.normalized(x, perm, add.output[0])
         at = list(graph.node).index(add)
         graph.node.remove(add)
         for node in reversed(new.nodes):
             graph.node.insert(at, node)
-        found.append(layer.name)
+        found.append(scope)
     if found:
         graph.initializer.extend(constants.values())
         _drop_unread(graph)
@@ -54,17 +61,17 @@ def compact(proto, layers):
 
 def _known(layer):
     activation = getattr(layer.ratio_activation, "__name__", "")
-    return (
-        layer._axis == 3
-        and "group" not in layer.pool
-        and layer.ratio_head == "correlation"
-        and activation in _ACTIVATIONS
-    )
+    return layer.input_spec.ndim > 2 and activation in _ACTIVATIONS
 
 
-def _find(graph, name):
-    """The node that leaves the layer, and the name of x; `None` if it is not clear."""
-    inside = [node for node in graph.node if f"/{name}/" in f"/{node.name}"]
+def _find(graph, inside, layer):
+    """Of the nodes of a call the one that leaves it, the name of x, and how that is
+    transposed to the layer's layout, or `None`; `None` if it is not clear."""
+    rank, channels = layer.input_spec.ndim, layer.input_spec.axes[layer._axis]
+    last = [0, *range(2, rank), 1] if layer._axis == rank - 1 else None
+    # Of the scale, if it is in the layer's layout; 1 channel could be in any.
+    sizes = [-1] + [1] * (rank - 1)
+    sizes[layer._axis] = channels if channels > 1 else None
     names = {node.name for node in inside}
     every = [node for g in graphs(graph) for node in g.node]
     read = {t for node in every if node.name not in names for t in node.input}
@@ -75,34 +82,56 @@ def _find(graph, name):
         if add.op_type != "Add" or add.output[0] not in read:
             continue
         product = made.get(add.input[0])
-        turned = made.get(product.input[0]) if product is not None else None
-        if (
-            turned is not None
-            and (product.op_type, turned.op_type) == ("Mul", "Transpose")
-            and list(turned.attribute[0].ints) == [0, 2, 3, 1]
-        ):
-            found.append((add, turned.input[0], product.input[0]))
+        if product is None or product.op_type != "Mul":
+            continue
+        x, scale = product.input
+        turned = made.get(x)
+        if last and _permutation(turned) == last:
+            found.append((add, turned.input[0], last, {turned.input[0], x}))
+        elif _sizes(graph, made.get(scale)) == sizes:
+            found.append((add, x, None, {x}))
     if len(found) != 1:
         return None
-    ((add, x, turned),) = found
+    ((add, x, perm, given),) = found
     own = {t for node in inside for t in node.output}
     constants = {tensor.name for tensor in graph.initializer} | {""}
     others = {t for node in inside for t in node.input} - own - constants
     # What else it reads is a mask.
-    return (add, x) if others <= {x, turned} else None
+    return (add, x, perm) if others <= given else None
+
+
+def _permutation(node):
+    """Of a Transpose."""
+    if node is not None and node.op_type == "Transpose":
+        return list(node.attribute[0].ints)
+    return None
+
+
+def _sizes(graph, node):
+    """Of a Reshape."""
+    import onnx
+
+    if node is not None and node.op_type == "Reshape":
+        for tensor in graph.initializer:
+            if tensor.name == node.input[1]:
+                return onnx.numpy_helper.to_array(tensor).tolist()
+    return None
 
 
 class _Nodes:
-    """The nodes of one layer; constants are shared by name."""
+    """The nodes of one call; constants are shared by name."""
 
-    def __init__(self, layer, opset, constants):
-        self.layer, self.opset, self.constants = layer, opset, constants
+    def __init__(self, layer, scope, axis, opset, constants):
+        self.layer, self.scope = layer, scope
+        self.opset, self.constants = opset, constants
+        self.spatial = [i for i in range(1, layer.input_spec.ndim) if i != axis]
+        self.channels = layer.input_spec.axes[layer._axis]
         self.nodes = []
 
     def add(self, kind, *inputs, out=None, outs=None, **attributes):
         import onnx
 
-        name = f"{self.layer.name}/en/{kind.lower()}_{len(self.nodes)}"
+        name = f"{self.scope}/en/{kind.lower()}_{len(self.nodes)}"
         outs = outs or [out or name]
         node = onnx.helper.make_node(kind, inputs, outs, name=name, **attributes)
         self.nodes.append(node)
@@ -127,17 +156,17 @@ class _Nodes:
         return self.add("ReduceMean", x, self.sizes(*axes), keepdims=keepdims)
 
     def broad(self, x):
-        """`(N, C)` to `(N, C, 1, 1)`."""
-        return self.add("Unsqueeze", x, self.sizes(2, 3))
+        """`(N, C)` in the layout of `x`."""
+        return self.add("Unsqueeze", x, self.sizes(*self.spatial))
 
-    def normalized(self, x):
-        """The layer's outputs in the layout of `x`, `(N, C, H, W)`."""
-        layer, add = self.layer, self.add
+    def normalized(self, x, perm, out):
+        """The layer's outputs, called `out`: those in the layout of `x`, transposed."""
+        layer, add, channels = self.layer, self.add, self.channels
         weights = {v.name: np.array(v) for v in layer.weights}
-        channels = layer.input_spec.axes[layer._axis]
-        m = self.mean(x, 2, 3, keepdims=0)
+        m = self.mean(x, *self.spatial, keepdims=0)
         d = add("Sub", x, self.broad(m))
-        v = self.mean(add("Mul", d, d), 2, 3, keepdims=0)
+        # Not ReduceSumSquare, which takes onnxruntime 1.4 to 3 times as long.
+        v = self.mean(add("Mul", d, d), *self.spatial, keepdims=0)
         v = add("Add", v, self.constant(f"epsilon_{layer.epsilon:g}", layer.epsilon))
 
         # (m - mu_k) / sigma_k, and what lambda_k gamma_k is multiplied by for a and b.
@@ -145,12 +174,9 @@ class _Nodes:
         for name in layer.pool:
             if name == "instance":
                 for_a[name] = add("Sqrt", v)
-            elif name == "layer":
-                deviation = add("Sub", m, self.mean(m, 1, keepdims=1))
-                spread = add("Add", add("Mul", deviation, deviation), v)
-                sigma = add("Sqrt", self.mean(spread, 1, keepdims=1))
-                x_hat[name] = for_b[name] = add("Div", deviation, sigma)
-                for_a[name] = sigma
+            elif name in ("layer", "group"):
+                x_hat[name], for_a[name] = self.over_channels(name, m, v)
+                for_b[name] = x_hat[name]
             else:
                 scale[name] = 1 / np.sqrt(weights["moving_variance"] + layer.epsilon)
                 for_b[name] = add("Sub", m, self.weight("mean", weights["moving_mean"]))
@@ -158,8 +184,8 @@ class _Nodes:
                 x_hat[name] = add("Mul", for_b[name], inverse)
 
         shares = self.shares(list(x_hat.values()), weights, m)
-        names = [f"{layer.name}/en/weights_{name}" for name in layer.pool]
-        self.weighted(shares, weights, scale, names, channels)
+        names = [f"{self.scope}/en/weights_{name}" for name in layer.pool]
+        self.weighted(shares, weights, scale, names)
         a, b = [], []
         for name, part in zip(layer.pool, names, strict=True):
             a.append(add("Div", part, for_a[name]) if name in for_a else part)
@@ -170,43 +196,72 @@ class _Nodes:
             beta = beta if beta.ndim == 1 else beta.sum(axis=0)
             b.append(self.weight("beta", beta[None]))
         a, b = (part[0] if len(part) == 1 else add("Sum", *part) for part in (a, b))
-        return add("Add", add("Mul", d, self.broad(a)), self.broad(b))
+        y = add("Mul", d, self.broad(a)), self.broad(b)
+        if perm:
+            add("Transpose", add("Add", *y), out=out, perm=perm)
+        else:
+            add("Add", *y, out=out)
+
+    def over_channels(self, name, m, v):
+        """`(m - mu) / sigma`, `(N, C)`, and `sigma`; `v` has its epsilon."""
+        add, axis, size = self.add, 1, self.channels // self.layer.groups
+        if name == "group":
+            axis = 2
+            m, v = (add("Reshape", t, self.sizes(0, -1, size)) for t in (m, v))
+        deviation = add("Sub", m, self.mean(m, axis, keepdims=1))
+        spread = add("Add", add("Mul", deviation, deviation), v)
+        sigma = add("Sqrt", self.mean(spread, axis, keepdims=1))
+        x_hat = add("Div", deviation, sigma)
+        if name == "group":
+            sigma = add("Expand", sigma, self.sizes(1, 1, size))
+            flat = self.sizes(0, self.channels)
+            x_hat, sigma = (add("Reshape", t, flat) for t in (x_hat, sigma))
+        return x_hat, sigma
 
     def shares(self, rows, weights, m):
-        """The ratios. The row of "instance" is 0, and its products are left out."""
-        layer, add, k = self.layer, self.add, len(self.layer.pool)
-        channels = layer.input_spec.axes[layer._axis]
-        kept = [i for i, name in enumerate(layer.pool) if name != "instance"]
-        bias = self.weight("hidden_bias", weights["ratio_hidden_bias"])
-        if kept:
-            z = add("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
-            z = add("Reshape", z, self.sizes(-1, len(kept), channels))
-            if "ratio_conv" in weights:
-                z = add("Mul", z, self.weight("conv", weights["ratio_conv"]))
-                groups = channels // layer._reduction
-                z = add(
-                    "Reshape", z, self.sizes(0, len(kept), groups, layer._reduction)
-                )
-                z = add("ReduceSum", z, self.sizes(3), keepdims=0)
-            z = add("MatMul", z, add("Transpose", z, perm=[0, 2, 1]))
-            z = add("Reshape", z, self.sizes(-1, len(kept) ** 2))
-            kernel = weights["ratio_hidden_kernel"].reshape(k, k, -1)[kept][:, kept]
-            kernel = self.weight("hidden_kernel", kernel.reshape(len(kept) ** 2, -1))
-            z = add("Gemm", z, kernel, bias)
-        else:
+        """The ratios, from the rows of `x_hat` that are not 0, or from the means."""
+        hidden = self.weight("hidden_bias", weights["ratio_hidden_bias"])
+        kernel = weights["ratio_hidden_kernel"]
+        z = m
+        if self.layer.ratio_head == "correlation":
+            z, kernel = self.correlation(rows, weights, kernel)
+        if z is None:
+            # No row: the product is 0 for every sample.
             zero = self.constant("zero", 0)
-            z = add("Add", add("Mul", self.mean(m, 1, keepdims=1), zero), bias)
-        z = add(
+            zeros = self.add("Mul", self.mean(m, 1, keepdims=1), zero)
+            z = self.add("Add", zeros, hidden)
+        else:
+            z = self.add("Gemm", z, self.weight("hidden_kernel", kernel), hidden)
+        z = self.add(
             "Gemm",
-            add(_ACTIVATIONS[layer.ratio_activation.__name__], z),
+            self.add(_ACTIVATIONS[self.layer.ratio_activation.__name__], z),
             self.weight("output_kernel", weights["ratio_output_kernel"]),
             self.weight("output_bias", weights["ratio_output_bias"]),
         )
-        return add("Softmax", z, axis=1)
+        return self.add("Softmax", z, axis=1)
 
-    def weighted(self, shares, weights, scale, names, channels):
+    def correlation(self, rows, weights, kernel):
+        """Products of rows, `(N, rows * rows)`, and the rows of `kernel` for them. The
+        row of "instance" is 0, and its products are left out."""
+        layer, add, k = self.layer, self.add, len(self.layer.pool)
+        kept = [i for i, name in enumerate(layer.pool) if name != "instance"]
+        if not kept:
+            return None, None
+        z = add("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
+        z = add("Reshape", z, self.sizes(-1, len(kept), self.channels))
+        if "ratio_conv" in weights:
+            z = add("Mul", z, self.weight("conv", weights["ratio_conv"]))
+            groups = self.channels // layer._reduction
+            z = add("Reshape", z, self.sizes(0, len(kept), groups, layer._reduction))
+            z = add("ReduceSum", z, self.sizes(3), keepdims=0)
+        z = add("MatMul", z, add("Transpose", z, perm=[0, 2, 1]))
+        z = add("Reshape", z, self.sizes(-1, len(kept) ** 2))
+        kernel = kernel.reshape(k, k, -1)[kept][:, kept]
+        return z, kernel.reshape(len(kept) ** 2, -1)
+
+    def weighted(self, shares, weights, scale, names):
         """`lambda_k gamma_k`, for the batch over sigma: `(N, C)` by `names`."""
-        k = len(names)
+        k, channels = len(names), self.channels
         gamma = weights.get("gamma", np.ones(channels)) * np.ones((k, channels))
         spread = np.zeros((k, k, channels))
         for i, name in enumerate(self.layer.pool):

@@ -191,28 +191,41 @@ def unservable(nodes, functions):
     return found
 
 
+def call_of(name, layers):
+    """The call of a layer that a node belongs to.
+
+    Args:
+        name: Of a node: `scope/layer/operation`, where a scope that was used before
+            has a number at its end.
+        layers: Names of layers.
+
+    Returns:
+        The layer's name and the scope of the call, `scope/layer`, of the innermost if
+        there are several; `None` if there is none.
+    """
+    parts = name.split("/")[:-1]
+    for depth in reversed(range(len(parts))):
+        part = parts[depth]
+        stem, _, number = part.rpartition("_")
+        layer = part if part in layers else stem if number.isdecimal() else None
+        if layer in layers:
+            return layer, "/".join(parts[: depth + 1])
+    return None
+
+
 def nodes_of_layers(names, layers):
     """How many nodes each call of a layer has.
 
     Args:
-        names: Names of nodes: `scope/layer/operation`, where a scope that was used
-            before has a number at its end.
+        names: Names of nodes, see `call_of`.
         layers: Dictionary from the name of a layer to its class.
 
     Returns:
         Dictionary from class to the list of the numbers, one for each call.
     """
-    counts = collections.Counter()
-    for name in names:
-        parts = name.split("/")[:-1]
-        for depth in reversed(range(len(parts))):
-            part = parts[depth]
-            stem, _, number = part.rpartition("_")
-            layer = part if part in layers else stem if number.isdecimal() else ""
-            if layer in layers:
-                counts[layers[layer], "/".join(parts[: depth + 1])] += 1
-                break
+    calls = collections.Counter(call_of(name, layers) for name in names)
+    del calls[None]
     found = {}
-    for (kind, _), count in counts.items():
-        found.setdefault(kind, []).append(count)
+    for (layer, _), count in calls.items():
+        found.setdefault(layers[layer], []).append(count)
     return found

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .graphs import call_of
+
 # What has inputs that are float32 in any precision, by their places.
 _FLOAT32_INPUTS = {"Resize": (1, 2)}
 # What has no float16 form, or whose inputs may exceed it.
@@ -113,11 +115,11 @@ def _exact(graph, layers):
     for node in graph.node:
         for tensor in node.input:
             users.setdefault(tensor, []).append(node)
-    exact = {n.name for n in graph.node if _layer(n.name, layers)}
+    exact = {n.name for n in graph.node if call_of(n.name, layers)}
     for node in graph.node:
-        layer = _layer(node.name, layers)
+        call = call_of(node.name, layers)
         following = users.get(node.output[0], [])
-        if not layer or any(_layer(n.name, layers) == layer for n in following):
+        if not call or any(call_of(n.name, layers) == call for n in following):
             continue
         # What leaves the layer: a sum, perhaps in another layout.
         while node is not None and node.op_type in _MOVES:
@@ -127,10 +129,6 @@ def _exact(graph, layers):
             products = [n.name for n in products if n.op_type == "Mul"]
             exact -= {node.name, *products[:1]}
     return exact
-
-
-def _layer(name, layers):
-    return next((part for part in name.split("/")[:-1] if part in layers), None)
 
 
 def _check_flat(graph):

@@ -27,14 +27,14 @@ def graphs(graph):
 def clean(proto, name, scopes, weights):
     """Names from the model in place of the converter's, which change with each export.
 
-    Nodes are called `layer/operation`, a tensor like the node it comes from; inputs and
-    outputs keep their names.
+    Nodes are called `layer/operation`, in the second call of a layer
+    `layer_1/operation`, a tensor like the node it comes from; inputs and outputs keep
+    their names.
 
     Args:
         proto: `onnx.ModelProto`, changed in place.
         name: Of the model.
-        scopes: Names of the model and its layers: where a name scope was used before,
-            TensorFlow adds a number.
+        scopes: Names of the model and its layers.
         weights: Dictionary from the names of inputs that are weights to their own.
     """
     proto.graph.name, proto.producer_name = name, "keras_en"
@@ -42,9 +42,11 @@ def clean(proto, name, scopes, weights):
     kept = {v.name for v in (*proto.graph.input, *proto.graph.output)} - set(weights)
     new = {"": "", **{n: n for n in kept}, **weights}
     taken, constants, made = set(new.values()), 0, {}
+    names = [node.name for graph in graphs(proto.graph) for node in graph.node]
+    scoped = _scoped(names, name, scopes)
     for graph in graphs(proto.graph):
         for node in graph.node:
-            node.name = _scoped(node.name, name, scopes)
+            node.name = scoped[node.name]
             if node.op_type in _ADDED and "/" not in node.name:
                 scope = made.get(node.input[0], "").rpartition("/")[0]
                 node.name = f"{scope}/{node.name}" if scope else node.name
@@ -79,13 +81,38 @@ def clean(proto, name, scopes, weights):
     proto.opset_import.extend(imports)
 
 
-def _scoped(name, model, scopes):
-    parts = re.sub(r"__\d+", "", name.split(":")[0]).split("/")
-    for i, part in enumerate(parts[:-1]):
-        stem = re.sub(r"_\d+$", "", part)
-        if part not in scopes and stem in scopes:
-            parts[i] = stem
-    return "/".join(parts[1:] if parts[0] == model and parts[1:] else parts)
+def _scoped(names, model, scopes):
+    """For each name of a node one without the converter's numbers.
+
+    TensorFlow adds a number to a name scope that was used before, in another call or
+    in another graph: here the first call has none.
+    """
+    paths = {
+        name: tuple(re.sub(r"__\d+", "", name.split(":")[0]).split("/"))
+        for name in names
+    }
+    numbers = {}
+    for path in paths.values():
+        for i, part in enumerate(path[:-1]):
+            stem, number = _numbered(part, scopes)
+            numbers.setdefault((path[:i], stem), set()).add(number)
+    found = {}
+    for name, path in paths.items():
+        parts = list(path)
+        for i, part in enumerate(path[:-1]):
+            stem, number = _numbered(part, scopes)
+            call = sorted(numbers[path[:i], stem]).index(number)
+            parts[i] = f"{stem}_{call}" if call else stem
+        found[name] = "/".join(parts[1:] if parts[0] == model and parts[1:] else parts)
+    return found
+
+
+def _numbered(part, scopes):
+    """A scope, and the number that it has because it was used before."""
+    stem, _, number = part.rpartition("_")
+    if part not in scopes and stem in scopes and number.isdecimal():
+        return stem, int(number)
+    return part, 0
 
 
 def _free(name, taken):

@@ -19,7 +19,8 @@ class Interface(NamedTuple):
 
     - `inputs`: tuple of `keras.KerasTensor`, `(None, ...)`, with the names they are
       fed by: "inputs" if there is one, otherwise those of the model's input layers.
-    - `outputs`: tuple of names: "outputs" if there is one, otherwise the model's.
+    - `outputs`: tuple of names: "outputs" if there is one, otherwise the keys of the
+      dictionary that the model returns, or the names of its output layers.
     """
 
     inputs: tuple
@@ -132,9 +133,17 @@ def interface(model, image_size=None):
                 shape[axis] = size
         name = INPUT if len(tensors) == 1 else tensor.name
         inputs.append(keras.KerasTensor(shape, tensor.dtype, name=name))
-    names = [OUTPUT] if len(model.outputs) == 1 else unique(model.output_names)
+    names = [OUTPUT] if len(model.outputs) == 1 else unique(_output_names(model))
     _check_names([x.name for x in inputs], names)
     return Interface(tuple(inputs), tuple(names))
+
+
+def _output_names(model):
+    """Keys of a dictionary, otherwise names of layers."""
+    outputs = getattr(model, "_outputs_struct", None)
+    if isinstance(outputs, dict) and len(outputs) == len(model.outputs):
+        return [str(path[-1]) for path, _ in keras.tree.flatten_with_path(outputs)]
+    return model.output_names
 
 
 def _check_names(inputs, outputs):

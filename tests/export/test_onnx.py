@@ -10,7 +10,7 @@ import pytest
 from keras_en import ExemplarNormalization, export
 from keras_en.export import onnx_graph
 from tests.backends import images, numpy
-from tests.export.networks import check_two_sided, residual, small
+from tests.export.networks import check_two_sided, residual, small, two_sided
 
 pytestmark = pytest.mark.tensorflow
 
@@ -170,6 +170,20 @@ def test_names_are_those_of_the_model(onnx_file):
 
 def test_several_inputs_and_outputs(tmp_path):
     check_two_sided(tmp_path / "m.onnx")
+
+
+def test_outputs_have_the_keys_of_a_dictionary(tmp_path):
+    model = two_sided()
+    classes, scores = model.outputs
+    model = keras.Model(model.input, {"z": classes, "a": scores})
+    path = export.export_onnx(model, tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    given = {"images": images(rng, (3, 8, 8, 3)), "n": images(rng, (3, 5))}
+    found, expected = export.run_onnx(path, given), model(given)
+    assert found["z"].shape == (3, 3)
+    for name in ("a", "z"):
+        close(found[name], numpy(expected[name]))
+    assert export.verify(model, path, batches=(1, 3)).passed
 
 
 def test_from_a_saved_model(tmp_path, x):
