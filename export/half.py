@@ -15,10 +15,11 @@ _MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 def in_float16(proto, layers):
     """The same graph in float16, with float32 inputs and outputs.
 
-    The statistics and ratios of normalizations stay float32: of 112 x 112 float16
-    numbers neither sums nor squares are safe. Only `x * a + b` is float16 there. Casts
-    stand where one precision meets the other. (onnxruntime's own conversion casts what
-    is left in float32 to float16 and back behind each node, and so rounds it.)
+    Normalizations stay float32: of 112 x 112 float16 numbers neither sums nor squares
+    are safe, nor is `x * a + b` where it cancels. Only `(x - m) * a + b` is float16, of
+    what was subtracted in float32. Casts stand where one precision meets the other.
+    (onnxruntime's own conversion casts what is left in float32 to float16 and back
+    behind each node, and so rounds it.)
 
     Args:
         proto: `onnx.ModelProto`.
@@ -109,25 +110,35 @@ def in_float16(proto, layers):
 
 
 def _exact(graph, layers):
-    """Names of nodes inside `layers`, but for those of `x * a + b`."""
+    """Names of nodes inside `layers`, but for those of `(x - m) * a + b`."""
     made = {t: n for n in graph.node for t in n.output}
     users = {}
     for node in graph.node:
         for tensor in node.input:
             users.setdefault(tensor, []).append(node)
+
+    def source(tensor):
+        """The node that computes a tensor, perhaps in another layout."""
+        node = made.get(tensor)
+        while node is not None and node.op_type in _MOVES:
+            node = made.get(node.input[0])
+        return node
+
     exact = {n.name for n in graph.node if call_of(n.name, layers)}
     for node in graph.node:
         call = call_of(node.name, layers)
         following = users.get(node.output[0], [])
         if not call or any(call_of(n.name, layers) == call for n in following):
             continue
-        # What leaves the layer: a sum, perhaps in another layout.
-        while node is not None and node.op_type in _MOVES:
-            node = made.get(node.input[0])
-        if node is not None and node.op_type == "Add":
-            products = [made[t] for t in node.input if t in made]
-            products = [n.name for n in products if n.op_type == "Mul"]
-            exact -= {node.name, *products[:1]}
+        total = source(node.output[0])
+        if total is None or total.op_type != "Add":
+            continue
+        product = source(total.input[0])
+        if product is None or product.op_type != "Mul":
+            continue
+        centered = source(product.input[0])
+        if centered is not None and call_of(centered.name, layers) == call:
+            exact -= {total.name, product.name}
     return exact
 
 

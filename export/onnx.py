@@ -35,9 +35,10 @@ def export_onnx(
     """Writes an ONNX file of the model in inference mode.
 
     Inputs and outputs are "inputs" and "outputs" where there is one, otherwise those of
-    the model by their names, or by the keys of the dictionary it returns. It uses operators of the standard domain only, and its
-    metadata, which onnxruntime shows as `custom_metadata_map`, holds what `inspect`
-    prints. The file appears when it is whole; weights above 2 GB are in `<path>.data`.
+    the model by their names, or by the keys of the dictionary it returns. It uses
+    operators of the standard domain only, and its metadata, which onnxruntime shows as
+    `custom_metadata_map`, holds what `inspect` prints. The file appears when it is
+    whole; weights above 2 GB are in `<path>.data`.
 
     Args:
         model: A functional or Sequential model, built, or the path of a `.keras` file.

@@ -20,7 +20,7 @@ def record(model, **more):
     layers = {
         layer.name: type(layer).__name__
         for layer in model._flatten_layers()
-        if type(layer).__name__.endswith("Normalization") and layer.weights
+        if type(layer).__name__.endswith("Normalization")
     }
     kinds = sorted(set(layers.values()))
     found = {
