@@ -121,7 +121,7 @@ def test_float16_keeps_statistics_in_float32(tmp_path):
     # In float16 b and the sum, about 10, are off by up to 2^-8 each.
     assert np.abs(found - expected).max() < 2**-7 + 2**-9
     means = found.mean(axis=(1, 2)) - expected.mean(axis=(1, 2))
-    assert np.abs(means).max() < 2**-9
+    assert np.abs(means).max() < 2**-8  # That of b.
 
 
 @pytest.mark.parametrize(
