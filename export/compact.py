@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from .graphs import call_of
 from .onnx_graph import graphs
 
 # Earlier opsets have the axes of more operators as attributes.
@@ -10,7 +9,7 @@ OPSETS = range(13, 19)
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
-def compact(proto, layers):
+def compact(proto, calls):
     """Puts a form of 41 nodes in place of the 68 of each call of a layer that is found.
 
     A call is found if `Add(Mul(x, _), _)` or `Add(Mul(Transpose(x), _), _)`, with `x`
@@ -26,7 +25,7 @@ def compact(proto, layers):
 
     Args:
         proto: `onnx.ModelProto` with nodes named `layer/operation`, changed in place.
-        layers: List of Keras layers.
+        calls: Dictionary from `layer`, a scope, to the Keras layer called there.
 
     Returns:
         Scopes of the calls that were found.
@@ -34,19 +33,21 @@ def compact(proto, layers):
     (opset,) = (e.version for e in proto.opset_import if not e.domain)
     if opset not in OPSETS:
         return []
-    names = [layer.name for layer in layers]
-    known = {x.name: x for x in layers if _known(x) and names.count(x.name) == 1}
-    graph, calls, found, constants = proto.graph, {}, [], {}
+    graph, found, constants = proto.graph, [], {}
+    inside = {scope: [] for scope, layer in calls.items() if _known(layer)}
     for node in graph.node:
-        calls.setdefault(call_of(node.name, known), []).append(node)
-    calls.pop(None, None)
-    for (name, scope), inside in calls.items():
-        place = _find(graph, inside, known[name])
+        for depth in range(node.name.count("/")):
+            scope = node.name.rsplit("/", depth + 1)[0]
+            if scope in inside:
+                inside[scope].append(node)
+    for scope, nodes in inside.items():
+        layer = calls[scope]
+        place = _find(graph, nodes, layer)
         if place is None:
             continue
         add, x, perm = place
-        axis = 1 if perm else known[name]._axis
-        new = _Nodes(known[name], scope, axis, opset, constants)
+        axis = 1 if perm else layer._axis
+        new = _Nodes(layer, scope, axis, opset, constants)
         new.normalized(x, perm, add.output[0])
         at = list(graph.node).index(add)
         graph.node.remove(add)
@@ -119,7 +120,7 @@ def _sizes(graph, node):
 
 
 class _Nodes:
-    """The nodes of one call; constants are shared by name."""
+    """The nodes of one call; those constants are shared that have one value a name."""
 
     def __init__(self, layer, scope, axis, opset, constants):
         self.layer, self.scope = layer, scope
@@ -145,7 +146,7 @@ class _Nodes:
         return name
 
     def weight(self, name, values):
-        return self.constant(f"{self.layer.name}/en/{name}", values)
+        return self.constant(f"{self.scope}/en/{name}", values)
 
     def sizes(self, *values):
         return self.constant("sizes_" + "_".join(map(str, values)), values, "int64")

@@ -12,6 +12,7 @@ from .compact import compact
 from .half import in_float16
 from .precision import structure
 from .record import FILE, record
+from .recording import scopes
 
 # tf2onnx writes opsets up to 18; onnx converts these to later ones.
 NATIVE, OPSETS = 18, range(9, 24)
@@ -136,19 +137,19 @@ class Source(NamedTuple):
 def _source(model, image_size, dynamic):
     if isinstance(model, (str, Path)) and Path(model, "saved_model.pb").is_file():
         serve, inputs, outputs, facts = _of_saved_model(Path(model), image_size)
-        weights, scopes = {}, {facts.get("model", ""), *facts.get("layers", ())}
+        weights, named = {}, {facts.get("model", ""), *facts.get("layers", ())}
         mixing = []
     else:
         model = serving.prepared(model)
         inputs, outputs = serving.interface(model, image_size)
         serve, weights, facts = serving.forward(model), {}, record(model)
-        scopes = {layer.name for layer in model._flatten_layers()}
+        named = {layer.name for layer in model._flatten_layers()}
         mixing = list(serving.mixing_layers(model).values())
         if 4 * model.count_params() > onnx_graph.EXTERNAL:
             _check_sizes(model)
             serve, weights = _with_weights_as_inputs(model)
     inputs = tuple(_sized(tensor, dynamic) for tensor in inputs)
-    return Source(serve, outputs, inputs, weights, facts, scopes, mixing)
+    return Source(serve, outputs, inputs, weights, facts, named, mixing)
 
 
 def _of_saved_model(directory, image_size):
@@ -244,8 +245,8 @@ def _converted(source, opset, dynamic, image_size, layout, fp16, simplify):
     if keras.backend.backend() == "jax":
         proto = _from_jax(source, opset, layout, fp16)
     else:
-        proto = _from_tensorflow(source, min(opset, NATIVE), layout)
-        compact(proto, source.mixing)
+        proto, calls = _from_tensorflow(source, min(opset, NATIVE), layout)
+        compact(proto, calls)
     if opset > proto.opset_import[0].version:
         proto = onnx_graph.later(proto, opset)
     if simplify:
@@ -257,6 +258,7 @@ def _converted(source, opset, dynamic, image_size, layout, fp16, simplify):
 
 
 def _from_tensorflow(source, opset, layout):
+    """The graph, and in it the scopes of calls of layers with ratios."""
     import tensorflow as tf
     import tf2onnx
 
@@ -267,7 +269,8 @@ def _from_tensorflow(source, opset, layout):
     ]
     function = tf.function(source.serve, input_signature=specs, autograph=False)
     flipped = layout == "nchw"
-    concrete = function.get_concrete_function()
+    with scopes(source.mixing) as called:
+        concrete = function.get_concrete_function()
     returned = concrete.structured_outputs
     images = [x.name for x in source.inputs if flipped and len(x.shape) == 4]
     maps = [name for name, y in returned.items() if flipped and y.shape.rank == 4]
@@ -300,12 +303,16 @@ def _from_tensorflow(source, opset, layout):
             f"{[x.name for x in source.inputs]}. Received: {given}"
         )
     names = {_argument(name): name for name in source.weights}
-    onnx_graph.clean(proto, source.facts.get("model", "model"), source.scopes, names)
+    renamed = onnx_graph.clean(
+        proto, source.facts.get("model", "model"), source.scopes, names
+    )
     onnx_graph.name_dimensions(
         proto, {x.name: dimensions(x.shape) for x in source.inputs}, flipped
     )
     onnx_graph.known(proto)
-    return proto
+    clear = list(renamed.values())
+    calls = {renamed.get(scope): layer for scope, layer in called.items()}
+    return proto, {s: layer for s, layer in calls.items() if clear.count(s) == 1}
 
 
 def _from_jax(source, opset, layout, fp16):

@@ -36,6 +36,9 @@ def clean(proto, name, scopes, weights):
         name: Of the model.
         scopes: Names of the model and its layers.
         weights: Dictionary from the names of inputs that are weights to their own.
+
+    Returns:
+        Dictionary from the converter's scopes to those of the names.
     """
     proto.graph.name, proto.producer_name = name, "keras_en"
     proto.doc_string = proto.graph.doc_string = ""
@@ -43,10 +46,11 @@ def clean(proto, name, scopes, weights):
     new = {"": "", **{n: n for n in kept}, **weights}
     taken, constants, made = set(new.values()), 0, {}
     names = [node.name for graph in graphs(proto.graph) for node in graph.node]
-    scoped = _scoped(names, name, scopes)
+    renamed = _scopes(names, name, scopes)
     for graph in graphs(proto.graph):
         for node in graph.node:
-            node.name = scoped[node.name]
+            scope, slash, operation = _plain(node.name).rpartition("/")
+            node.name = renamed[scope] + slash * bool(renamed[scope]) + operation
             if node.op_type in _ADDED and "/" not in node.name:
                 scope = made.get(node.input[0], "").rpartition("/")[0]
                 node.name = f"{scope}/{node.name}" if scope else node.name
@@ -79,32 +83,33 @@ def clean(proto, name, scopes, weights):
     imports = [e for e in proto.opset_import if e.domain in used or not e.domain]
     del proto.opset_import[:]
     proto.opset_import.extend(imports)
+    return renamed
 
 
-def _scoped(names, model, scopes):
-    """For each name of a node one without the converter's numbers.
+def _plain(name):
+    """Without the converter's numbers."""
+    return re.sub(r"__\d+", "", name.split(":")[0])
 
-    TensorFlow adds a number to a name scope that was used before, in another call or
-    in another graph: here the first call has none.
-    """
-    paths = {
-        name: tuple(re.sub(r"__\d+", "", name.split(":")[0]).split("/"))
-        for name in names
-    }
+
+def _scopes(names, model, scopes):
+    """For each scope of a node's name, and those around it, one without the number that
+    TensorFlow adds where it was used before, in another call or in another graph: here
+    the first call has none."""
+    paths = {tuple(_plain(name).split("/")[:-1]) for name in names}
+    paths |= {path[:i] for path in paths for i in range(len(path))}
     numbers = {}
-    for path in paths.values():
-        for i, part in enumerate(path[:-1]):
-            stem, number = _numbered(part, scopes)
-            numbers.setdefault((path[:i], stem), set()).add(number)
-    found = {}
-    for name, path in paths.items():
-        parts = list(path)
-        for i, part in enumerate(path[:-1]):
-            stem, number = _numbered(part, scopes)
-            call = sorted(numbers[path[:i], stem]).index(number)
-            parts[i] = f"{stem}_{call}" if call else stem
-        found[name] = "/".join(parts[1:] if parts[0] == model and parts[1:] else parts)
-    return found
+    for path in paths - {()}:
+        stem, number = _numbered(path[-1], scopes)
+        numbers.setdefault((path[:-1], stem), []).append(number)
+    found = {(): ()}
+    for path in sorted(paths - {()}, key=len):
+        stem, number = _numbered(path[-1], scopes)
+        call = sorted(numbers[path[:-1], stem]).index(number)
+        found[path] = (*found[path[:-1]], f"{stem}_{call}" if call else stem)
+    return {
+        "/".join(path): "/".join(new[1:] if new[:1] == (model,) else new)
+        for path, new in found.items()
+    }
 
 
 def _numbered(part, scopes):

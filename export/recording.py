@@ -1,4 +1,4 @@
-"""The ratios that layers compute while their model is called."""
+"""What layers compute, and where, while their model is called."""
 
 import contextlib
 import inspect
@@ -25,9 +25,7 @@ def recording(layers):
     """
     recorded = {key: [] for key in layers}
 
-    def record(layer, calls):
-        original = layer.call
-
+    def noting(original, calls):
         def call(*args, **kwargs):
             outputs, ratios = original(*args, **{**kwargs, "return_ratios": True})
             calls.append(ratios)
@@ -35,10 +33,49 @@ def recording(layers):
 
         return call
 
-    try:
-        for key, layer in layers.items():
-            layer.call = record(layer, recorded[key])
+    with _replaced(
+        (layer, noting(layer.call, recorded[key])) for key, layer in layers.items()
+    ):
         yield recorded
+
+
+@contextlib.contextmanager
+def scopes(layers):
+    """Notes in which name scope of a TensorFlow graph each layer is called.
+
+    The scope's name alone does not tell: "norm_1" is the second call of "norm" or the
+    first of "norm_1".
+
+    Args:
+        layers: List of layers.
+
+    Yields:
+        Dictionary from name scope to the layer that was called in it.
+    """
+    import tensorflow as tf
+
+    found = {}
+
+    def noting(layer, original):
+        def call(*args, **kwargs):
+            found[tf.compat.v1.get_default_graph().get_name_scope()] = layer
+            return original(*args, **kwargs)
+
+        return call
+
+    with _replaced((layer, noting(layer, layer.call)) for layer in layers):
+        yield found
+
+
+@contextlib.contextmanager
+def _replaced(calls):
+    """Gives layers another `call` each, pairs of both, for a while."""
+    layers = []
+    try:
+        for layer, call in calls:
+            layers.append(layer)
+            layer.call = call
+        yield
     finally:
-        for layer in layers.values():
+        for layer in layers:
             layer.__dict__.pop("call", None)
