@@ -1,5 +1,7 @@
 """A model computing in another dtype."""
 
+import tempfile
+
 import keras
 
 from .report import line
@@ -59,6 +61,10 @@ def computing_in(model, dtype):
     for new, old in pairs:
         new.assign(keras.ops.cast(old, new.dtype))
     for new, old in zip(copy._flatten_layers(), model._flatten_layers(), strict=True):
+        if hasattr(old, "save_assets"):  # As vocabularies, which are no variables.
+            with tempfile.TemporaryDirectory() as work:
+                old.save_assets(work)
+                new.load_assets(work)
         # What is computed from variables once, as the constants of `Normalization`.
         if hasattr(new, "finalize_state") and getattr(old, "built", False):
             new.finalize_state()

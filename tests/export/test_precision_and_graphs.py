@@ -70,6 +70,24 @@ def test_nested_models_and_inner_layers_are_copied():
         assert layer.compute_dtype == "float32", layer.name
 
 
+@pytest.mark.parametrize("kind", ["numbers", "text"])
+def test_what_layers_learned_beside_their_weights_is_copied(kind):
+    if kind == "numbers":
+        given, layer = np.array([[3], [7]]), keras.layers.IntegerLookup()
+    else:
+        given = keras.ops.convert_to_tensor([["a b"], ["b"]])
+        layer = keras.layers.TextVectorization(output_sequence_length=3)
+    layer.adapt(given)
+    x = keras.Input((1,), dtype=given.dtype.name)
+    y = keras.layers.Embedding(9, 4, dtype="mixed_float16")(layer(x))
+    model = keras.Model(x, y)
+    copy = computing_in(model, "float32")
+    assert copy is not model
+    np.testing.assert_allclose(numpy(copy(given)), numpy(model(given)), atol=1e-3)
+    rows = numpy(copy(given)).reshape(2, -1)
+    assert np.abs(rows[0] - rows[1]).max() > 1e-2
+
+
 def test_what_cannot_be_copied_is_named():
     class Stubborn(keras.layers.Layer):
         def __init__(self):
