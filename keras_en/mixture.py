@@ -79,19 +79,15 @@ class Mixture(NamedTuple):
         m = t["mean"]
         batch = t.get("batch_mean"), t.get("batch_variance")
         zero = ops.zeros_like(m)
-        inverses, deviations, x_hat = [], {}, []
+        variances, deviations = [], {}
         for name in self.pool:
             mean, variance = moments.of(name, m, t["variance"], batch, self.groups)
-            inverse = ops.rsqrt(variance + self.epsilon)
-            if name == "instance":
-                # The pooled input is its mean (Sec. 3.3).
-                inverses.append(inverse)
-                x_hat.append(zero)
-            else:
-                inverses.append(inverse + zero)
-                deviations[name] = m - mean
-                x_hat.append(deviations[name] * inverse)
-        inverses, x_hat = ops.stack(inverses, axis=1), ops.stack(x_hat, axis=1)
+            # The pooled input is the mean of "instance" (Sec. 3.3).
+            instance = name == "instance"
+            variances.append(variance if instance else variance + zero)
+            deviations[name] = zero if instance else m - mean
+        inverses = ops.rsqrt(ops.stack(variances, axis=1) + self.epsilon)
+        x_hat = ops.stack(list(deviations.values()), axis=1) * inverses
 
         features, z = m, None
         if self.ratio_head == "correlation":
@@ -100,10 +96,12 @@ class Mixture(NamedTuple):
 
         weights = self._weights(shares, t)
         a = ops.sum(weights * inverses, axis=1)
-        b = ops.sum(weights * x_hat, axis=1) - m * a
-        if "beta" in t:
-            beta = t["beta"]
-            b = b + (beta if len(beta.shape) == 1 else ops.sum(beta, axis=0))
+        terms, beta = weights * x_hat, t.get("beta")
+        if beta is not None and len(beta.shape) == 2:
+            terms = terms + beta
+        b = ops.sum(terms, axis=1) - m * a
+        if beta is not None and len(beta.shape) == 1:
+            b = b + beta
         kept = inverses, deviations, x_hat, features, z, units, shares, a
         return (a, b, shares), kept
 
