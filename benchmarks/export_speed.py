@@ -120,7 +120,9 @@ def main():
         for runner, calls in runners.items():
             for n, x in inputs.items():
                 bound = {k: functools.partial(call, x) for k, call in calls.items()}
-                times = timing.interleave(bound, options.rounds)
+                # A server runs one model; half a second of it, because the threads of
+                # the model before go on spinning for the length of a call or two.
+                times = timing.interleave(bound, options.rounds, seconds=0.5)
                 ratios = {k: timing.ratio(v, times["BN"]) for k, v in times.items()}
                 lines.append(
                     f"| {runner} | {n} | {ratios['EN']:.2f} | {ratios['floor']:.2f} |"

@@ -249,14 +249,14 @@ class _Nodes:
         if not kept:
             return None, None
         z = add("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
-        z = add("Reshape", z, self.sizes(-1, len(kept), self.channels))
+        z = add("Reshape", z, self.sizes(0, len(kept), self.channels))
         if "ratio_conv" in weights:
             z = add("Mul", z, self.weight("conv", weights["ratio_conv"]))
             groups = self.channels // layer._reduction
             z = add("Reshape", z, self.sizes(0, len(kept), groups, layer._reduction))
             z = add("ReduceSum", z, self.sizes(3), keepdims=0)
         z = add("MatMul", z, add("Transpose", z, perm=[0, 2, 1]))
-        z = add("Reshape", z, self.sizes(-1, len(kept) ** 2))
+        z = add("Reshape", z, self.sizes(0, len(kept) ** 2))
         kernel = kernel.reshape(k, k, -1)[kept][:, kept]
         return z, kernel.reshape(len(kept) ** 2, -1)
 
