@@ -10,7 +10,7 @@ _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
 def compact(proto, calls):
-    """Puts a form of 41 nodes in place of the 68 of each call of a layer that is found.
+    """Puts a form of 41 nodes in place of the 66 of each call of a layer that is found.
 
     A call is found if `Add(Mul(x, _), _)` or `Add(Mul(Transpose(x), _), _)`, with `x`
     of the layout (N, C, spatial...), is what leaves its scope, once. Nothing else is
