@@ -42,6 +42,8 @@ def fresh_names_and_seed():
 
 
 def pytest_collection_modifyitems(items):
+    # The longest first, and in one process: they share what two trainings found.
+    items.sort(key=lambda item: item.path.name != "test_workers.py")
     backend = keras.backend.backend()
     for item in items:
         if backend != "tensorflow" and item.get_closest_marker("tensorflow"):

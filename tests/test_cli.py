@@ -88,7 +88,7 @@ def test_quickstart_reports_what_it_did(run):
     assert rows[0].startswith("epoch,accuracy,loss") and len(rows) == 31
 
 
-def test_a_run_is_kept_unless_overwritten(tmp_path, capsys):
+def test_a_run_is_kept_unless_overwritten(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     arguments = ["quickstart", "--output", str(folder), "--epochs", "1", "--norm", "gn"]
     assert cli.main(arguments) == 0
@@ -100,8 +100,11 @@ def test_a_run_is_kept_unless_overwritten(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "must not hold a run already; --overwrite replaces it. Received:" in message
     assert (folder / "report.md").read_text() == before
-    assert cli.main([*arguments, "--overwrite", "--seed", "5"]) == 0
-    assert "--seed 5" in (folder / "report.md").read_text()
+    with monkeypatch.context() as patched:
+        patched.setattr(quickstart, "_run", finished)
+        quickstart.run(folder, overwrite=True)
+    assert [entry.name for entry in folder.iterdir()] == ["report.md"]
+    assert (folder / "report.md").read_text() == "new"
 
     (folder / "thesis.txt").write_text("kept")
     assert cli.main([*arguments, "--overwrite"]) == 2

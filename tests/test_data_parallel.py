@@ -92,8 +92,11 @@ def check(synchronized, axis, masked, dtype):
 
 
 assert len(jax.devices()) == 4
-cases = itertools.product((True, False), (-1, 1), (True, False), TOLERANCES)
-for case in cases:
+# Half of all cases: every three of the four choices meet in every way.
+choices = itertools.product((True, False), (-1, 1), (True, False))
+for synchronized, axis, masked in choices:
+    odd = synchronized ^ (axis == 1) ^ masked
+    case = synchronized, axis, masked, "float64" if odd else "float32"
     check(*case)
     print("equal:", *case)
 """
@@ -111,5 +114,5 @@ def test_four_devices_are_one():
         capture_output=True,
         text=True,
     )
-    # Synchronized or not, both axes, with and without a mask, two dtypes.
-    assert done.stdout.count("equal:") == 16, done.stderr[-3000:]
+    # Synchronized or not, both axes, with and without a mask; two dtypes in turn.
+    assert done.stdout.count("equal:") == 8, done.stderr[-3000:]

@@ -153,11 +153,12 @@ def compare(
 
 @pytest.mark.skipif(REPLICAS == 4, reason="this is that process")
 def test_four_replicas_in_a_process_of_their_own():
-    command = [sys.executable, "-m", "pytest", __file__, "-k", "split_batch"]
+    command = [sys.executable, "-m", "pytest", __file__]
+    command += ["-k", "split_batch and float64"]
     environment = {**os.environ, "KERAS_EN_TEST_REPLICAS": "4"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert "24 passed" in done.stdout
+    assert "12 passed" in done.stdout
 
 
 def test_variance_at_a_large_mean(rng, strategy):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from keras_en import train
+from keras_en import cli, train
 from tests.test_cli import keras_en
 
 pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parent.parent
 
 
-def test_mirrored_then_resumed(tmp_path):
+def test_mirrored_then_resumed(tmp_path, capsys):
     folder = tmp_path / "run"
     command = ["train", "--output", folder, "--strategy", "mirrored", "--norm", "en"]
     code, out, err = keras_en(*command, "--epochs", 1, "--checkpoint-every", 5)
@@ -22,9 +22,8 @@ def test_mirrored_then_resumed(tmp_path):
     assert sorted(entry.name for entry in folder.iterdir()) == sorted(train.FILES)
     assert "Test accuracy: " in out and str(folder / "model.keras") in out
 
-    code, _, err = keras_en(*command)
-    assert code == 2
-    assert "--resume goes on with it. Received: " in err
+    assert cli.main(["train", "--output", str(folder)]) == 2
+    assert "--resume goes on with it. Received: " in capsys.readouterr().err
 
     # As a machine that lost power in the middle of a save leaves it.
     (folder / "checkpoint.partial").write_bytes(b"half")
@@ -53,28 +52,41 @@ def test_the_example_of_two_workers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments, environment, message",
+    "words, config, message",
     [
-        (["--strategy", "multiworker"], {}, "TF_CONFIG must name"),
-        (["--strategy", "multiworker"], {"TF_CONFIG": "{}"}, "Received: {}"),
-        (["--replicas", "2"], {}, "`replicas` must be None but for"),
-        (["--strategy", "two"], {}, "invalid choice: 'two'"),
-        (["--checkpoint-every", "0"], {}, "at least 1. Received: 0"),
-        (["--batch-size", "x"], {}, "at least 1. Received: x"),
-        ([], {"KERAS_BACKEND": "jax"}, "needs the TensorFlow backend"),
+        ("--strategy multiworker", None, "TF_CONFIG must name"),
+        ("--strategy multiworker", "{}", "Received: {}"),
+        ("--replicas 2", None, "`replicas` must be None but for"),
+        ("--strategy two", None, "invalid choice: 'two'"),
+        ("--checkpoint-every 0", None, "at least 1. Received: 0"),
+        ("--batch-size x", None, "at least 1. Received: x"),
     ],
 )
-def test_wrong_usage(tmp_path, arguments, environment, message):
+def test_wrong_usage(tmp_path, monkeypatch, capsys, words, config, message):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
     folder = tmp_path / "run"
-    code, _, err = keras_en("train", "--output", folder, *arguments, **environment)
+    try:
+        code = cli.main(["train", "--output", str(folder), *words.split()])
+    except SystemExit as stopped:
+        code = stopped.code
     assert code == 2
+    err = capsys.readouterr().err
     assert message in err.splitlines()[-1], err
     assert not folder.exists()
 
 
-def test_a_folder_with_other_files(tmp_path):
-    (tmp_path / "thesis.tex").touch()
-    code, _, err = keras_en("train", "--output", tmp_path, "--resume")
+def test_another_backend(tmp_path):
+    folder = tmp_path / "run"
+    code, _, err = keras_en("train", "--output", folder, KERAS_BACKEND="jax")
     assert code == 2
-    assert "which holds thesis.tex" in err
+    assert "needs the TensorFlow backend" in err.splitlines()[-1], err
+    assert not folder.exists()
+
+
+def test_a_folder_with_other_files(tmp_path, capsys):
+    (tmp_path / "thesis.tex").touch()
+    assert cli.main(["train", "--output", str(tmp_path), "--resume"]) == 2
+    assert "which holds thesis.tex" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]

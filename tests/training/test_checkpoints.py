@@ -10,8 +10,10 @@ from tests.training.networks import Stop, assert_equal, network, state
 pytestmark = pytest.mark.tensorflow
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("stop, optimizer", [(2, "Adam"), (3, "Nadam"), (5, "Adam")])
+@pytest.mark.parametrize(
+    "replicas, stop, optimizer",
+    [(1, 2, "Adam"), (1, 3, "Nadam"), (2, 3, "Nadam"), (2, 5, "Adam")],
+)
 def test_a_run_resumed_is_one_never_interrupted(
     data, strategy, tmp_path, replicas, stop, optimizer
 ):
