@@ -47,9 +47,13 @@ class Artefact(NamedTuple):
 
     @property
     def nodes_of_layers(self):
-        """For each class of normalization the numbers of nodes of its layers, constants
+        """For each class of normalization the number of nodes of every call, constants
         and the reading of variables not counted."""
-        return graphs.nodes_of_layers(self.node_names, self.record.get("layers", {}))
+        layers, found = self.record.get("layers", {}), {}
+        calls = graphs.nodes_of_calls(self.node_names, layers)
+        for (layer, _), count in calls.items():
+            found.setdefault(layers[layer], []).append(count)
+        return found
 
 
 def read(path):

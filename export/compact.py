@@ -6,6 +6,7 @@ from .onnx_graph import graphs
 
 # Earlier opsets have the axes of more operators as attributes.
 OPSETS = range(13, 19)
+_INSIDE = "/en/"
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
@@ -58,6 +59,11 @@ def compact(proto, calls):
         graph.initializer.extend(constants.values())
         _drop_unread(graph)
     return found
+
+
+def scopes(names):
+    """Of the calls that have the compact form, from the names of nodes."""
+    return {name.rpartition(_INSIDE)[0] for name in names if _INSIDE in name}
 
 
 def _known(layer):
@@ -132,7 +138,7 @@ class _Nodes:
     def add(self, kind, *inputs, out=None, outs=None, **attributes):
         import onnx
 
-        name = f"{self.scope}/en/{kind.lower()}_{len(self.nodes)}"
+        name = f"{self.scope}{_INSIDE}{kind.lower()}_{len(self.nodes)}"
         outs = outs or [out or name]
         node = onnx.helper.make_node(kind, inputs, outs, name=name, **attributes)
         self.nodes.append(node)
@@ -146,7 +152,7 @@ class _Nodes:
         return name
 
     def weight(self, name, values):
-        return self.constant(f"{self.scope}/en/{name}", values)
+        return self.constant(f"{self.scope}{_INSIDE}{name}", values)
 
     def sizes(self, *values):
         return self.constant("sizes_" + "_".join(map(str, values)), values, "int64")
@@ -185,7 +191,7 @@ class _Nodes:
                 x_hat[name] = add("Mul", for_b[name], inverse)
 
         shares = self.shares(list(x_hat.values()), weights, m)
-        names = [f"{self.scope}/en/weights_{name}" for name in layer.pool]
+        names = [f"{self.scope}{_INSIDE}weights_{name}" for name in layer.pool]
         self.weighted(shares, weights, scale, names)
         a, b = [], []
         for name, part in zip(layer.pool, names, strict=True):

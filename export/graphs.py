@@ -213,19 +213,16 @@ def call_of(name, layers):
     return None
 
 
-def nodes_of_layers(names, layers):
+def nodes_of_calls(names, layers):
     """How many nodes each call of a layer has.
 
     Args:
         names: Names of nodes, see `call_of`.
-        layers: Dictionary from the name of a layer to its class.
+        layers: Names of layers.
 
     Returns:
-        Dictionary from class to the list of the numbers, one for each call.
+        Dictionary from the layer's name and the scope of the call to the number.
     """
     calls = collections.Counter(call_of(name, layers) for name in names)
     del calls[None]
-    found = {}
-    for (layer, _), count in calls.items():
-        found.setdefault(layers[layer], []).append(count)
-    return found
+    return dict(calls)

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from . import artefact as artefacts
-from . import graphs, onnx_graph, runners, serving
+from . import compact, graphs, onnx_graph, runners, serving
 from .compare import Unequal
 from .onnx import export_onnx
 from .saved_model import export_saved_model
@@ -73,13 +73,19 @@ def same_graph(artefact, model):
 
 
 def few_nodes(artefact):
-    """That no ExemplarNormalization of an ONNX file has more than 70 nodes."""
+    """That no compact form of an ONNX file has more than 70 nodes."""
     nodes = artefact.nodes_of_layers
     if not nodes:
         raise runners.Unavailable("no normalization has nodes of its own")
     most = {kind: max(counts) for kind, counts in nodes.items()}
+    compacted = compact.scopes(artefact.node_names)
+    calls = graphs.nodes_of_calls(artefact.node_names, artefact.record["layers"])
+    over = [
+        f"{scope} {count}"
+        for (_, scope), count in calls.items()
+        if scope in compacted and count > NODES
+    ]
+    if over:
+        raise Unequal(f"at most {NODES} are allowed: {', '.join(over)}")
     text = ", ".join(f"{kind} {count}" for kind, count in sorted(most.items()))
-    compacted = any("/en/" in name for name in artefact.node_names)
-    if compacted and most.get("ExemplarNormalization", 0) > NODES:
-        raise Unequal(f"at most {NODES} are allowed: {text}")
     return f"at most: {text}", most

@@ -50,8 +50,8 @@ def verify(model, artefact, batches=BATCHES, sizes=None, atol=None, rtol=None, s
        distance of its float32 outputs from those of its float64 copy, or that by which
        the last bit of the inputs moves these.
     5. Samples do not depend on the others in the batch, nor on their order.
-    6. Another export has the same graph; no ExemplarNormalization has more than 70
-       nodes.
+    6. Another export has the same graph; no ExemplarNormalization in the compact form
+       of ONNX files has more than 70 nodes.
     7. It is served: over gRPC with the messages of TensorFlow Serving, or by OpenVINO
        as a second runtime, where they are installed.
 

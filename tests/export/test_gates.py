@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from keras_en import export
+from keras_en import ExemplarNormalization, export
 from keras_en.export import compare, runners, static
 from keras_en.export.cases import Case
 from keras_en.export.report import PASSED
 from tests.backends import images
-from tests.export.networks import residual, small, two_sided
+from tests.export.networks import randomized, residual, small, two_sided
 
 pytestmark = pytest.mark.tensorflow
 
@@ -300,6 +300,22 @@ def test_gate_6_too_many_nodes_fail(small_onnx, tmp_path):
 
     with pytest.raises(compare.Unequal, match="at most 70 are allowed"):
         static.few_nodes(changed(path, tmp_path, more))
+
+
+def test_gate_6_counts_the_compact_forms(tmp_path):
+    """gelu has none, and more nodes as they are converted."""
+    options = {"normalizers": ("instance", "layer", "group", "batch"), "groups": 3}
+    layers = [
+        keras.Input((8, 8, 3)),
+        ExemplarNormalization(name="en"),
+        ExemplarNormalization(name="gelu", ratio_activation="gelu", **options),
+    ]
+    model = randomized(keras.Sequential(layers))
+    found = export.inspect(export.export_onnx(model, tmp_path / "m.onnx"))
+    compact, converted = sorted(found.nodes_of_layers["ExemplarNormalization"])
+    assert compact < 45 and converted > static.NODES
+    text, most = static.few_nodes(found)
+    assert most == {"ExemplarNormalization": converted} and str(converted) in text
 
 
 def test_gate_7_what_a_client_sees(saved_model):

@@ -161,5 +161,8 @@ def test_tensorflow_hashes():
 
 def test_nodes_are_counted_for_each_call_of_a_layer():
     names = ["net/norm/a", "net/norm/b", "net/norm_1/a", "x/norm_1_1/a", "norm", "c/d"]
-    layers = {"norm": "EN", "norm_1": "BN"}
-    assert graphs.nodes_of_layers(names, layers) == {"EN": [2], "BN": [1, 1]}
+    assert graphs.nodes_of_calls(names, {"norm": "EN", "norm_1": "BN"}) == {
+        ("norm", "net/norm"): 2,
+        ("norm_1", "net/norm_1"): 1,
+        ("norm_1", "x/norm_1_1"): 1,
+    }
