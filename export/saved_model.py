@@ -76,6 +76,11 @@ def export_saved_model(
         raise FileExistsError(
             f"Argument `directory` must be a folder. Received: {directory}, a file"
         )
+    if directory.suffix == ".onnx" and not directory.exists():
+        raise ValueError(
+            "Argument `directory` must be a folder's name; --to onnx writes a file "
+            f"(`export_onnx`). Received: {directory}"
+        )
     path = directory / str(version or next_version(directory))
     files.check_free(path, overwrite, "directory")
     if path.exists() and not (path / "saved_model.pb").is_file():

@@ -130,6 +130,7 @@ def test_what_failed_before_is_replaced(file, tmp_path):
         ("--out served --report r.txt", "--report must be a file that ends in .json"),
         ("--out served --report m.keras.md", "--report must be new, or --overwrite"),
         ("--out m.keras", "`directory` must be a folder. Received"),
+        ("--out m.onnx", "`directory` must be a folder's name; --to onnx writes a"),
         ("--out served --image-size 9", "`image_size` must be that of the model"),
         ("--out served --mean 1,2", "`mean` must be a number, or one for each of 3"),
         ("--out served --std 0", "`std` must be a positive number"),
