@@ -26,9 +26,9 @@ class Reference:
         model: A Keras model computing in float32.
         exact: The same computing in float64, or `None`.
         atol, rtol: Tolerances: `atol + rtol * |y|` is allowed, or twice what rounding
-            does to the model, if that is more: its largest distance from `exact`, or
-            that by which `exact` moves with the last bit of its inputs. The same sums
-            in another order cannot be held to more.
+            does to the model, if that is more: its largest distance from `exact`, be
+            it that of its outputs for inputs that differ in their last bit. The same
+            sums in another order cannot be held to more.
     """
 
     def __init__(self, model, exact, atol, rtol):
@@ -99,18 +99,19 @@ class Reference:
                 f"{measured['model_error']:.1e}"
             )
         if "last_bit" in measured:
-            text += f"; a last bit of the input moves it by {measured['last_bit']:.1e}"
+            text += f", with other last bits {measured['last_bit']:.1e}"
         return text, measured
 
     def _last_bit(self, case, function):
-        """What the float64 copy makes of inputs that differ in their last bit."""
+        """What the model makes of inputs that differ in their last bit: it rounds
+        otherwise, and each sample by itself, where equal samples round equally."""
         rng, values = np.random.default_rng(0), []
         for value in case.inputs.values():
             if np.issubdtype(value.dtype, np.floating):
                 bits = rng.choice([-1, 0, 1], value.shape) * np.finfo(value.dtype).eps
                 value = (value * (1 + bits)).astype(value.dtype)
             values.append(value)
-        return evaluated(self.exact, values, function)
+        return evaluated(self.model, values, function)
 
     def _compared(self, actual, own, exact, expected, moved):
         expected = own if expected is None else expected

@@ -47,8 +47,8 @@ def verify(model, artefact, batches=BATCHES, sizes=None, atol=None, rtol=None, s
        inputs of every batch and size, constant ones, ones around 1e4 and ones of a
        single pixel, by every signature. The class of the largest output is the same,
        but for ties. Or twice what rounding does to the model, if that is more: the
-       distance of its float32 outputs from those of its float64 copy, or that by which
-       the last bit of the inputs moves these.
+       distance of its float32 outputs, for these inputs or for ones that differ in
+       their last bit, from those of its float64 copy.
     5. Samples do not depend on the others in the batch, nor on their order.
     6. Another export has the same graph; no ExemplarNormalization in the compact form
        of ONNX files has more than 70 nodes.

@@ -12,7 +12,7 @@ from keras_en import ExemplarNormalization, export
 from keras_en.export import compare, runners, static
 from keras_en.export.cases import Case
 from keras_en.export.report import PASSED
-from tests.backends import images
+from tests.backends import images, numpy
 from tests.export.networks import randomized, residual, small, two_sided
 
 pytestmark = pytest.mark.tensorflow
@@ -247,6 +247,29 @@ def test_gate_4_knows_what_the_last_bit_of_an_input_does():
     assert (measured["model_error"], measured["last_bit"]) == (0.0, bit)
     with pytest.raises(compare.Unequal):
         reference.compare({"outputs": y + 3 * bit}, case)
+
+
+def test_gate_4_is_not_held_to_rounding_that_cancels_by_chance():
+    """Equal samples round equally: they are one draw, which may be a lucky one."""
+    x = keras.Input((64,))
+    y = x
+    for width in [64] * 24 + [1]:
+        y = keras.layers.Dense(width, kernel_initializer="orthogonal")(y)
+    model = keras.Model(x, y)
+    from keras_en.export.precision import computing_in
+
+    exact = computing_in(model, "float64")
+    many = images(np.random.default_rng(0), (1000, 64))
+    errors = np.abs(numpy(model(many)) - numpy(exact(many)))
+    lucky = np.repeat(many[[errors.argmin()]], 16, axis=0)
+    reference = compare.Reference(model, exact, 0.0, 0.0)
+    case = Case("a", "constant", {"inputs": lucky})
+    y = reference.outputs(case)[0]["outputs"]
+    usual = np.median(errors)
+    _, measured = reference.compare({"outputs": y + usual}, case)
+    assert measured["model_error"] < usual / 5 < measured["last_bit"]
+    with pytest.raises(compare.Unequal):
+        reference.compare({"outputs": y + 8 * usual}, case)
 
 
 def test_gate_5_samples_that_depend_on_each_other_fail(tmp_path):
