@@ -129,7 +129,7 @@ class _Nodes:
     """The nodes of one call; those constants are shared that have one value a name."""
 
     def __init__(self, layer, scope, axis, opset, constants):
-        self.layer, self.scope = layer, scope
+        self.layer, self.prefix = layer, scope + _INSIDE
         self.opset, self.constants = opset, constants
         self.spatial = [i for i in range(1, layer.input_spec.ndim) if i != axis]
         self.channels = layer.input_spec.axes[layer._axis]
@@ -138,7 +138,7 @@ class _Nodes:
     def add(self, kind, *inputs, out=None, outs=None, **attributes):
         import onnx
 
-        name = f"{self.scope}{_INSIDE}{kind.lower()}_{len(self.nodes)}"
+        name = f"{self.prefix}{kind.lower()}_{len(self.nodes)}"
         outs = outs or [out or name]
         node = onnx.helper.make_node(kind, inputs, outs, name=name, **attributes)
         self.nodes.append(node)
@@ -152,7 +152,7 @@ class _Nodes:
         return name
 
     def weight(self, name, values):
-        return self.constant(f"{self.scope}{_INSIDE}{name}", values)
+        return self.constant(f"{self.prefix}{name}", values)
 
     def sizes(self, *values):
         return self.constant("sizes_" + "_".join(map(str, values)), values, "int64")
@@ -191,7 +191,7 @@ class _Nodes:
                 x_hat[name] = add("Mul", for_b[name], inverse)
 
         shares = self.shares(list(x_hat.values()), weights, m)
-        names = [f"{self.scope}{_INSIDE}weights_{name}" for name in layer.pool]
+        names = [f"{self.prefix}weights_{name}" for name in layer.pool]
         self.weighted(shares, weights, scale, names)
         a, b = [], []
         for name, part in zip(layer.pool, names, strict=True):

@@ -52,8 +52,9 @@ class Spatial:
     def average(self, function, *tensors):
         """`total` over the number of positions.
 
-        Along the last axis first, which is not only more exact: on a CPU the layer
-        took 0.8 of the time in inference and 0.9 in training on JAX.
+        Along the last axis first, which is not only more exact: on JAX and a CPU the
+        layer took 0.8 of the time in inference and 0.9 in training, with batches of 8
+        and 32; of one sample 1.2 and 1.1.
         """
         if self.chunks == 1:
             return self.mean(self.partial(function(*tensors)))
