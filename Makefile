@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 # What runs on every backend.
-EVERYWHERE := tests/layers tests/test_moments.py tests/test_affine.py \
+EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_affine.py \
 	tests/training/test_recalibration.py tests/training/test_radius.py
 
 .PHONY: quickstart test lint bench clean
@@ -28,10 +28,10 @@ quickstart: .venv/user
 # JAX, and torch where it is installed, in processes of their own.
 test: .venv/contributor
 	$(BIN)/python -m pytest -n $(WORKERS)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/test_data_parallel.py \
-		tests/export/test_jax_onnx.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) \
+		tests/export/onnx/test_jax.py
 	@if $(BIN)/python -c 'import torch' 2> /dev/null; then set -x; \
-		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/test_surgery.py; \
+		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/surgery/test_network.py; \
 	else echo "torch: not run here, not installed"; fi
 
 lint: .venv/contributor

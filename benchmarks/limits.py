@@ -16,8 +16,9 @@ import numpy as np
 import timing
 from layer_speed import SHAPES, calls, jax_training, tensor_pass
 
-from keras_en import ExemplarNormalization, moments
+from keras_en import ExemplarNormalization
 from keras_en.models import ResNet50
+from keras_en.ops import moments
 
 BASE = (32, 56, 56, 64)
 ROUNDS = 15

@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from keras_en import ExemplarNormalization, ratios
+from keras_en import ExemplarNormalization
+from keras_en.ops import ratios
 
 
 class Printed(ExemplarNormalization):

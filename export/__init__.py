@@ -1,11 +1,11 @@
 """Export to SavedModel and ONNX, and proof that it is equal."""
 
 from .artefact import read as inspect
-from .onnx import export_onnx
-from .report import ParityReport
-from .runners import run_onnx, run_saved_model
-from .saved_model import export_saved_model
-from .verify import verify
+from .onnx.convert import export_onnx
+from .parity.report import ParityReport
+from .parity.runners import run_onnx, run_saved_model
+from .parity.verify import verify
+from .saved_model.write import export_saved_model
 
 __all__ = [
     "ParityReport",

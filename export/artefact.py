@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from . import graphs, onnx_graph
+from .onnx import graph as onnx_graph
 from .record import FILE
-from .warmup import FILE as WARMUP
+from .saved_model import graph as graphs
+from .saved_model.warmup import FILE as WARMUP
 
 _WEIGHTS = ("Const", "ReadVariableOp", "VarHandleOp")
 

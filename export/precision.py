@@ -4,7 +4,7 @@ import tempfile
 
 import keras
 
-from .report import line
+from keras_en.text import one_line
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -43,7 +43,7 @@ def computing_in(model, dtype):
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"Argument `model` must be one that can be copied to {dtype}. Received: "
-            f"model={model!r}: {line(error)}"
+            f"model={model!r}: {one_line(error)}"
         ) from error
     finally:
         keras.config.set_dtype_policy(policy)

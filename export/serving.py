@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import keras
 
+from keras_en.layers.recording import recording, takes_ratios
+from keras_en.text import one_line, unique_all
+
 from .precision import computing_in, structure
-from .recording import recording, takes_ratios
-from .report import line
 
 INPUT, OUTPUT, BYTES = "inputs", "outputs", "image_bytes"
 
@@ -60,7 +61,7 @@ def loaded(model):
         return keras.models.load_model(model, compile=False)
     except Exception as error:  # Keras, zip files, HDF5 and the layers have their own.
         raise ValueError(
-            f"{model} is not a file that Keras can read: {line(error)}"
+            f"{model} is not a file that Keras can read: {one_line(error)}"
         ) from error
 
 
@@ -133,7 +134,7 @@ def interface(model, image_size=None):
                 shape[axis] = size
         name = INPUT if len(tensors) == 1 else tensor.name
         inputs.append(keras.KerasTensor(shape, tensor.dtype, name=name))
-    names = [OUTPUT] if len(model.outputs) == 1 else unique(_output_names(model))
+    names = [OUTPUT] if len(model.outputs) == 1 else unique_all(_output_names(model))
     _check_names([x.name for x in inputs], names)
     return Interface(tuple(inputs), tuple(names))
 
@@ -205,7 +206,7 @@ def forward_with_ratios(model):
         with recording(layers) as recorded:
             outputs = serve(*tensors)
         found = [(name, r) for name, calls in recorded.items() for r in calls]
-        names = unique([*outputs, *(name for name, _ in found)])[len(outputs) :]
+        names = unique_all([*outputs, *(name for name, _ in found)])[len(outputs) :]
         return {**outputs, **dict(zip(names, (r for _, r in found), strict=True))}
 
     return explain
@@ -256,15 +257,3 @@ def forward_bytes(model, image, mean, std):
     """As `forward`, from encoded images; arguments as in `decoded`."""
     serve, images = forward(model), decoded(image, mean, std)
     return lambda data: serve(images(data))
-
-
-def unique(names):
-    """The names, with a number behind those that were there before."""
-    found = []
-    for name in names:
-        number, wanted = 0, name
-        while name in found:
-            number += 1
-            name = f"{wanted}_{number}"
-        found.append(name)
-    return found

@@ -4,8 +4,6 @@ was received."""
 import operator
 from numbers import Real
 
-from keras_en import moments
-
 
 def check(condition, name, allowed, received, attribute=None):
     """Raises `ValueError` unless `condition` holds."""
@@ -52,26 +50,6 @@ def number(name, value, allowed):
             f"Argument `{name}` must be a number, {allowed}. Received: {name}={value!r}"
         )
     return float(value)
-
-
-def pool(normalizers):
-    """`normalizers` as a tuple of known names without duplicates, or `None`."""
-    if normalizers is None:
-        return None
-    if not isinstance(normalizers, (list, tuple)):
-        raise TypeError(
-            "Argument `normalizers` must be None, a list or a tuple of names. "
-            f"Received: normalizers={normalizers!r}"
-        )
-    names = tuple(normalizers)
-    known = all(name in moments.NORMALIZERS for name in names)
-    check(
-        names and known and len(set(names)) == len(names),
-        "normalizers",
-        f"a non-empty choice, without duplicates, of {moments.NORMALIZERS}",
-        names,
-    )
-    return names
 
 
 def reduction(value):

@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 from keras_en.arguments import integer
+from keras_en.text import one_line
 
 from .norms import norm_name, normalization
 
@@ -301,8 +302,7 @@ def load_weights(model, path):
         # Keras: "object <Conv2D name=stem_conv, built=True>: \n\n the reason".
         found = re.search(r"object <\w+ name=([^,>]+)[^>]*>:\s*(\S[^\n]*)", str(error))
         if found is None:
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(f"{wanted}: {reason} {received}") from error
+            raise ValueError(f"{wanted}: {one_line(error)} {received}") from error
         raise ValueError(
             f"{wanted}; nothing was loaded. The first layer that differs is "
             f"`{found[1]}`: {found[2]} {received}"

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 
-from keras_en.export.recording import recording
 from keras_en.layers import ExemplarNormalization
+from keras_en.layers.recording import recording
+from keras_en.text import unique
 
 
 def exemplar_layers(model):
@@ -20,11 +21,7 @@ def exemplar_layers(model):
     found = {}
     for layer in model._flatten_layers():
         if isinstance(layer, ExemplarNormalization):
-            path, number = layer.path, 0
-            while path in found:
-                number += 1
-                path = f"{layer.path}_{number}"
-            found[path] = layer
+            found[unique(layer.path, found)] = layer
     return found
 
 

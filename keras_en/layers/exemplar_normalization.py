@@ -3,10 +3,11 @@
 import keras
 from keras import ops
 
-from keras_en import arguments, moments, ratios
+from keras_en import arguments
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
-from keras_en.mixture import Mixture
+from keras_en.ops import moments, ratios
+from keras_en.ops.exemplar import Mixture
 
 
 @keras.saving.register_keras_serializable(package="keras_en")

@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
-from keras_en import arguments, replicas
+from keras_en import arguments
 from keras_en.arguments import check
-from keras_en.normalize import MOVING, Normalize
+from keras_en.ops import replicas
+from keras_en.ops.moments import NORMALIZERS
+from keras_en.ops.normalize import MOVING, Normalize
 
 # Arguments of BatchNormalization and of the pool that a configuration holds as such.
 _PLAIN = (
@@ -23,6 +25,26 @@ _PLAIN = (
 def default_pool(rank):
     """What `normalizers=None` stands for: rank 2 has no instance statistics."""
     return ("layer", "batch") if rank == 2 else ("instance", "layer", "batch")
+
+
+def checked_pool(normalizers):
+    """`normalizers` as a tuple of known names without duplicates, or `None`."""
+    if normalizers is None:
+        return None
+    if not isinstance(normalizers, (list, tuple)):
+        raise TypeError(
+            "Argument `normalizers` must be None, a list or a tuple of names. "
+            f"Received: normalizers={normalizers!r}"
+        )
+    names = tuple(normalizers)
+    known = all(name in NORMALIZERS for name in names)
+    check(
+        names and known and len(set(names)) == len(names),
+        "normalizers",
+        f"a non-empty choice, without duplicates, of {NORMALIZERS}",
+        names,
+    )
+    return names
 
 
 class NormalizerPool(keras.layers.Layer):
@@ -76,7 +98,7 @@ class NormalizerPool(keras.layers.Layer):
         self.beta_constraint = keras.constraints.get(beta_constraint)
         self.gamma_constraint = keras.constraints.get(gamma_constraint)
         self.synchronized = synchronized
-        self.normalizers = arguments.pool(normalizers)
+        self.normalizers = checked_pool(normalizers)
         self.groups = arguments.integer("groups", groups, minimum=1)
         self.supports_masking = True
         check(0 <= self.momentum <= 1, "momentum", "in [0, 1]", self.momentum)

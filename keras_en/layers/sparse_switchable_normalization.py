@@ -2,9 +2,9 @@
 
 import keras
 
-from keras_en import ratios
 from keras_en.arguments import check, number
 from keras_en.layers.switchable_normalization import SwitchableNormalization
+from keras_en.ops import ratios
 
 
 @keras.saving.register_keras_serializable(package="keras_en")

@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_en import moments, ratios
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
-from keras_en.switch import Switch
+from keras_en.ops import moments, ratios
+from keras_en.ops.switchable import Switch
 
 LOGITS = ("mean_logits", "variance_logits")
 

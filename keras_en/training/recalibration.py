@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_en import moments, replicas
 from keras_en.arguments import check, integer
 from keras_en.layers.normalizer_pool import NormalizerPool
+from keras_en.ops import moments, replicas
 from keras_en.training import feed
 
 

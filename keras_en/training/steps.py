@@ -6,8 +6,9 @@ import functools
 import keras
 import numpy as np
 
-from keras_en import replicas
 from keras_en.arguments import check
+from keras_en.ops import replicas
+from keras_en.text import one_line
 from keras_en.training import feed
 from keras_en.training.strategies import is_chief
 
@@ -132,10 +133,10 @@ class Run:
             tf.errors.InternalError,
         )
         if self.strategy.cluster_resolver is not None and isinstance(error, gone):
-            first = str(error).strip().splitlines()[0]
             raise RuntimeError(
                 f"A worker of the cluster is gone or cannot be reached ({self.place}): "
-                f"start all of them again, with resume. {kind.__name__}: {first}"
+                "start all of them again, with resume. "
+                f"{kind.__name__}: {one_line(error)}"
             ) from error
 
     @contextlib.contextmanager

@@ -184,7 +184,7 @@ def test_reserved_metadata_and_folders(tmp_path):
 
 
 def test_no_stale_weights_beside_a_new_file(tmp_path, monkeypatch):
-    from keras_en.export import onnx_graph
+    from keras_en.export.onnx import graph as onnx_graph
 
     with monkeypatch.context() as patch:
         patch.setattr(onnx_graph, "EXTERNAL", 2_000)
@@ -211,7 +211,7 @@ def test_open_lengths(tmp_path):
 
 def test_weights_of_a_saved_model_are_compared_bit_by_bit():
     module, compare = (
-        importlib.import_module(f"keras_en.export.{name}")
+        importlib.import_module(f"keras_en.export.parity.{name}")
         for name in ("verify", "compare")
     )
     model = small()

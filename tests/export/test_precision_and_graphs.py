@@ -5,8 +5,9 @@ import numpy as np
 import onnx
 import pytest
 
-from keras_en.export import graphs, onnx_graph
+from keras_en.export.onnx import graph as onnx_graph
 from keras_en.export.precision import computing_in
+from keras_en.export.saved_model import graph as graphs
 from tests.backends import images, numpy
 from tests.export.networks import residual, two_sided
 

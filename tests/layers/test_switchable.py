@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en import SparseSwitchableNormalization, SwitchableNormalization, ratios
+from keras_en import SparseSwitchableNormalization, SwitchableNormalization
+from keras_en.ops import ratios
 from tests import backends, reference, reference_switchable
 from tests.backends import images, numpy
 from tests.layers.test_oracle import AXES, DTYPES, MASKED, POOLS, TOLERANCE, drawn

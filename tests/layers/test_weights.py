@@ -140,7 +140,7 @@ def test_regularizers_and_constraints(rng):
     ],
 )
 def test_auto_reduction(channels, reduction):
-    from keras_en.ratios import resolve_reduction
+    from keras_en.ops.ratios import resolve_reduction
 
     assert resolve_reduction("auto", channels) == reduction
 

@@ -9,7 +9,7 @@ import pytest
 
 from keras_en.models import CifarResNet, CifarResNet20, ShuffleNetV2
 from keras_en.models.norms import NAMES
-from keras_en.ratios import resolve_reduction
+from keras_en.ops.ratios import resolve_reduction
 from tests.backends import BACKEND, images, numpy
 from tests.models.networks import NETWORKS, names, norms, outline
 

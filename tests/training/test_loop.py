@@ -159,7 +159,7 @@ def test_parts_compiled_between_collectives(data, strategy, float64, batch_size)
             loss = tf.reduce_sum(many.layers[1](x, training=True) ** 2)
         return tape.gradient(loss, many.layers[1].gamma.value)
 
-    from keras_en import replicas
+    from keras_en.ops import replicas
 
     def compiled(wanted):
         @tf.function(autograph=False)

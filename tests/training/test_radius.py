@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en import ratios
 from keras_en.models import CifarResNet
+from keras_en.ops import ratios
 from keras_en.training import RadiusSchedule
 from tests.backends import images, numpy
 

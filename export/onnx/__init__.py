@@ -1,0 +1,1 @@
+"""ONNX files: conversion, and passes over their graphs."""

@@ -1,0 +1,174 @@
+"""Outputs against those of the model."""
+
+import keras
+import numpy as np
+
+from .. import serving
+
+# The share of the tolerance by which the two largest outputs may differ and still be a
+# tie. With all of it no difference that is allowed could change the class. Twice what
+# rounding does to the model is a tie as well.
+TIE = 0.1
+
+
+# The share of the size of outputs by which a copy in another dtype may be away.
+COPY, EXACT_COPY = 0.2, 1e-2
+
+
+class Unequal(Exception):
+    """Outputs differ by more than is allowed."""
+
+
+class Reference:
+    """What a model computes, in float32 and in float64.
+
+    Args:
+        model: A Keras model computing in float32.
+        exact: The same computing in float64, or `None`.
+        atol, rtol: Tolerances: `atol + rtol * |y|` is allowed, or twice what rounding
+            does to the model, if that is more: its largest distance from `exact`, be
+            it that of its outputs for inputs that differ in their last bit. The same
+            sums in another order cannot be held to more.
+    """
+
+    def __init__(self, model, exact, atol, rtol):
+        self.model, self.exact = model, exact
+        self.atol, self.rtol = atol, rtol
+        self._found = {}
+
+    def outputs(self, case, function=serving.forward):
+        """What a function that `serving` makes of the model returns, and of its float64
+        copy (or `None`): dictionaries of arrays."""
+        key = case.name, function.__name__
+        if key not in self._found:
+            values = list(case.inputs.values())
+            own = evaluated(self.model, values, function)
+            exact = self.exact and evaluated(self.exact, values, function)
+            # A copy that computes something else says nothing about rounding.
+            if exact and max(distance(exact[k], own[k]) for k in own) > EXACT_COPY:
+                exact = None
+            self._found[key] = own, exact
+        return self._found[key]
+
+    def compare(self, outputs, case, function=serving.forward, expected=None):
+        """The largest difference between an artefact's outputs and the model's, and
+        what is to be known of it.
+
+        Args:
+            outputs: Dictionary of arrays, in the layout of the model.
+            case: `Case`.
+            function: As in `outputs`.
+            expected: Dictionary of arrays in place of the model's, to which the same
+                bounds apply.
+
+        Returns:
+            Text, dictionary of numbers.
+
+        Raises:
+            Unequal: A difference exceeds what is allowed, or another class has the
+                largest output.
+        """
+        own, exact = self.outputs(case, function)
+        if set(outputs) != set(own):
+            raise Unequal(f"outputs must be {sorted(own)}. Received: {sorted(outputs)}")
+
+        def rows(moved=None):
+            return [
+                self._compared(
+                    outputs[k],
+                    own[k],
+                    exact and exact[k],
+                    expected and expected[k],
+                    moved and moved[k],
+                )
+                for k in own
+            ]
+
+        try:
+            rows = rows()
+        except Unequal:
+            # Only here, since it takes as long as all the rest.
+            if exact is None:
+                raise
+            rows = rows(self._last_bit(case, function))
+        measured = {k: max(row[k] for row in rows) for k in rows[0]}
+        text = f"largest difference {measured['difference']:.1e}"
+        if "error" in measured:
+            text += (
+                f"; from float64 {measured['error']:.1e}, the model "
+                f"{measured['model_error']:.1e}"
+            )
+        if "last_bit" in measured:
+            text += f", with other last bits {measured['last_bit']:.1e}"
+        return text, measured
+
+    def _last_bit(self, case, function):
+        """What the model makes of inputs that differ in their last bit: it rounds
+        otherwise, and each sample by itself, where equal samples round equally."""
+        rng, values = np.random.default_rng(0), []
+        for value in case.inputs.values():
+            if np.issubdtype(value.dtype, np.floating):
+                bits = rng.choice([-1, 0, 1], value.shape) * np.finfo(value.dtype).eps
+                value = (value * (1 + bits)).astype(value.dtype)
+            values.append(value)
+        return evaluated(self.model, values, function)
+
+    def _compared(self, actual, own, exact, expected, moved):
+        expected = own if expected is None else expected
+        if actual.shape != expected.shape:
+            raise Unequal(
+                f"the shape must be {expected.shape}. Received: {actual.shape}"
+            )
+        differences = apart(actual, expected)
+        measured = {"difference": float(differences.max(initial=0))}
+        allowed = self.atol + self.rtol * np.abs(
+            np.nan_to_num(expected.astype("float64"))
+        )
+        tie = TIE * allowed
+        if exact is not None:
+            measured["error"] = float(apart(actual, exact).max(initial=0))
+            measured["model_error"] = float(apart(own, exact).max(initial=0))
+            rounding = measured["model_error"]
+            if moved is not None:
+                measured["last_bit"] = float(apart(moved, exact).max(initial=0))
+                rounding = max(rounding, measured["last_bit"])
+            allowed = np.maximum(allowed, 2 * rounding)
+            tie = np.maximum(tie, 2 * rounding)
+        if not (differences <= allowed).all():  # NaN included
+            where = np.nan_to_num(differences - allowed, nan=np.inf).argmax()
+            raise Unequal(
+                f"{actual.flat[where]:.8g} for {expected.flat[where]:.8g}; "
+                f"allowed {allowed.flat[where]:.1e}; "
+                f"largest difference {differences.max():.1e}"
+            )
+        _check_classes(actual, expected, tie)
+        return measured
+
+
+def apart(outputs, expected):
+    """`|outputs - expected|` in float64; 0 for equal infinities."""
+    outputs, expected = outputs.astype("float64"), expected.astype("float64")
+    with np.errstate(invalid="ignore"):
+        return np.where(outputs == expected, 0.0, np.abs(outputs - expected))
+
+
+def distance(outputs, expected):
+    """`|outputs - expected| / |expected|`, in the Euclidean norm."""
+    size = np.linalg.norm(expected[np.isfinite(expected)].astype("float64")) or 1.0
+    return float(np.linalg.norm(apart(outputs, expected)) / size)
+
+
+def evaluated(model, tensors, function=serving.forward):
+    """Outputs of a function that `serving` makes of a model, NumPy arrays by name."""
+    outputs = function(model)(*map(keras.ops.convert_to_tensor, tensors))
+    return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}
+
+
+def _check_classes(actual, expected, tie):
+    if expected.ndim < 2 or expected.shape[-1] < 2:
+        return
+    second, first = np.moveaxis(np.sort(expected, axis=-1)[..., -2:], -1, 0)
+    clear = apart(first, second) > tie.max(-1)
+    other = actual.argmax(-1) != expected.argmax(-1)
+    if (other & clear).any():
+        raise Unequal(f"{int((other & clear).sum())} samples have another class")

@@ -1,0 +1,1 @@
+"""SavedModels for TensorFlow Serving: writing and reading their graphs."""

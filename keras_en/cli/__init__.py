@@ -1,0 +1,3 @@
+from keras_en.cli.main import main
+
+__all__ = ["main"]

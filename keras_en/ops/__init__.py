@@ -1,0 +1,1 @@
+"""Pure functions of tensors: statistics, ratios and the output made of them."""

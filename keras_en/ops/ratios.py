@@ -1,0 +1,227 @@
+"""The heads that compute the importance ratios `lambda[n, k]` (Sec. 3.3).
+
+Symbols: `N` samples, `K` normalizers, `C` channels, `r` the reduction, `pi` the
+expansion. Pure functions; the layer holds the weights.
+"""
+
+import functools
+import math
+from numbers import Real
+
+from keras import ops
+
+from keras_en import arguments
+from keras_en.ops.gradients import vjp
+
+# A share of 0 has no finite logit. No float32 output can tell this one from 0.
+SMALLEST_SHARE = 1e-8
+
+
+def correlation(x_hat, conv, reduction):
+    """Steps 1 and 2 of Sec. 3.3: grouped convolution, pairwise correlations.
+
+    `z[n, k, g] = sum_j conv[g r + j] x_hat[n, k, g r + j]`, `v = z z^T`.
+
+    Args:
+        x_hat: `(N, K, C)`, pooled and pre-normalized features.
+        conv: `(C,)`, shared by the `K` rows, or `None` for no convolution (Table 9b).
+        reduction: `r`, divides `C`; ignored without `conv`.
+
+    Returns:
+        `v`, flattened to `(N, K * K)`, and `z`, `(N, K, C / r)`.
+    """
+    k, channels = x_hat.shape[1:]
+    z = x_hat
+    if conv is not None:
+        channels //= reduction
+        z = ops.sum(ops.reshape(x_hat * conv, (-1, k, channels, reduction)), axis=3)
+    # Not a matrix product: TensorFlow's is made for large ones (340 us against 20).
+    rows, columns = _facing(z)
+    v = ops.sum(rows * columns, axis=3)  # (N, K, K)
+    return ops.reshape(v, (-1, k * k)), z
+
+
+def _facing(z):
+    k, channels = z.shape[1:]
+    return ops.reshape(z, (-1, k, 1, channels)), ops.reshape(z, (-1, 1, k, channels))
+
+
+def correlation_derivative(x_hat, conv, z, upstream):
+    """The derivatives by `x_hat` and `conv` (or `None`), of what `correlation` makes
+    of them, given the one by its `v`."""
+    k, channels = z.shape[1:]
+    upstream = ops.reshape(upstream, (-1, k, k, 1))
+    both = upstream + ops.transpose(upstream, (0, 2, 1, 3))
+    dz = ops.sum(both * _facing(z)[1], axis=2)  # (N, K, C / r)
+    if conv is None:
+        return dz, None
+    dz = ops.reshape(dz, (-1, k, channels, 1))
+    grouped = ops.reshape(x_hat, (-1, k, channels, conv.shape[0] // channels))
+    d_conv = ops.reshape(ops.sum(dz * grouped, axis=(0, 1)), conv.shape)
+    d_grouped = dz * ops.reshape(conv, (channels, -1))
+    return ops.reshape(d_grouped, (-1, *x_hat.shape[1:])), d_conv
+
+
+def perceptron(features, hidden, output, activation):
+    """Step 3 of Sec. 3.3: `lambda = softmax(f(features W1 + b1) W2 + b2)`.
+
+    Args:
+        features: `(N, F)`.
+        hidden, output: pairs (kernel, bias): `(F, H)`, `(H,)` and `(H, K)`, `(K,)`.
+        activation: `f`.
+
+    Returns:
+        Ratios `(N, K)`, each in [0, 1], each row summing to 1; and the units before
+        and behind `f`, `(N, H)`.
+    """
+    units = ops.matmul(features, hidden[0]) + hidden[1]
+    raised = _activate(activation, units)
+    return softmax(ops.matmul(raised, output[0]) + output[1]), (units, raised)
+
+
+def _activate(activation, units):
+    # On JAX `keras.ops.tanh` computes float64 in float32.
+    return ops.cast(activation(units), units.dtype)
+
+
+def perceptron_derivative(features, hidden, output, activation, shares, kept, upstream):
+    """The derivatives of `perceptron` by `features`, and by the kernels and biases of
+    `hidden` and `output`, given the one by its ratios."""
+    units, raised = kept
+    product = shares * upstream
+    d_logits = product - shares * ops.sum(product, axis=1, keepdims=True)
+    d_raised = ops.matmul(d_logits, ops.transpose(output[0]))
+    activate = functools.partial(_activate, activation)
+    (d_units,) = vjp(activate, [units], d_raised)
+    return (
+        ops.matmul(d_units, ops.transpose(hidden[0])),
+        ops.matmul(ops.transpose(features), d_units),
+        ops.sum(d_units, axis=0),
+        ops.matmul(ops.transpose(raised), d_logits),
+        ops.sum(d_logits, axis=0),
+    )
+
+
+def softmax(logits):
+    """The softmax of each row of `(N, K)`.
+
+    `keras.ops.softmax` becomes a oneDNN kernel on TensorFlow, which takes 100 to 200
+    us for a few rows; these take 15.
+    """
+    # Whatever is subtracted, the result is the same: it needs no derivative.
+    # `initial`: without it Keras refuses an empty batch.
+    top = ops.max(logits, axis=1, keepdims=True, initial=-math.inf)
+    raised = ops.exp(logits - ops.stop_gradient(top))
+    return raised / ops.sum(raised, axis=1, keepdims=True)
+
+
+def resolve_reduction(reduction, channels):
+    """The `r` for `channels`: `"auto"` is the largest divisor not above
+    `min(32, channels // 2)`, at least 1.
+
+    Raises:
+        ValueError: `reduction` does not divide `channels`.
+    """
+    if reduction == "auto":
+        limit = max(1, min(32, channels // 2))
+        return max(d for d in range(1, limit + 1) if channels % d == 0)
+    if reduction is not None:
+        arguments.divisor("reduction", reduction, channels)
+    return reduction
+
+
+def complete_shares(initial_ratios, normalizers):
+    """One share a normalizer: those given, the rest in equal parts.
+
+    Args:
+        initial_ratios: Dictionary from normalizer to its share in [0, 1].
+        normalizers: Names, in the order of the result.
+
+    Returns:
+        List of `K` floats that sum to 1.
+
+    Raises:
+        ValueError: A name is not in `normalizers`, a share is outside [0, 1], or
+            the shares sum to more than 1 (or to less, with none left to share).
+    """
+    if not isinstance(initial_ratios, dict):
+        raise TypeError(
+            "Argument `initial_ratios` must be None or a dictionary from normalizer "
+            f"to its share. Received: initial_ratios={initial_ratios!r}"
+        )
+    absent = [name for name in initial_ratios if name not in normalizers]
+    if absent:
+        raise ValueError(
+            f"Argument `initial_ratios` may name {list(normalizers)} only, and "
+            f"{absent} is not among them. Received: initial_ratios={initial_ratios}"
+        )
+    rest = len(normalizers) - len(initial_ratios)
+    valid = all(
+        isinstance(share, Real) and 0 <= share <= 1 for share in initial_ratios.values()
+    )
+    total = math.fsum(initial_ratios.values()) if valid else math.nan
+    if not valid or total > 1 + 1e-6 or (rest == 0 and total < 1 - 1e-6):
+        raise ValueError(
+            "Argument `initial_ratios` must hold shares in [0, 1] that sum to at "
+            "most 1, and to 1 if every normalizer is named. "
+            f"Received: initial_ratios={initial_ratios}"
+        )
+    left = max(0.0, 1.0 - total) / max(1, rest)
+    return [initial_ratios.get(name, left) for name in normalizers]
+
+
+def logits(shares):
+    """Softmax logits of `shares`; a share of 0 becomes `SMALLEST_SHARE`."""
+    return [math.log(max(share, SMALLEST_SHARE)) for share in shares]
+
+
+def switch_softmax(logits):
+    """The softmax of `(K,)`: ratios of Switchable Normalization."""
+    return softmax(logits[None])[0]
+
+
+def circumradius(k):
+    """The distance from the center of the simplex of `K` ratios to its corners,
+    `sqrt((K - 1) / K)`: at this radius one ratio is 1."""
+    return math.sqrt((k - 1) / k)
+
+
+def sparsestmax(logits, radius):
+    """The nearest ratios that are at least `radius` away from equal ones.
+
+    `argmin_p |p - z|` over `p >= 0`, `sum_k p_k = 1`, `|p - 1 / K| >= r`    (Shao et
+    al. 2019, Eq. 4; with `r = 0` sparsemax)
+
+    It is the projection of `t z` onto the simplex, for the least `t >= 1` that leads
+    out of the sphere, inside which `p z` decides alone. On the support `S` of its `s`
+    positive ratios, `p = 1 / s + t (z - mean_S z)`, whose squares sum to
+    `1 / s + t^2 sum_S (z - mean_S z)^2`. A ratio that is not positive on a larger
+    support, whose `t` is never above the right one, is 0 on the right one: so `K - 1`
+    steps find it. (For `K = 3` and `t > 1` the paper's Algorithm 1.)
+
+    Logits that are equal on the support have no unique nearest point: their ratios
+    are then equal, nearer than `radius`, and have no derivative.
+
+    Args:
+        logits: `z`, `(K,)`.
+        radius: `r`, a scalar tensor in [0, `circumradius(K)`].
+
+    Returns:
+        Ratios `(K,)`.
+    """
+    # Not `keras.ops.sparsemax`, which is wrong for more than one positive ratio.
+    (k,) = logits.shape
+    least = ops.square(radius) + 1 / k  # of the squares of ratios
+    support = ops.ones_like(logits)
+    for _ in range(k):
+        count = ops.sum(support)
+        center = ops.sum(logits * support) / count
+        deviation = (logits - center) * support
+        length = ops.sum(ops.square(deviation))
+        inside = ops.logical_and(length > 0, length < least - 1 / count)
+        # Chosen before the square root, whose derivative is infinite at 0.
+        ratio = (least - 1 / count) / ops.where(inside, length, 1)
+        scale = ops.sqrt(ops.where(inside, ratio, 1))
+        found = support / count + scale * deviation
+        support = ops.cast(found > 0, logits.dtype)
+    return found

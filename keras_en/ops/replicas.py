@@ -1,0 +1,138 @@
+"""Batch statistics across the replicas of a `tf.distribute` strategy."""
+
+import contextlib
+import threading
+
+import keras
+
+from keras_en.ops import moments, spatial
+
+# Whether layers compile their parts between collectives; see `compiled_parts`.
+_compiled = False
+# Of one replica, which MirroredStrategy traces in a thread of its own.
+_local = threading.local()
+
+
+def count():
+    """Replicas that hold parts of the global batch: 1 on JAX, where arrays are global,
+    and outside a strategy."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
+def check_strategy():
+    """Raises unless batch statistics can be had in the strategy that is in scope.
+
+    Raises:
+        ValueError: `ParameterServerStrategy`, whose workers never meet.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        raise ValueError(
+            "Batch statistics need a strategy whose replicas run in step: "
+            "MirroredStrategy, MultiWorkerMirroredStrategy, TPUStrategy, "
+            "OneDeviceStrategy or none. "
+            f"Received: strategy={type(strategy).__name__}"
+        )
+
+
+def merge(batch):
+    """Count-weighted batch moments over all replicas, with one all-reduce.
+
+    `c = sum_r c_r`, `mu = sum_r c_r m_r / c`,
+    `var = sum_r c_r (v_r + m_r^2) / c - mu^2` over replicas `r`, all in float64: what
+    a difference of squares loses of its 53 bits, 27 at a mean of 1e4 standard
+    deviations, float32 never had. So `2C + 1` numbers travel, however many replicas
+    there are; rows of all replicas, merged without a difference, would be `R` times as
+    many. An empty replica counts 0. The derivative needs one all-reduce, too.
+
+    Must be called in the replica body itself, never inside `cond` or a nested
+    function: the collective has to be reached by every replica.
+
+    Args:
+        batch: `moments.Moments` of this replica: `(1, C)`, `(1, C)`, and an integer
+            or `(1, 1)`.
+
+    Returns:
+        `moments.Moments` over all replicas, its count `(1, 1)`. On the JAX backend,
+        where arrays are global, and outside a strategy: `batch` itself.
+
+    Raises:
+        ValueError: XLA compiles the replica's whole step, and cannot hold a
+            collective of `tf.distribute` (but on a TPU).
+    """
+    if count() == 1:
+        return batch
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    if spatial.traced_by_xla() and not isinstance(strategy, tf.distribute.TPUStrategy):
+        raise ValueError(
+            "A step of several replicas cannot be compiled as a whole: compile the "
+            "model with jit_compile=False, or train it with keras_en.training.fit, "
+            "which compiles what lies between the collectives. "
+            f"Received: jit_compile=True, {count()} replicas"
+        )
+    mean, variance, total = (tf.cast(value, "float64") for value in batch)
+    if getattr(_local, "standing_in", False):
+        total = total * 0
+    sums = tf.concat(
+        [
+            total * mean,
+            total * (variance + mean * mean),
+            tf.broadcast_to(total, (1, 1)),
+        ],
+        axis=1,
+    )
+    context = tf.distribute.get_replica_context()
+    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    channels = batch.mean.shape[1]
+    mean, square, total = tf.split(sums, [channels, channels, 1], axis=1)
+    share = 1 / tf.maximum(total, 1)
+    mean, square = mean * share, square * share
+    # Rounding may leave less than nothing of a constant channel.
+    variance = tf.maximum(square - mean * mean, 0)
+    return moments.Moments(
+        *(tf.cast(v, batch.mean.dtype) for v in (mean, variance, total))
+    )
+
+
+@contextlib.contextmanager
+def standing_in(wanted=True):
+    """Inside, what this replica holds counts in no batch statistic: a stand-in for the
+    samples that it has not, so that it reaches the same collectives as the others."""
+    _local.standing_in = wanted
+    try:
+        yield
+    finally:
+        _local.standing_in = False
+
+
+@contextlib.contextmanager
+def compiled_parts(wanted=True):
+    """Inside, what a layer of several replicas computes before and behind its
+    collective is compiled by XLA; the collective itself cannot be."""
+    global _compiled
+    # Not thread-local: MirroredStrategy traces every replica in a thread of its own.
+    before, _compiled = _compiled, wanted
+    try:
+        yield
+    finally:
+        _compiled = before
+
+
+def part(function):
+    """`function` of tensors, compiled if `compiled_parts` says so."""
+    if not _compiled:
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, autograph=False)

@@ -1,0 +1,37 @@
+"""Short texts: errors in one line, names that no two share, digests."""
+
+import hashlib
+
+
+def one_line(error, limit=400):
+    """What an exception says, in one line of at most `limit` characters."""
+    return " ".join((str(error).strip() or repr(error)).split())[:limit]
+
+
+def unique(name, others, separator="_", start=1):
+    """`name`, with a number behind it if it is among `others`.
+
+    Args:
+        name: Text.
+        others: Container of the names that are in use.
+        separator: What stands between name and number.
+        start: The first number.
+    """
+    candidate, number = name, start
+    while candidate in others:
+        candidate = f"{name}{separator}{number}"
+        number += 1
+    return candidate
+
+
+def unique_all(names):
+    """The names, with a number behind each that was there before."""
+    result = []
+    for name in names:
+        result.append(unique(name, result))
+    return result
+
+
+def digest(*parts):
+    """The SHA-256 of a list of values, as hexadecimal digits."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()

@@ -1,0 +1,46 @@
+"""A residual network of 8 layers on handwritten digits, the quickstart's recipe."""
+
+import csv
+
+import keras
+
+from keras_en import models
+
+DEPTH = 8
+BATCH_SIZE = 64
+LEARNING_RATE = 0.1
+WEIGHT_DECAY = 5e-4
+EPOCHS = 30
+
+
+def compiled_model(train, norm, epochs, batch_size, synchronized=False):
+    """The network, compiled, for `epochs` of `train`;
+    `synchronized` is for those normalizations that know it."""
+    kwargs = {"synchronized": True} if synchronized and norm in ("en", "bn") else None
+    model = models.CifarResNet(
+        DEPTH,
+        input_shape=train.images.shape[1:],
+        classes=10,
+        norm=norm,
+        norm_kwargs=kwargs,
+    )
+    steps = epochs * -(-len(train.labels) // batch_size)
+    model.compile(
+        keras.optimizers.SGD(
+            keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps),
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=WEIGHT_DECAY,
+        ),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def write_history(path, history):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *history])
+        for epoch, row in enumerate(zip(*history.values(), strict=True), start=1):
+            writer.writerow([epoch, *row])

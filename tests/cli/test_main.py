@@ -1,0 +1,281 @@
+"""`keras-en` in real processes, as a user runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_en import cli, export
+from keras_en.cli import quickstart
+from keras_en.cli.quickstart import ARTEFACTS
+from keras_en.training import digits
+from keras_en.version import __version__
+
+pytestmark = pytest.mark.tensorflow
+
+COMMAND = [sys.executable, "-m", "keras_en.cli"]
+
+
+def keras_en(*arguments, **environment):
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The main job, whole."""
+    folder = tmp_path_factory.mktemp("main") / "runs" / "quickstart"
+    code, out, err = keras_en("quickstart", "--output", folder)
+    assert code == 0, err
+    return folder, out
+
+
+def test_quickstart_writes_every_artefact(run):
+    folder, out = run
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted(ARTEFACTS)
+    assert [entry.name for entry in folder.parent.iterdir()] == ["quickstart"]
+    for name in (
+        "model.keras",
+        "saved_model/1",
+        "model.onnx",
+        "ratios.png",
+        "report.md",
+    ):
+        assert str(folder / name) in out
+
+
+def test_quickstart_reaches_its_accuracy(run):
+    folder, out = run
+    test = digits(0)["test"]
+    model = keras.models.load_model(folder / "model.keras")
+    probabilities = model.predict(test.images, verbose=0)
+    accuracy = (probabilities.argmax(1) == test.labels).mean()
+    assert accuracy >= 0.97
+    assert f"Test accuracy: {accuracy:.2%}" in out
+    for outputs in (
+        export.run_saved_model(folder / "saved_model" / "1", test.images),
+        export.run_onnx(folder / "model.onnx", test.images),
+    ):
+        assert np.abs(outputs - probabilities).max() <= 1e-4
+
+
+def test_its_saved_model_needs_no_keras(run):
+    folder, _ = run
+    images = digits(0)["test"].images
+    served = export.run_saved_model(folder / "saved_model" / "1", images)
+    expected = keras.models.load_model(folder / "model.keras").predict(
+        images, verbose=0
+    )
+    assert np.abs(served - expected).max() <= 1e-4
+
+
+def test_quickstart_reports_what_it_did(run):
+    folder, _ = run
+    report = (folder / "report.md").read_text()
+    for part in ("--norm en --seed 0 --epochs 30", "test accuracy", "ratios.png"):
+        assert part in report
+    assert report.count("_norm |") == 9, "a row of ratios a layer"
+    rows = (folder / "history.csv").read_text().splitlines()
+    assert rows[0].startswith("epoch,accuracy,loss") and len(rows) == 31
+
+
+def test_a_run_is_kept_unless_overwritten(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    arguments = ["quickstart", "--output", str(folder), "--epochs", "1", "--norm", "gn"]
+    assert cli.main(arguments) == 0
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted(
+        set(ARTEFACTS) - {"ratios.png"}
+    ), "only EN has ratios"
+    before = (folder / "report.md").read_text()
+    assert cli.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert "must not hold a run already; --overwrite replaces it. Received:" in message
+    assert (folder / "report.md").read_text() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(quickstart, "_run", finished)
+        quickstart.run(folder, overwrite=True)
+    assert [entry.name for entry in folder.iterdir()] == ["report.md"]
+    assert (folder / "report.md").read_text() == "new"
+
+    (folder / "thesis.txt").write_text("kept")
+    assert cli.main([*arguments, "--overwrite"]) == 2
+    assert "which holds thesis.txt" in capsys.readouterr().err
+    assert (folder / "thesis.txt").read_text() == "kept"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_ctrl_c_leaves_nothing(tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, "quickstart", "--output", str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What runs in the background of a script inherits that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    for line in process.stdout:
+        if line.startswith("Epoch 2/"):
+            break
+    assert any(tmp_path.iterdir()), "it is writing somewhere"
+    process.send_signal(signal.SIGINT)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "interrupted; nothing was written" in err
+    assert not any(tmp_path.iterdir())
+
+
+def finished(work, *arguments):
+    """Stands for `quickstart._run`: training has its own tests."""
+    (work / "report.md").write_text("new")
+    return {}
+
+
+@pytest.mark.parametrize("name", ["old", "new"])
+@pytest.mark.parametrize("late", [False, True])
+def test_ctrl_c_while_replacing_loses_nothing(tmp_path, monkeypatch, name, late):
+    """A real signal, before and after each of the two renames."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "report.md").write_text("old")
+    original = Path.replace
+
+    def interrupted(self, target):
+        here = name in (self.name, Path(target).name)
+        if here and not late:
+            os.kill(os.getpid(), signal.SIGINT)
+        result = original(self, target)
+        if here and late:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(quickstart, "_run", finished)
+    monkeypatch.setattr(Path, "replace", interrupted)
+    quickstart.run(folder, overwrite=True)
+    assert (folder / "report.md").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_failing_replacement_keeps_the_old_run(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "report.md").write_text("old")
+    original = Path.replace
+
+    def failing(self, target):
+        if self.name == "new":
+            raise OSError("disk full")
+        return original(self, target)
+
+    monkeypatch.setattr(quickstart, "_run", finished)
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="disk full"):
+        quickstart.run(folder, overwrite=True)
+    assert (folder / "report.md").read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_that_appears_meanwhile_is_kept(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+
+    def slow(work, *arguments):
+        folder.mkdir()
+        (folder / "report.md").write_text("of someone else")
+        return finished(work)
+
+    monkeypatch.setattr(quickstart, "_run", slow)
+    with pytest.raises(FileExistsError, match="must not hold a run already"):
+        quickstart.run(folder)
+    assert (folder / "report.md").read_text() == "of someone else"
+
+
+def test_the_working_folder_is_refused_before_training(tmp_path, monkeypatch, capsys):
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    for output in (".", "..", "../work"):
+        assert cli.main(["quickstart", "--output", output, "--overwrite"]) == 2
+        message = capsys.readouterr().err
+        assert "--output must be a" in message and "Received: " in message
+    assert [entry.name for entry in tmp_path.iterdir()] == ["work"]
+
+
+def test_a_link_leads_to_the_run(tmp_path, monkeypatch):
+    folder, link = tmp_path / "run", tmp_path / "link"
+    link.symlink_to(folder)
+    monkeypatch.setattr(quickstart, "_run", finished)
+    for _ in range(2):
+        quickstart.run(link, overwrite=True)
+        assert link.is_symlink() and (folder / "report.md").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["quickstart", "--norm", "xn"], "choose from '?en'?, '?sn'?, '?ssn'?"),
+        (["quickstart", "--epochs", "0"], "at least 1. Received: 0"),
+        (
+            ["quickstart", "--seed", "-1"],
+            "Received: -1|expected one argument",
+        ),
+        (
+            ["quickstart", "--seed", str(2**32)],
+            "at most 4294967295. Received: 4294967296",
+        ),
+        (["quickstart", "--seed", "one"], "at least 0 .*Received: one"),
+    ],
+)
+def test_wrong_usage(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    import re
+
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_an_output_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    assert cli.main(["quickstart", "--output", str(tmp_path / "file")]) == 2
+    assert "--output must be a folder. Received:" in capsys.readouterr().err
+    assert cli.main(["quickstart", "--output", str(tmp_path / "file" / "run")]) == 2
+    assert capsys.readouterr().err.startswith("keras-en: error: ")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_another_backend_is_refused(tmp_path):
+    code, _, err = keras_en(
+        "quickstart", "--output", tmp_path / "r", KERAS_BACKEND="jax"
+    )
+    assert code == 2
+    assert "needs the TensorFlow backend. Received: KERAS_BACKEND=jax" in err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(quickstart, "REQUIRED", ("sklearn", "no_such_package"))
+    assert cli.main(["quickstart", "--output", str(tmp_path / "r")]) == 2
+    assert (
+        "needs no_such_package: pip install 'keras-en[all]'" in capsys.readouterr().err
+    )
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"keras-en {__version__}\n"
