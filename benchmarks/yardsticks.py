@@ -40,7 +40,7 @@ class Printed(ExemplarNormalization):
         }
         stacked = ops.stack([x_hat[name] for name in self.pool], axis=1)
         features, _ = ratios.correlation(
-            stacked, self.ratio_conv.value, self._reduction
+            stacked, self.ratio_conv.value, self.resolved_reduction
         )
         shares, _ = ratios.perceptron(
             features,

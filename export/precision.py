@@ -4,6 +4,7 @@ import tempfile
 
 import keras
 
+from keras_en.keras_private import layers_of
 from keras_en.text import one_line
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -60,7 +61,7 @@ def computing_in(model, dtype):
         )
     for new, old in pairs:
         new.assign(keras.ops.cast(old, new.dtype))
-    for new, old in zip(copy._flatten_layers(), model._flatten_layers(), strict=True):
+    for new, old in zip(layers_of(copy), layers_of(model), strict=True):
         if hasattr(old, "save_assets"):  # As vocabularies, which are no variables.
             with tempfile.TemporaryDirectory() as work:
                 old.save_assets(work)
@@ -74,7 +75,7 @@ def computing_in(model, dtype):
 def _others(model, dtype):
     return [
         layer.name
-        for layer in model._flatten_layers()
+        for layer in layers_of(model)
         if layer.compute_dtype in FLOATS
         and layer.compute_dtype != dtype
         # A cast at the entry is no computation.

@@ -4,6 +4,8 @@ import importlib.metadata
 
 import keras
 
+from keras_en.keras_private import layers_of
+
 from .serving import takes_ratios
 
 # Where a SavedModel keeps it.
@@ -19,7 +21,7 @@ def record(model, **more):
     """
     layers = {
         layer.name: type(layer).__name__
-        for layer in model._flatten_layers()
+        for layer in layers_of(model)
         if type(layer).__name__.endswith("Normalization")
     }
     kinds = sorted(set(layers.values()))
@@ -32,7 +34,7 @@ def record(model, **more):
         "norm": {kind: list(layers.values()).count(kind) for kind in kinds},
         "layers": layers,
     }
-    mixing = [layer for layer in model._flatten_layers() if takes_ratios(layer)]
+    mixing = [layer for layer in layers_of(model) if takes_ratios(layer)]
     if mixing:
         found["normalizers"] = _values(list(layer.pool) for layer in mixing)
         found["r"] = _values(_reduction(layer) for layer in mixing)
@@ -44,7 +46,7 @@ def _reduction(layer):
     # Resolved: "auto" depends on the layer's channels.
     if layer.ratio_conv is None:
         return None
-    return layer._reduction
+    return layer.resolved_reduction
 
 
 def _values(values):

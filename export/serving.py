@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import keras
 
+from keras_en.keras_private import calls, layers_of, output_structure
 from keras_en.layers.recording import recording, takes_ratios
 from keras_en.text import one_line, unique_all
 
@@ -75,16 +76,15 @@ def prepared(model):
     """
     model = loaded(model)
     interface(model)
-    for graph in model._flatten_layers():
-        depths = getattr(graph, "_nodes_by_depth", {})
-        for node in (node for nodes in depths.values() for node in nodes):
-            call = inspect.signature(getattr(node.operation, "call", len)).parameters
+    for graph in layers_of(model):
+        for operation, arguments in calls(graph):
+            call = inspect.signature(getattr(operation, "call", len)).parameters
             usual = "training" in call and call["training"].default is True
-            if node.arguments.kwargs.get("training") and not usual:
+            if arguments.get("training") and not usual:
                 # Keras would call it in inference mode: another function.
                 raise ValueError(
                     "Argument `model` must not hold a layer that was called with "
-                    f"training=True. Received: {node.operation.name} in {graph.name}"
+                    f"training=True. Received: {operation.name} in {graph.name}"
                 )
     return computing_in(model, "float32")
 
@@ -141,7 +141,7 @@ def interface(model, image_size=None):
 
 def _output_names(model):
     """Keys of a dictionary, otherwise names of layers."""
-    outputs = getattr(model, "_outputs_struct", None)
+    outputs = output_structure(model)
     if isinstance(outputs, dict) and len(outputs) == len(model.outputs):
         return [str(path[-1]) for path, _ in keras.tree.flatten_with_path(outputs)]
     return model.output_names
@@ -189,7 +189,7 @@ def forward(model):
 def mixing_layers(model):
     """Every layer with ratios of its own for each sample, by its name, or by its path
     where several have that name."""
-    found = [layer for layer in model._flatten_layers() if takes_ratios(layer)]
+    found = [layer for layer in layers_of(model) if takes_ratios(layer)]
     names = [layer.name for layer in found]
     return {
         layer.name if names.count(layer.name) == 1 else layer.path: layer

@@ -1,6 +1,7 @@
-"""Artefacts appear whole, or not at all."""
+"""Files and folders that appear whole, or not at all."""
 
 import contextlib
+import os
 import shutil
 import signal
 import tempfile
@@ -16,22 +17,90 @@ def check_free(path, overwrite, name):
         )
 
 
-@contextlib.contextmanager
-def beside(folder):
-    """A hidden folder in `folder`, on the same disk as what will be moved out of it.
+class Staged:
+    """What is written beside its final place.
 
-    Folders that had to be made are removed again if nothing is put into them.
+    Attributes:
+        target: `pathlib.Path`, where it will be.
+        path: `pathlib.Path`, where it is to be written, on the same disk.
     """
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
+
+    def __init__(self, target, path):
+        self.target, self.path = target, path
+
+    def publish(self):
+        """Moves all that stands beside `path`, it last, to the folder of `target`.
+
+        What was there is replaced. Companions of a file, such as external weights,
+        keep their names.
+
+        Returns:
+            `target`.
+        """
+        others = [part for part in self.path.parent.iterdir() if part != self.path]
+        for part in others:
+            _move(part, self.target.with_name(part.name))
+        _move(self.path, self.target)
+        return self.target
+
+
+@contextlib.contextmanager
+def staged(target, name="new"):
+    """Yields a `Staged` for `target`, a file or a folder.
+
+    It is lost, and no folder that had to be made stays, unless `publish` is called.
+
+    Args:
+        target: `pathlib.Path`.
+        name: What the file or folder is called until it is published.
+    """
+    folder = target.parent
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         # A name that is no number: TensorFlow Serving does not look at it.
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as work:
-            yield Path(work)
+            yield Staged(target, Path(work, name))
     finally:
-        for path in made:
+        for path in missing:
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def write_whole(path, partial, write):
+    """Calls `write` with a file opened for bytes, which then becomes `path`.
+
+    Whenever the process is killed, `path` is the old file or the new one.
+
+    Args:
+        path: `pathlib.Path`.
+        partial: `pathlib.Path` of what a killed process leaves, in the same folder.
+        write: Function of a binary file.
+    """
+    try:
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _move(new, path):
+    """Moves `new` to `path`; what was there is put aside first."""
+    with _uninterrupted(), tempfile.TemporaryDirectory(dir=new.parent) as aside:
+        old = Path(aside, "old")
+        if path.exists():
+            path.replace(old)
+        try:
+            new.replace(path)
+        except OSError:
+            if old.exists():
+                old.replace(path)
+            raise
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -46,19 +115,3 @@ def _uninterrupted():
     finally:
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
-
-
-def move(new, path, work):
-    """Moves `new` to `path`; what was there goes through the folder `work`."""
-    old = work / "old"
-    with _uninterrupted():
-        if path.exists():
-            path.replace(old)
-        try:
-            new.replace(path)
-        except OSError:
-            if old.exists():
-                old.replace(path)
-            raise
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)

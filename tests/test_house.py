@@ -16,7 +16,7 @@ SOURCES = {
     "export": ROOT / "export",
 }
 
-GROUND = {"version", "arguments", "files", "text"}
+GROUND = {"version", "arguments", "files", "text", "keras_private"}
 # Who may import whom, beside the ground, inside keras_en.
 ALLOWED = {
     **dict.fromkeys(GROUND, set()),

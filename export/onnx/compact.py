@@ -47,7 +47,7 @@ def compact(proto, calls):
         if place is None:
             continue
         add, x, perm = place
-        axis = 1 if perm else layer._axis
+        axis = 1 if perm else layer.channel_axis
         new = _Nodes(layer, scope, axis, opset, constants)
         new.normalized(x, perm, add.output[0])
         at = list(graph.node).index(add)
@@ -74,11 +74,11 @@ def _known(layer):
 def _find(graph, inside, layer):
     """Of the nodes of a call the one that leaves it, the name of x, and how that is
     transposed to the layer's layout, or `None`; `None` if it is not clear."""
-    rank, channels = layer.input_spec.ndim, layer.input_spec.axes[layer._axis]
-    last = [0, *range(2, rank), 1] if layer._axis == rank - 1 else None
+    rank, channels = layer.input_spec.ndim, layer.input_spec.axes[layer.channel_axis]
+    last = [0, *range(2, rank), 1] if layer.channel_axis == rank - 1 else None
     # Of the scale, if it is in the layer's layout; 1 channel could be in any.
     sizes = [-1] + [1] * (rank - 1)
-    sizes[layer._axis] = channels if channels > 1 else None
+    sizes[layer.channel_axis] = channels if channels > 1 else None
     names = {node.name for node in inside}
     every = [node for g in graphs(graph) for node in g.node]
     read = {t for node in every if node.name not in names for t in node.input}
@@ -132,7 +132,7 @@ class _Nodes:
         self.layer, self.prefix = layer, scope + _INSIDE
         self.opset, self.constants = opset, constants
         self.spatial = [i for i in range(1, layer.input_spec.ndim) if i != axis]
-        self.channels = layer.input_spec.axes[layer._axis]
+        self.channels = layer.input_spec.axes[layer.channel_axis]
         self.nodes = []
 
     def add(self, kind, *inputs, out=None, outs=None, **attributes):
@@ -258,8 +258,10 @@ class _Nodes:
         z = add("Reshape", z, self.sizes(0, len(kept), self.channels))
         if "ratio_conv" in weights:
             z = add("Mul", z, self.weight("conv", weights["ratio_conv"]))
-            groups = self.channels // layer._reduction
-            z = add("Reshape", z, self.sizes(0, len(kept), groups, layer._reduction))
+            groups = self.channels // layer.resolved_reduction
+            z = add(
+                "Reshape", z, self.sizes(0, len(kept), groups, layer.resolved_reduction)
+            )
             z = add("ReduceSum", z, self.sizes(3), keepdims=0)
         z = add("MatMul", z, add("Transpose", z, perm=[0, 2, 1]))
         z = add("Reshape", z, self.sizes(0, len(kept) ** 2))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 
 from keras_en import files
+from keras_en.keras_private import layers_of
 from keras_en.layers.recording import scopes
 from keras_en.text import unique_all
 
@@ -102,18 +103,17 @@ def export_onnx(
             f"writes. Received: metadata={metadata!r}"
         )
     onnx_graph.set_metadata(proto, {**facts, **(metadata or {})})
-    with files.beside(path.parent) as work:
-        new = work / path.name
-        onnx_graph.save(proto, new)
-        onnx_graph.check(new, proto)
+    # It names its external weights, which are beside it.
+    with files.staged(path, path.name) as staged:
+        onnx_graph.save(proto, staged.path)
+        onnx_graph.check(staged.path, proto)
         if check is not None:
-            check(new)
-        # The weights first: without them the file could not be read.
-        parts = sorted(work.iterdir(), reverse=True)
-        for part in parts:
-            files.move(part, path.with_name(part.name), work)
-        if len(parts) == 1:
-            path.with_name(f"{path.name}.data").unlink(missing_ok=True)
+            check(staged.path)
+        data = f"{path.name}.data"
+        external = staged.path.with_name(data).exists()
+        staged.publish()
+        if not external:
+            path.with_name(data).unlink(missing_ok=True)
     return path
 
 
@@ -148,7 +148,7 @@ def _source(model, image_size, dynamic):
         model = serving.prepared(model)
         inputs, outputs = serving.interface(model, image_size)
         serve, weights, facts = serving.forward(model), {}, record(model)
-        named = {layer.name for layer in model._flatten_layers()}
+        named = {layer.name for layer in layers_of(model)}
         mixing = list(serving.mixing_layers(model).values())
         if 4 * model.count_params() > onnx_graph.EXTERNAL:
             _check_sizes(model)

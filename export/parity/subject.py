@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_en.keras_private import layers_of
 from keras_en.text import one_line
 
 from .. import artefact as artefacts
@@ -83,7 +84,7 @@ def prepare(model, artefact, settings, half):
         min(
             (
                 layer.input_dim
-                for layer in model._flatten_layers()
+                for layer in layers_of(model)
                 if isinstance(layer, keras.layers.Embedding)
             ),
             default=10,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 
 from keras_en import files
+from keras_en.keras_private import layers_of
 
 from .. import serving
 from ..record import FILE, record
@@ -104,13 +105,13 @@ def export_saved_model(
     endpoints = build(model, **options)
     archive = keras.export.ExportArchive()
     # Not the model itself: everything would be saved twice.
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         if hasattr(layer, "lookup_table"):
             archive.track(layer)
     for name, endpoint in endpoints.items():
         archive.add_endpoint(name, endpoint.function)
-    with files.beside(directory) as work:
-        new = work / "model"
+    with files.staged(path) as staged:
+        new = staged.path
         archive.write_out(str(new), verbose=False)
         if warmup_requests:
             requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
@@ -125,8 +126,7 @@ def export_saved_model(
         (new / FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         if check is not None:
             check(new)
-        files.move(new, path, work)
-    return path
+        return staged.publish()
 
 
 class Endpoint(NamedTuple):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_en.keras_private import layers_of
 from keras_en.layers import ExemplarNormalization
 from keras_en.layers.recording import recording
 from keras_en.text import unique
@@ -19,7 +20,7 @@ def exemplar_layers(model):
         path that several layers have is numbered: `path`, `path_1`, ...
     """
     found = {}
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         if isinstance(layer, ExemplarNormalization):
             found[unique(layer.path, found)] = layer
     return found

@@ -1,12 +1,11 @@
 """`keras-en convert`: another normalization in a file."""
 
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 
 import keras
 
+from keras_en import files
 from keras_en.surgery.network import MADE, replace_normalization
 from keras_en.text import one_line
 
@@ -58,8 +57,8 @@ def run(source, to, out, initial_ratios=None, overwrite=False):
             f"{source} cannot be converted: a .keras file would not keep {made}, which "
             "the code of other layers makes"
         )
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".keras-en-") as folder:
-        whole = Path(folder) / out.name
-        new.save(whole)
-        os.replace(whole, out)
+    # Keras looks at the ending.
+    with files.staged(out, out.name) as staged:
+        new.save(staged.path)
+        staged.publish()
     return report

@@ -4,16 +4,14 @@ import importlib.util
 import os
 import platform
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_en import export
+from keras_en import export, files
 from keras_en.analysis import collect_ratios, exemplar_layers, plot_class_ratios
-from keras_en.files import move
 from keras_en.training import batches, digits
 from keras_en.training.recipes.digits import (
     BATCH_SIZE,
@@ -69,15 +67,11 @@ def run(output="runs/quickstart", seed=0, epochs=EPOCHS, norm="en", overwrite=Fa
     output = Path(output).resolve()
     _check_environment()
     _check_output(output, overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{output.name}-", dir=output.parent
-    ) as work:
-        new = Path(work, "new")
-        new.mkdir()
-        results = _run(new, seed, epochs, norm)
+    with files.staged(output) as staged:
+        staged.path.mkdir()
+        results = _run(staged.path, seed, epochs, norm)
         _check_output(output, overwrite)
-        move(new, output, Path(work))
+        staged.publish()
     return results
 
 

@@ -113,9 +113,11 @@ class ExemplarNormalization(NormalizerPool):
             another rank. Or the strategy in scope is `ParameterServerStrategy`, or
             XLA compiles the whole step of several replicas.
 
-    Attributes:
-        pool: After `build`, the tuple of normalizers in use: what `normalizers=None`
-            stands for, and the order of every row and column of size `K`.
+    Attributes, after `build`:
+        pool: The tuple of normalizers in use: what `normalizers=None` stands for, and
+            the order of every row and column of size `K`.
+        channel_axis: The channel axis, a positive integer.
+        resolved_reduction: `r`, what "auto" stands for; `None` without a convolution.
 
     Weights: `gamma`, `beta`, `moving_mean`, `moving_variance`, and of the ratio head
     `ratio_conv (C,)`, `ratio_hidden_kernel (K * K, pi * K)`,
@@ -203,7 +205,7 @@ class ExemplarNormalization(NormalizerPool):
         k = len(self.pool)
         self._add_affine_weights((channels,) if self.share_affine else (k, channels))
         self._add_moving_statistics(channels)
-        self._reduction = ratios.resolve_reduction(self.reduction, channels)
+        self.resolved_reduction = ratios.resolve_reduction(self.reduction, channels)
 
         def learned(name, shape):
             initializer = self.ratio_initializer
@@ -219,10 +221,10 @@ class ExemplarNormalization(NormalizerPool):
 
         self.ratio_conv = None
         if self.ratio_head == "mlp":
-            features, units = channels, channels // self._reduction
+            features, units = channels, channels // self.resolved_reduction
         else:
             features, units = k * k, self.expansion * k
-            if self._reduction is not None:
+            if self.resolved_reduction is not None:
                 self.ratio_conv = learned("ratio_conv", (channels,))
         self.ratio_hidden_kernel = learned("ratio_hidden_kernel", (features, units))
         self.ratio_hidden_bias = self._add_exact_weight(
@@ -250,7 +252,7 @@ class ExemplarNormalization(NormalizerPool):
             self.epsilon,
             self.groups,
             self.ratio_head,
-            self._reduction,
+            self.resolved_reduction,
             self.ratio_activation,
         )
         variables = {

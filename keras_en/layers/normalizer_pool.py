@@ -55,8 +55,9 @@ class NormalizerPool(keras.layers.Layer):
     weights of its mixture in `_add_weights` and mixes in `call`. See
     `ExemplarNormalization` for every argument.
 
-    Attributes:
-        pool: After `build`, the tuple of normalizers in use.
+    Attributes, after `build`:
+        pool: The tuple of normalizers in use.
+        channel_axis: The channel axis, a positive integer.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class NormalizerPool(keras.layers.Layer):
         )
         if "group" in pool:
             arguments.divisor("groups", self.groups, channels)
-        self._axis = axis
+        self.channel_axis = axis
         self.pool = pool
         self._add_weights(channels)
         self.input_spec = keras.layers.InputSpec(ndim=rank, axes={axis: channels})
@@ -213,7 +214,7 @@ class NormalizerPool(keras.layers.Layer):
         normalize = Normalize(
             mixture,
             tuple(tensors),
-            self._axis,
+            self.channel_axis,
             bool(training),
             self.momentum if learns else None,
             self.synchronized,
@@ -241,7 +242,7 @@ class NormalizerPool(keras.layers.Layer):
         if mask is None:
             return
         wanted = list(inputs.shape)
-        del wanted[self._axis]
+        del wanted[self.channel_axis]
         fits = len(mask.shape) == len(wanted) and all(
             size in (1, None, full) or full is None
             for size, full in zip(mask.shape, wanted, strict=True)

@@ -5,6 +5,8 @@ import warnings
 
 import keras
 
+from keras_en.keras_private import children, source, tracker
+
 # What Keras itself keeps in a layer or a model.
 BASE = set(vars(keras.layers.Layer())) | set(vars(keras.Model()))
 
@@ -33,7 +35,7 @@ def inputs_like(model):
     """New inputs, which would otherwise have other names."""
 
     def again(tensor):
-        layer = tensor._keras_history.operation
+        layer = source(tensor)
         return type(layer).from_config(layer.get_config()).output
 
     return keras.tree.map_structure(again, model.input)
@@ -46,7 +48,7 @@ def walk(layer, path="", seen=None):
         return
     seen.add(id(layer))
     yield path, layer
-    for child in layer._layers:
+    for child in children(layer):
         yield from walk(child, join(path, child.name), seen)
 
 
@@ -86,13 +88,13 @@ def put(layer, place, new):
     holder = layer
     for i, key in enumerate(path):
         holder = getattr(holder, key) if i == 0 else holder[key]
-    layer._tracker.unlock()
+    tracker(layer).unlock()
     old = getattr(holder, last) if not path else holder[last]
     if old is not new:
-        layer._tracker.untrack(old)
+        tracker(layer).untrack(old)
         if path:
             holder[last] = new
-            layer._tracker.track(new)
+            tracker(layer).track(new)
         else:
             setattr(holder, last, new)
 
@@ -101,5 +103,5 @@ def own_variables(layer):
     """Those that belong to none of the layers inside it."""
     if not isinstance(layer, keras.layers.Layer):
         return []
-    inner = {id(v) for child in layer._layers for v in child.variables}
+    inner = {id(v) for child in children(layer) for v in child.variables}
     return [v for v in layer.variables if id(v) not in inner]

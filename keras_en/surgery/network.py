@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 
 from keras_en.arguments import check
+from keras_en.keras_private import children
 from keras_en.models import norms
 from keras_en.surgery import layer_tree, transplant
 from keras_en.text import one_line, unique
@@ -209,7 +210,7 @@ class _Surgery:
         self._check_all_copied(new)
         # Those that hold layers set theirs, so that these come last.
         layers = [(x, y) for x, y in self.pairs if isinstance(x, keras.layers.Layer)]
-        layers.sort(key=lambda pair: not pair[0]._layers)
+        layers.sort(key=lambda pair: not children(pair[0]))
         layers += [(x, self.clones[id(x)]) for x in self.norms if id(x) in self.clones]
         for old, clone in layers:
             clone.trainable = old.trainable

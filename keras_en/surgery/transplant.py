@@ -74,7 +74,7 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
 
 def _alike_in_all(old, new):
     """Whether the weights of one mean in the other what they mean in itself."""
-    names = ("pool", "groups", "ratio_head", "ratio_activation", "_reduction")
+    names = ("pool", "groups", "ratio_head", "ratio_activation", "resolved_reduction")
     return all(
         getattr(old, name, None) == getattr(new, name, None) for name in names
     ) and [v.shape for v in old.variables] == [v.shape for v in new.variables]

@@ -1,13 +1,14 @@
 """The whole state of a training run in one file, written by the chief."""
 
 import json
-import os
 import random
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
+
+from keras_en import files
 
 NAME = "checkpoint.npz"
 # What a process that is killed in the middle of a save leaves.
@@ -37,15 +38,9 @@ def save(folder, model, progress, write):
     )
     path = Path(folder) / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(PARTIAL)
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **values)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    files.write_whole(
+        path, path.with_name(PARTIAL), lambda file: np.savez(file, **values)
+    )
 
 
 def read(folder, model):

@@ -3,6 +3,7 @@
 import keras
 
 from keras_en.arguments import check, integer
+from keras_en.keras_private import layers_of
 from keras_en.layers import SparseSwitchableNormalization
 
 
@@ -50,6 +51,6 @@ class RadiusSchedule(keras.callbacks.Callback):
     def _layers(self):
         return [
             layer
-            for layer in self.model._flatten_layers()
+            for layer in layers_of(self.model)
             if isinstance(layer, SparseSwitchableNormalization)
         ]

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_en.arguments import check, integer
+from keras_en.keras_private import layers_of
 from keras_en.layers.normalizer_pool import NormalizerPool
 from keras_en.ops import moments, replicas
 from keras_en.training import feed
@@ -125,7 +126,7 @@ def _layers(model):
     known = (keras.layers.BatchNormalization, NormalizerPool)
     found = [
         layer
-        for layer in model._flatten_layers()
+        for layer in layers_of(model)
         if isinstance(layer, known)
         and layer.trainable
         and getattr(layer, "moving_mean", None) is not None

@@ -95,7 +95,7 @@ def compare(
         axis=axis,
         normalizers=pool,
         groups=2,
-        reduction=layer._reduction,
+        reduction=layer.resolved_reduction,
         ratio_head=layer.ratio_head,
         ratio_activation=keras.activations.serialize(layer.ratio_activation),
         share_affine=layer.share_affine,

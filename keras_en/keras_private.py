@@ -1,0 +1,47 @@
+"""The private names of Keras that say how layers and graphs are put together.
+
+Nothing else outside `training/keras_private.py` touches a private name of Keras.
+"""
+
+# Owner and name, and what it is used for; a test holds that each is there.
+USES = {
+    "Layer._flatten_layers": "the layers inside a model",
+    "Layer._layers": "the layers directly inside a layer",
+    "Layer._tracker": "putting another layer in the place of one",
+    "KerasTensor._keras_history": "the layer that a tensor comes from",
+    "Functional._nodes_by_depth": "the calls of the layers of a model",
+    "Functional._outputs_struct": "the names of outputs in a dictionary",
+}
+
+
+def layers_of(layer):
+    """Every layer inside, nested ones too, and itself, outer first."""
+    return layer._flatten_layers()
+
+
+def children(layer):
+    """The layers directly inside a layer."""
+    return layer._layers
+
+
+def tracker(layer):
+    """What notes the layers and variables that are set as attributes."""
+    return layer._tracker
+
+
+def source(tensor):
+    """The layer or operation that a symbolic tensor comes from."""
+    return tensor._keras_history.operation
+
+
+def calls(model):
+    """The operation and the keyword arguments of every call in a functional model;
+    nothing for another."""
+    for nodes in getattr(model, "_nodes_by_depth", {}).values():
+        for node in nodes:
+            yield node.operation, node.arguments.kwargs
+
+
+def output_structure(model):
+    """The structure of tensors that a functional model returns, otherwise `None`."""
+    return getattr(model, "_outputs_struct", None)
