@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 # What runs on every backend.
-EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_affine.py \
+EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
 	tests/training/test_recalibration.py tests/training/test_radius.py
 
 .PHONY: quickstart test lint bench clean

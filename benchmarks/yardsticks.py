@@ -42,12 +42,7 @@ class Printed(ExemplarNormalization):
         features, _ = ratios.correlation(
             stacked, self.ratio_conv.value, self.resolved_reduction
         )
-        shares, _ = ratios.perceptron(
-            features,
-            (self.ratio_hidden_kernel.value, self.ratio_hidden_bias.value),
-            (self.ratio_output_kernel.value, self.ratio_output_bias.value),
-            self.ratio_activation,
-        )
+        shares, _ = ratios.perceptron(features, self, self.ratio_activation)
         outputs = 0
         for k, (mean, _) in enumerate(statistics):
             share = ops.reshape(shares[:, k], (-1,) + (1,) * (len(x.shape) - 1))

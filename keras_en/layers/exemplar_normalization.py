@@ -1,13 +1,31 @@
 """`ExemplarNormalization`: state, call and configuration."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
-from keras import ops
 
 from keras_en import arguments
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
-from keras_en.ops import moments, ratios
-from keras_en.ops.exemplar import Mixture
+from keras_en.ops.exemplar import ExemplarMixture
+from keras_en.ops.ratios import resolve_reduction
+
+
+def _checked_head(ratio_head, reduction):
+    check(
+        ratio_head in ("correlation", "mlp"),
+        "ratio_head",
+        '"correlation" or "mlp"',
+        ratio_head,
+    )
+    check(
+        reduction is not None or ratio_head == "correlation",
+        "reduction",
+        'an integer or "auto" with ratio_head="mlp", which has no convolution',
+        reduction,
+    )
+    return ratio_head
 
 
 @keras.saving.register_keras_serializable(package="keras_en")
@@ -124,6 +142,16 @@ class ExemplarNormalization(NormalizerPool):
     `ratio_hidden_bias (pi * K,)`, `ratio_output_kernel (pi * K, K)`,
     `ratio_output_bias (K,)`: `2 K C + C + Psi(K)` trainable (Table 1).
 
+    Example:
+
+    >>> layer = keras_en.ExemplarNormalization()
+    >>> images = keras.ops.zeros((2, 4, 4, 16))
+    >>> outputs, ratios = layer(images, return_ratios=True)
+    >>> tuple(outputs.shape), tuple(ratios.shape)
+    ((2, 4, 4, 16), (2, 3))
+    >>> layer.pool
+    ('instance', 'layer', 'batch')
+
     Reference:
 
     - [Zhang et al., 2020](https://arxiv.org/abs/2003.08761), Exemplar Normalization
@@ -132,32 +160,32 @@ class ExemplarNormalization(NormalizerPool):
 
     def __init__(
         self,
-        axis=-1,
-        momentum=0.99,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        moving_mean_initializer="zeros",
-        moving_variance_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
-        synchronized=False,
-        normalizers=None,
-        groups=32,
-        reduction="auto",
-        expansion=50,
-        ratio_head="correlation",
-        ratio_activation="tanh",
-        ratio_initializer="glorot_uniform",
-        ratio_regularizer=None,
-        share_affine=False,
-        initial_ratios=None,
-        **kwargs,
-    ):
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        synchronized: bool = False,
+        normalizers: Sequence[str] | None = None,
+        groups: int = 32,
+        reduction: int | str | None = "auto",
+        expansion: int = 50,
+        ratio_head: str = "correlation",
+        ratio_activation: Any = "tanh",
+        ratio_initializer: Any = "glorot_uniform",
+        ratio_regularizer: Any = None,
+        share_affine: bool = False,
+        initial_ratios: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             axis=axis,
             momentum=momentum,
@@ -175,37 +203,22 @@ class ExemplarNormalization(NormalizerPool):
             synchronized=synchronized,
             normalizers=normalizers,
             groups=groups,
+            initial_ratios=initial_ratios,
             **kwargs,
         )
-        check(
-            ratio_head in ("correlation", "mlp"),
-            "ratio_head",
-            '"correlation" or "mlp"',
-            ratio_head,
-        )
         self.reduction = arguments.reduction(reduction)
-        check(
-            reduction is not None or ratio_head == "correlation",
-            "reduction",
-            'an integer or "auto" with ratio_head="mlp", which has no convolution',
-            reduction,
-        )
+        self.ratio_head = _checked_head(ratio_head, reduction)
         self.expansion = arguments.integer("expansion", expansion, minimum=1)
-        self.ratio_head = ratio_head
         self.ratio_activation = keras.activations.get(ratio_activation)
         self.ratio_initializer = keras.initializers.get(ratio_initializer)
         self.ratio_regularizer = keras.regularizers.get(ratio_regularizer)
         self.share_affine = share_affine
-        if initial_ratios is not None:
-            pool = self.normalizers or moments.NORMALIZERS
-            ratios.complete_shares(initial_ratios, pool)
-        self.initial_ratios = initial_ratios
 
     def _add_weights(self, channels):
         k = len(self.pool)
         self._add_affine_weights((channels,) if self.share_affine else (k, channels))
         self._add_moving_statistics(channels)
-        self.resolved_reduction = ratios.resolve_reduction(self.reduction, channels)
+        self.resolved_reduction = resolve_reduction(self.reduction, channels)
 
         def learned(name, shape):
             initializer = self.ratio_initializer
@@ -240,34 +253,24 @@ class ExemplarNormalization(NormalizerPool):
             name="ratio_output_bias", shape=(k,), initializer=self._initial_logits
         )
 
-    def _initial_logits(self, shape, dtype=None):
-        if self.initial_ratios is None:
-            return ops.zeros(shape, dtype=dtype)
-        shares = ratios.complete_shares(self.initial_ratios, self.pool)
-        return ops.convert_to_tensor(ratios.logits(shares), dtype=dtype)
-
-    def call(self, inputs, training=None, mask=None, return_ratios=False):
-        mixture = Mixture(
+    def _make_mixture(self, channels):
+        return ExemplarMixture(
             self.pool,
-            self.epsilon,
             self.groups,
             self.ratio_head,
             self.resolved_reduction,
             self.ratio_activation,
         )
-        variables = {
-            "gamma": self.gamma,
-            "beta": self.beta,
-            "conv": self.ratio_conv,
-            "hidden_kernel": self.ratio_hidden_kernel,
-            "hidden_bias": self.ratio_hidden_bias,
-            "output_kernel": self.ratio_output_kernel,
-            "output_bias": self.ratio_output_bias,
-        }
-        outputs, shares = self._normalized(
-            mixture, inputs, mask, training, variables, return_ratios
-        )
-        return (outputs, shares) if return_ratios else outputs
+
+    def call(
+        self,
+        inputs: Any,
+        training: bool | None = None,
+        mask: Any = None,
+        return_ratios: bool = False,
+    ) -> Any:
+        outputs, ratios = self._normalized(inputs, mask, training, return_ratios)
+        return (outputs, ratios) if return_ratios else outputs
 
     def compute_output_spec(
         self, inputs, training=None, mask=None, return_ratios=False
@@ -287,7 +290,6 @@ class ExemplarNormalization(NormalizerPool):
                 "expansion",
                 "ratio_head",
                 "share_affine",
-                "initial_ratios",
             )
         }
         config["ratio_activation"] = keras.activations.serialize(self.ratio_activation)

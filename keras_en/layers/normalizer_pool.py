@@ -1,5 +1,8 @@
 """What every layer over a pool of normalizers shares."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,7 +10,8 @@ from keras_en import arguments
 from keras_en.arguments import check
 from keras_en.ops import replicas
 from keras_en.ops.moments import NORMALIZERS
-from keras_en.ops.normalize import MOVING, Normalize
+from keras_en.ops.normalize import Inputs, Normalize
+from keras_en.ops.ratios import complete_shares, logits
 
 # Arguments of BatchNormalization and of the pool that a configuration holds as such.
 _PLAIN = (
@@ -19,6 +23,7 @@ _PLAIN = (
     "synchronized",
     "normalizers",
     "groups",
+    "initial_ratios",
 )
 
 
@@ -37,9 +42,9 @@ def checked_pool(normalizers):
             f"Received: normalizers={normalizers!r}"
         )
     names = tuple(normalizers)
-    known = all(name in NORMALIZERS for name in names)
+    allowed = all(name in NORMALIZERS for name in names)
     check(
-        names and known and len(set(names)) == len(names),
+        names and allowed and len(set(names)) == len(names),
         "normalizers",
         f"a non-empty choice, without duplicates, of {NORMALIZERS}",
         names,
@@ -51,9 +56,9 @@ class NormalizerPool(keras.layers.Layer):
     """Statistics of a pool of normalizers, with moving statistics for its "batch".
 
     The base of the layers that mix normalizers. It knows the arguments of
-    `keras.layers.BatchNormalization`, `normalizers` and `groups`; a subclass adds the
-    weights of its mixture in `_add_weights` and mixes in `call`. See
-    `ExemplarNormalization` for every argument.
+    `keras.layers.BatchNormalization`, `normalizers`, `groups` and `initial_ratios`; a
+    subclass adds the weights of its mixture in `_add_weights`, and says in
+    `_make_mixture` how it mixes. See `ExemplarNormalization` for every argument.
 
     Attributes, after `build`:
         pool: The tuple of normalizers in use.
@@ -62,24 +67,25 @@ class NormalizerPool(keras.layers.Layer):
 
     def __init__(
         self,
-        axis=-1,
-        momentum=0.99,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        moving_mean_initializer="zeros",
-        moving_variance_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
-        synchronized=False,
-        normalizers=None,
-        groups=32,
-        **kwargs,
-    ):
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        synchronized: bool = False,
+        normalizers: Sequence[str] | None = None,
+        groups: int = 32,
+        initial_ratios: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         # Half-precision inputs arrive as they are: cast to the policy's dtype and
         # then to float32, they would be rounded twice.
         super().__init__(autocast=False, **kwargs)
@@ -101,6 +107,9 @@ class NormalizerPool(keras.layers.Layer):
         self.synchronized = synchronized
         self.normalizers = checked_pool(normalizers)
         self.groups = arguments.integer("groups", groups, minimum=1)
+        if initial_ratios is not None:
+            complete_shares(initial_ratios, self.normalizers or NORMALIZERS)
+        self.initial_ratios = initial_ratios
         self.supports_masking = True
         check(0 <= self.momentum <= 1, "momentum", "in [0, 1]", self.momentum)
         check(self.epsilon > 0, "epsilon", "positive", self.epsilon)
@@ -141,11 +150,21 @@ class NormalizerPool(keras.layers.Layer):
         self.channel_axis = axis
         self.pool = pool
         self._add_weights(channels)
+        self.mixture = self._make_mixture(channels)
         self.input_spec = keras.layers.InputSpec(ndim=rank, axes={axis: channels})
 
     def _add_exact_weight(self, **kwargs):
         # Mixed precision must not round a weight before the statistics use it.
         return self.add_weight(autocast=False, **kwargs)
+
+    # From ratios to the logits that give them.
+    logits_of = staticmethod(logits)
+
+    def _initial_logits(self, shape, dtype=None):
+        if self.initial_ratios is None:
+            return ops.zeros(shape, dtype=dtype)
+        shares = complete_shares(self.initial_ratios, self.pool)
+        return ops.convert_to_tensor(self.logits_of(shares), dtype=dtype)
 
     def _add_affine_weights(self, shape):
         self.gamma = self.beta = None
@@ -183,49 +202,45 @@ class NormalizerPool(keras.layers.Layer):
                 trainable=False,
             )
 
-    def _moving(self, dtype):
-        return [ops.cast(v, dtype) for v in (self.moving_mean, self.moving_variance)]
-
     def _learns(self, training):
         """Whether "batch" uses, and moves by, the statistics of the batch."""
         return bool(training) and self.trainable and "batch" in self.pool
 
-    def _normalized(self, mixture, inputs, mask, training, variables, ratios):
+    def _normalized(self, inputs, mask, training, return_ratios=False):
         """Outputs and ratios of one call; moves the moving statistics.
 
         Args:
-            mixture: `Mixture` or `Switch`.
             inputs, mask, training: As the layer is called with.
-            variables: From the name that `mixture.fold` knows to a weight, or `None`
-                where there is none.
-            ratios: Whether they are wanted.
+            return_ratios: Whether the ratios are wanted.
         """
         self._check_inputs(inputs, mask)
-        dtype = self._statistics_dtype(inputs)
-        tensors = {"x": inputs}
-        if mask is not None:
-            tensors["mask"] = mask
-        if "batch" in self.pool:
-            tensors.update(zip(MOVING, self._moving(dtype), strict=True))
-        for name, variable in variables.items():
-            if variable is not None:
-                tensors[name] = ops.cast(variable, dtype)
-        learns = self._learns(training)
+        dtype, learns = self._statistics_dtype(inputs), self._learns(training)
         normalize = Normalize(
-            mixture,
-            tuple(tensors),
+            self.mixture,
             self.channel_axis,
-            bool(training),
+            self.epsilon,
             self.momentum if learns else None,
             self.synchronized,
+            bool(training),
             dtype,
             self.compute_dtype,
         )
-        outputs, shares, *moved = normalize.once(tensors.values(), ratios)
+
+        def exact(name):
+            variable = getattr(self, name)
+            return None if variable is None else ops.cast(variable, dtype)
+
+        weights = self.mixture.weights(*map(exact, self.mixture.weights._fields))
+        moving = None
+        if "batch" in self.pool:
+            moving = exact("moving_mean"), exact("moving_variance")
+        outputs = normalize.traced_once(
+            Inputs(inputs, mask, moving, weights), return_ratios
+        )
         if learns:
-            self.moving_mean.assign(moved[0])
-            self.moving_variance.assign(moved[1])
-        return outputs, shares
+            self.moving_mean.assign(outputs.moving[0])
+            self.moving_variance.assign(outputs.moving[1])
+        return outputs.y, outputs.ratios
 
     def _statistics_dtype(self, inputs):
         # Not `keras.backend.result_type`, which knows no float64 on JAX.

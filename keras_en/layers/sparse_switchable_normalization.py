@@ -39,6 +39,13 @@ class SparseSwitchableNormalization(SwitchableNormalization):
 
     Weights: those of `SwitchableNormalization`, and `radius`.
 
+    Example:
+
+    >>> layer = keras_en.SparseSwitchableNormalization(initial_ratios={"batch": 1.0})
+    >>> outputs = layer(keras.ops.zeros((2, 4, 4, 16)))
+    >>> [float(share) for share in layer.ratios()["mean"]]
+    [0.0, 0.0, 1.0]
+
     Reference:
 
     - [Shao et al., 2019](https://arxiv.org/abs/1903.03793), SSN: Learning Sparse
@@ -46,8 +53,8 @@ class SparseSwitchableNormalization(SwitchableNormalization):
     """
 
     # Projected onto the simplex, its points stay where they are.
-    _logits = staticmethod(list)
-    _ratios = staticmethod(ratios.sparsestmax)
+    logits_of = staticmethod(list)
+    _projection = staticmethod(ratios.sparsestmax)
 
     def _add_weights(self, channels):
         super()._add_weights(channels)
@@ -55,11 +62,7 @@ class SparseSwitchableNormalization(SwitchableNormalization):
             name="radius", shape=(), initializer="zeros", trainable=False
         )
 
-    @property
-    def _radius(self):
-        return self.radius
-
-    def set_radius(self, share):
+    def set_radius(self, share: float) -> None:
         """Sets the radius to a share, in [0, 1], of the largest one. The layer must be
         built."""
         check(self.built, "layer", "built", self.name, "name")

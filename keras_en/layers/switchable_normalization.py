@@ -1,12 +1,14 @@
 """`SwitchableNormalization`: state, call and configuration."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
-from keras_en.ops import moments, ratios
-from keras_en.ops.switchable import Switch
+from keras_en.ops import ratios
+from keras_en.ops.switchable import SwitchableMixture
 
 LOGITS = ("mean_logits", "variance_logits")
 
@@ -57,23 +59,25 @@ class SwitchableNormalization(NormalizerPool):
     Weights: `gamma`, `beta`, `moving_mean`, `moving_variance`, `mean_logits (K,)`,
     `variance_logits (K,)`: `2 C + 2 K` trainable (Table 1).
 
+    Example:
+
+    >>> layer = keras_en.SwitchableNormalization(normalizers=("instance", "batch"))
+    >>> outputs = layer(keras.ops.zeros((2, 4, 4, 16)))
+    >>> [round(float(share), 2) for share in layer.ratios()["mean"]]
+    [0.5, 0.5]
+
     Reference:
 
     - [Luo et al., 2019](https://arxiv.org/abs/1806.10779), Differentiable
       Learning-to-Normalize via Switchable Normalization.
     """
 
-    def __init__(self, *args, initial_ratios=None, **kwargs):
-        super().__init__(*args, **kwargs)
-        if initial_ratios is not None:
-            pool = self.normalizers or moments.NORMALIZERS
-            ratios.complete_shares(initial_ratios, pool)
-        self.initial_ratios = initial_ratios
+    _projection = staticmethod(ratios.switch_softmax)
 
     def _add_weights(self, channels):
         self._add_affine_weights((channels,))
         self._add_moving_statistics(channels)
-        self.mean_logits = self.variance_logits = None
+        self.mean_logits = self.variance_logits = self.radius = None
         if len(self.pool) > 1:
             self.mean_logits, self.variance_logits = (
                 self._add_exact_weight(
@@ -84,17 +88,7 @@ class SwitchableNormalization(NormalizerPool):
                 for name in LOGITS
             )
 
-    def _initial_logits(self, shape, dtype=None):
-        if self.initial_ratios is None:
-            return ops.zeros(shape, dtype=dtype)
-        shares = ratios.complete_shares(self.initial_ratios, self.pool)
-        return ops.convert_to_tensor(self._logits(shares), dtype=dtype)
-
-    _logits = staticmethod(ratios.logits)
-    _ratios = staticmethod(ratios.switch_softmax)
-    _radius = None
-
-    def ratios(self):
+    def ratios(self) -> dict[str, Any]:
         """The ratios that the layer has learned, the same for all samples.
 
         Returns:
@@ -105,27 +99,20 @@ class SwitchableNormalization(NormalizerPool):
         if len(self.pool) == 1:
             one = ops.ones((1,), dtype=self.variable_dtype)
             return dict.fromkeys(("mean", "variance"), one)
-        radius = [] if self._radius is None else [self._radius.value]
+        radius = () if self.radius is None else (self.radius.value,)
         return {
-            name.removesuffix("_logits"): self._ratios(
+            name.removesuffix("_logits"): self._projection(
                 getattr(self, name).value, *radius
             )
             for name in LOGITS
         }
 
-    def call(self, inputs, training=None, mask=None):
-        names = ("gamma", "beta", *LOGITS)
-        variables = {name: getattr(self, name) for name in names}
-        variables["radius"] = self._radius if len(self.pool) > 1 else None
-        mixture = Switch(self.pool, self.epsilon, self.groups, self._ratios)
-        outputs, _ = self._normalized(
-            mixture, inputs, mask, training, variables, ratios=False
-        )
-        return outputs
+    def _make_mixture(self, channels):
+        return SwitchableMixture(self.pool, self.groups, self._projection)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return self._normalized(inputs, mask, training)[0]
 
     def compute_output_spec(self, inputs, training=None, mask=None):
         self._check_inputs(inputs, mask)
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "initial_ratios": self.initial_ratios}

@@ -2,19 +2,54 @@
 
 import functools
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_en.ops import moments, ratios
-from keras_en.ops.gradients import with_derivative
-
-HEAD = ("hidden_kernel", "hidden_bias", "output_kernel", "output_bias")
+from keras_en.ops.gradients import with_backward
 
 
-class Mixture(NamedTuple):
-    """What is fixed about a layer's mixture; the arguments of the layer.
+class ExemplarWeights(NamedTuple):
+    """The weights of the layer, in one dtype, by its names for them.
+
+    - `gamma`, `beta`: `(K, C)` or `(C,)`, or `None`.
+    - `ratio_conv`: `(C,)`, or `None`.
+    - `ratio_hidden_kernel`, `ratio_hidden_bias`, `ratio_output_kernel`,
+      `ratio_output_bias`: of the two dense layers.
+    """
+
+    gamma: Any
+    beta: Any
+    ratio_conv: Any
+    ratio_hidden_kernel: Any
+    ratio_hidden_bias: Any
+    ratio_output_kernel: Any
+    ratio_output_bias: Any
+
+
+class Residuals(NamedTuple):
+    """What the backward pass uses again; `(N, K, C)` where nothing else is said.
+
+    - `inverses`: `1 / sqrt(var_k + epsilon)`. `x_hat`: `(m - mu_k) * inverses`.
+    - `deviations`: `m - mu_k`, `(N, C)`, one a normalizer.
+    - `features`: what the dense layers read, `(N, F)`. `z`: see `ratios.correlation`.
+    - `units`: see `ratios.perceptron`. `ratios`: `(N, K)`. `a`: `(N, C)`.
+    """
+
+    inverses: Any
+    x_hat: Any
+    deviations: tuple
+    features: Any
+    z: Any
+    units: tuple
+    ratios: Any
+    a: Any
+
+
+class ExemplarMixture(NamedTuple):
+    """How a layer mixes; fixed when it is built.
 
     `y[n] = x[n] a[n] + b[n]`, with `x_hat_k = (m - mu_k) / sqrt(var_k + epsilon)`,
     `a = sum_k lambda_k gamma_k / sqrt(var_k + epsilon)` and
@@ -27,161 +62,167 @@ class Mixture(NamedTuple):
     """
 
     pool: tuple
-    epsilon: float
     groups: int
     ratio_head: str
-    reduction: int
-    activation: object
+    reduction: int | None
+    activation: Any
 
-    def fold(self, tensors, training=False):
-        """Scale, shift and ratios of each sample.
-
-        Args:
-            tensors: Dictionary of tensors of one dtype: "mean" and "variance"
-                `(N, C)`, those of each sample; "batch_mean" and "batch_variance"
-                `(C,)` or `(1, C)`, if the pool holds "batch"; "gamma" and "beta",
-                `(K, C)` or `(C,)`, if there are any; "conv" `(C,)`, if there is one;
-                "hidden_kernel", "hidden_bias", "output_kernel" and "output_bias".
-            training: If `True`, the derivative is written by hand: TensorFlow's is
-                made of 240 nodes, which take longer to trace than to run.
-
-        Returns:
-            `a` and `b`, `(N, C)`, and the ratios `(N, K)`.
-        """
-        names = tuple(tensors)
-
-        def forward(*values):
-            return self._forward(dict(zip(names, values, strict=True)))
-
-        def derivative(kept, values, upstream):
-            given = dict(zip(names, values, strict=True))
-            found = self._derivative(given, kept, *upstream)
-            return [found[name] for name in names]
-
-        return with_derivative(forward, derivative, training and self.pure)(
-            *tensors.values()
-        )
+    weights = ExemplarWeights
 
     @property
     def pure(self):
         """Whether the activation is one of Keras's: a function of its argument alone.
 
-        Another may be random, or hold variables that a derivative by hand would not
+        Another may be random, or hold variables that a backward pass by hand would not
         know and a function for several layers must not share.
         """
         name = getattr(self.activation, "__name__", "")
         return getattr(keras.activations, name, None) is self.activation
 
-    def _forward(self, t):
+    def fold(self, statistics, weights, epsilon, training=False):
+        """Scale, shift and ratios of each sample.
+
+        Args:
+            statistics: `moments.Statistics`, in the dtype of the weights.
+            weights: `ExemplarWeights`.
+            epsilon: Positive float.
+            training: If `True`, the backward pass is written by hand: TensorFlow's is
+                made of 240 nodes, which take longer to trace than to run.
+
+        Returns:
+            `a` and `b`, `(N, C)`, and the ratios `(N, K)`.
+        """
+        forward = functools.partial(self._forward, epsilon)
+        if not (training and self.pure):
+            return forward((), (statistics, weights))[0]
+        return with_backward(forward, self._backward, (statistics, weights))
+
+    def _forward(self, epsilon, _, inputs):
         # Stacks, not a tensor a normalizer: XLA does not compute again, for every
         # element of x, what comes out of a sum over them (with four normalizers on a
         # CPU 0.7 to 0.9 of the time), and TensorFlow has fewer nodes to trace.
-        m = t["mean"]
-        batch = t.get("batch_mean"), t.get("batch_variance")
-        zero = ops.zeros_like(m)
-        variances, deviations = [], {}
+        statistics, weights = inputs
+        m, zero = statistics.mean, ops.zeros_like(statistics.mean)
+        variances, deviations = [], []
         for name in self.pool:
-            mean, variance = moments.of(name, m, t["variance"], batch, self.groups)
+            mean, variance = moments.statistics_of(name, statistics, self.groups)
             # The pooled input is the mean of "instance" (Sec. 3.3).
             instance = name == "instance"
             variances.append(variance if instance else variance + zero)
-            deviations[name] = zero if instance else m - mean
-        inverses = ops.rsqrt(ops.stack(variances, axis=1) + self.epsilon)
-        x_hat = ops.stack(list(deviations.values()), axis=1) * inverses
+            deviations.append(zero if instance else m - mean)
+        inverses = ops.rsqrt(ops.stack(variances, axis=1) + epsilon)
+        x_hat = ops.stack(deviations, axis=1) * inverses
 
         features, z = m, None
         if self.ratio_head == "correlation":
-            features, z = ratios.correlation(x_hat, t.get("conv"), self.reduction)
-        shares, units = ratios.perceptron(features, *self._dense(t), self.activation)
+            features, z = ratios.correlation(x_hat, weights.ratio_conv, self.reduction)
+        shares, units = ratios.perceptron(features, weights, self.activation)
 
-        weights = self._weights(shares, t)
-        a = ops.sum(weights * inverses, axis=1)
-        terms, beta = weights * x_hat, t.get("beta")
+        scale = _scale(shares, weights)
+        a = ops.sum(scale * inverses, axis=1)
+        terms, beta = scale * x_hat, weights.beta
         if beta is not None and len(beta.shape) == 2:
             terms = terms + beta
         b = ops.sum(terms, axis=1) - m * a
         if beta is not None and len(beta.shape) == 1:
             b = b + beta
-        kept = inverses, deviations, x_hat, features, z, units, shares, a
-        return (a, b, shares), kept
+        return (a, b, shares), Residuals(
+            inverses, x_hat, tuple(deviations), features, z, units, shares, a
+        )
 
-    def _derivative(self, t, kept, da, db, d_shares):
-        """By name; every line is the derivative of one of `_forward`."""
-        inverses, deviations, x_hat, features, z, units, shares, a = kept
-        found = {}
-        if "beta" in t:
-            d_beta = ops.sum(db, axis=0)
-            found["beta"] = ops.broadcast_to(d_beta, t["beta"].shape)
-        d_mean, d_variance = [-(a * db)], []
-        da = ops.expand_dims(da - t["mean"] * db, axis=1)
+    def _backward(self, _, inputs, residuals, upstream):
+        """Every line is the derivative of one of `_forward`."""
+        statistics, weights = inputs
+        da, db, d_ratios = upstream
+        d_gamma = d_beta = d_conv = None
+        if weights.beta is not None:
+            # Eq. 3 adds every row to every sample.
+            d_beta = ops.broadcast_to(ops.sum(db, axis=0), weights.beta.shape)
+        d_mean = [-(residuals.a * db)]
+        da = ops.expand_dims(da - statistics.mean * db, axis=1)
         db = ops.expand_dims(db, axis=1)
 
-        d_weights = da * inverses + db * x_hat  # (N, K, C)
-        scaled = d_weights
-        if "gamma" in t:
-            gamma = t["gamma"]
-            axes = 0 if len(gamma.shape) == 2 else (0, 1)
-            found["gamma"] = ops.sum(_column(shares) * d_weights, axis=axes)
-            scaled = d_weights * gamma
-        d_shares = d_shares + ops.sum(scaled, axis=2)
-        d_features, *d_head = ratios.perceptron_derivative(
-            features, *self._dense(t), self.activation, shares, units, d_shares
+        d_scale = da * residuals.inverses + db * residuals.x_hat  # (N, K, C)
+        if weights.gamma is not None:
+            d_gamma = _summed(_column(residuals.ratios) * d_scale, weights.gamma)
+            d_scale = d_scale * weights.gamma
+        d_ratios = d_ratios + ops.sum(d_scale, axis=2)
+        d_features, d_head = ratios.perceptron_backward(
+            residuals.features,
+            weights,
+            self.activation,
+            residuals.ratios,
+            residuals.units,
+            d_ratios,
         )
-        found.update(zip(HEAD, d_head, strict=True))
 
-        weights = self._weights(shares, t)
-        d_x_hat = weights * db
+        scale = _scale(residuals.ratios, weights)
+        d_x_hat = scale * db
         if self.ratio_head == "mlp":
             d_mean.append(d_features)
         else:
-            conv = t.get("conv")
-            d_rows, d_conv = ratios.correlation_derivative(x_hat, conv, z, d_features)
+            d_rows, d_conv = ratios.correlation_backward(
+                residuals.x_hat, weights.ratio_conv, residuals.z, d_features
+            )
             d_x_hat = d_x_hat + d_rows
-            if conv is not None:
-                found["conv"] = d_conv
-        d_logarithm = weights * da * inverses + d_x_hat * x_hat  # by log(inverse)
-        by_variance = d_logarithm * (inverses * (inverses * -0.5))
-        for name, d_deviation, by_spread in zip(
+        d_statistics = self._statistics_backward(
+            statistics, residuals, d_mean, scale * da, d_x_hat
+        )
+        return d_statistics, ExemplarWeights(d_gamma, d_beta, d_conv, *d_head)
+
+    def _statistics_backward(self, statistics, residuals, d_mean, d_inverses, d_x_hat):
+        """The gradients by the statistics.
+
+        Args:
+            statistics, residuals: Of the forward pass.
+            d_mean: Gradients by the instance mean that are there already, a list.
+            d_inverses, d_x_hat: Gradients by the residuals of these names.
+        """
+        inverses = residuals.inverses
+        by_logarithm = d_inverses * inverses + d_x_hat * residuals.x_hat
+        by_variance = by_logarithm * (inverses * (inverses * -0.5))
+        # In `(N, C)`, which the layer's statistics alone would not give.
+        d_variance, d_batch = [ops.zeros_like(statistics.mean)], (None, None)
+        for name, deviation, d_deviation, d_spread in zip(
             self.pool,
+            residuals.deviations,
             ops.unstack(d_x_hat * inverses, axis=1),
             ops.unstack(by_variance, axis=1),
             strict=True,
         ):
             if name == "instance":
-                d_variance.append(by_spread)
+                d_variance.append(d_spread)
                 continue
             d_mean.append(d_deviation)
             if name == "batch":
-                for kind, value in (("mean", -d_deviation), ("variance", by_spread)):
-                    shape = t[f"batch_{kind}"].shape
-                    value = ops.sum(value, axis=0, keepdims=len(shape) == 2)
-                    found[f"batch_{kind}"] = value
+                d_batch = (
+                    _summed(-d_deviation, statistics.batch_mean),
+                    _summed(d_spread, statistics.batch_variance),
+                )
                 continue
             groups = self.groups if name == "group" else 1
-            by_mean, by_spread = moments.over_channels_derivative(
-                deviations[name], -d_deviation, by_spread, groups
+            by_mean, d_spread = moments.over_channels_backward(
+                deviation, -d_deviation, d_spread, groups
             )
             d_mean.append(by_mean)
-            d_variance.append(by_spread)
-        found["mean"] = _total(d_mean)
-        # In `(N, C)`, which the layer's statistics alone would not give.
-        found["variance"] = _total([ops.zeros_like(t["mean"]), *d_variance])
-        return found
-
-    def _dense(self, t):
-        hidden_kernel, hidden_bias, output_kernel, output_bias = (
-            t[name] for name in HEAD
-        )
-        return (hidden_kernel, hidden_bias), (output_kernel, output_bias)
-
-    def _weights(self, shares, t):
-        """`lambda_k gamma_k`, `(N, K, C)`, or `(N, K, 1)` without gamma."""
-        column = _column(shares)
-        return column * t["gamma"] if "gamma" in t else column
+            d_variance.append(d_spread)
+        return moments.Statistics(_total(d_mean), _total(d_variance), *d_batch)
 
 
 def _column(shares):
     return ops.expand_dims(shares, axis=2)
+
+
+def _scale(shares, weights):
+    """`lambda_k gamma_k`, `(N, K, C)`, or `(N, K, 1)` without gamma."""
+    column = _column(shares)
+    return column if weights.gamma is None else column * weights.gamma
+
+
+def _summed(gradient, tensor):
+    """A gradient, summed over the axes that `tensor` was broadcast along."""
+    extra = len(gradient.shape) - len(tensor.shape)
+    return ops.sum(gradient, axis=tuple(range(extra)) or 0, keepdims=not extra)
 
 
 def _total(terms):

@@ -1,112 +1,107 @@
-"""Functions with derivatives of their own."""
+"""Functions with a backward pass of their own.
+
+A function has constants, which need no gradient, and inputs: two structures of tensors
+(tuples, named tuples), in which `None` stands for a tensor that is absent.
+"""
 
 import keras
 from keras import ops
 
+from keras_en.ops import tracing
 
-def differentiable(forward, training, constants=()):
-    """`forward` as a function of tensors, with the derivative that it returns.
+
+def with_backward(forward, backward, inputs, constants=()):
+    """The outputs of a forward pass whose backward pass is written by hand, instead of
+    being derived operation by operation.
 
     Args:
-        forward: Function of `constants` and tensors, in this order, to
-            `(value, grad)`; `grad` maps the derivative by `value` to those by every
-            tensor. It may close over intermediate values if these, as functions of
-            the tensors, need no derivative of their own: then second derivatives are
-            right too.
-        training: If `False`, the operations are plain: on TensorFlow a custom
-            gradient leaves nodes in an exported graph. They are on torch too, where
-            a custom gradient of Keras has wrong second derivatives.
-        constants: What needs no derivative, tensors or not. `forward` must not close
-            over a tensor from outside: in second derivatives TensorFlow would not
-            find it if it is in another `tf.function`, and JAX refuses it.
+        forward: Function of `constants` and `inputs` to `(outputs, residuals)`: a tuple
+            of tensors, and a structure of what the backward pass uses again.
+        backward: Function of `constants`, `inputs`, `residuals` and `upstream`, the
+            gradients by the outputs, to those by the inputs, in their structure.
+        inputs: Structure of tensors.
+        constants: Structure of anything. `forward` and `backward` must not close over a
+            tensor from outside: in second derivatives TensorFlow would not find it if
+            it is in another `tf.function`, and JAX refuses it. It has to be a constant.
 
     Returns:
-        Function from the tensors to `value`.
+        The outputs. Second derivatives are those of `backward`, derived by the backend,
+        for which the residuals are computed again. On torch, where a custom gradient of
+        Keras has wrong second derivatives, all are the backend's.
+    """
+
+    def first(constants, inputs):
+        outputs, residuals = forward(constants, inputs)
+
+        def gradient(*upstream):
+            step = inputs, upstream
+            return _custom_gradient(second, step, (constants, residuals))
+
+        return outputs, gradient
+
+    def second(fixed, step):
+        constants, residuals = fixed
+
+        def recomputed(*tensors):
+            inputs, upstream = _packed(step, tensors)
+            _, residuals = forward(constants, inputs)
+            return tuple(_tensors(backward(constants, inputs, residuals, upstream)))
+
+        def gradient(*slopes):
+            return vjp(recomputed, _tensors(step), slopes)
+
+        inputs, upstream = step
+        slopes = backward(constants, inputs, residuals, upstream)
+        return tuple(_tensors(slopes)), gradient
+
+    return _custom_gradient(first, inputs, constants)
+
+
+def _custom_gradient(function, inputs, constants):
+    """The outputs of a function that knows its gradient.
+
+    Args:
+        function: Function of `constants` and `inputs` to `(outputs, gradient)`: a tuple
+            of tensors, and a function from the gradients by these to those by the
+            inputs, in their structure. What it closes over must, as a function of the
+            inputs, need no gradient of its own: then second derivatives are right too.
+        inputs, constants: See `with_backward`.
     """
     backend = keras.backend.backend()
-    if not training or backend == "torch":
-        return lambda *tensors: forward(*constants, *tensors)[0]
-    held = {i: c for i, c in enumerate(constants) if _held(c)}
+    if backend == "torch":
+        return function(constants, inputs)[0]
+    leaves = keras.tree.flatten(constants)
+    places = [i for i, leaf in enumerate(leaves) if _must_be_argument(leaf)]
 
-    def single(*tensors):
-        known = dict(zip(held, tensors, strict=False))
-        tensors = tensors[len(held) :]
-        value, grad = forward(
-            *(known.get(i, c) for i, c in enumerate(constants)), *tensors
+    def flat(*arguments):
+        held, tensors = arguments[: len(places)], arguments[len(places) :]
+        local = dict(zip(places, held, strict=True))
+        outputs, gradient = function(
+            keras.tree.pack_sequence_as(
+                constants, [local.get(i, leaf) for i, leaf in enumerate(leaves)]
+            ),
+            _packed(inputs, tensors),
         )
 
-        def by_upstream(*given, upstream=None):
-            # TensorFlow hands over several derivatives one by one, JAX as a tuple.
-            given = given if upstream is None else (upstream,)
-            found = grad(given if len(given) > 1 else given[0])
-            found = list(found) if _many(found) else [found]
-            zero = ops.zeros_like if backend == "jax" else lambda constant: None
-            return [zero(c) for c in known.values()] + found
+        def flat_gradient(*upstream):
+            if backend == "jax":
+                # TensorFlow hands them over one by one.
+                (upstream,) = upstream
+            none = ops.zeros_like if backend == "jax" else lambda constant: None
+            return [*map(none, held), *_tensors(gradient(*upstream))]
 
-        return value, by_upstream
+        return outputs, flat_gradient
 
-    function = ops.custom_gradient(single)
-
-    def call(*tensors):
-        tensors = (*held.values(), *tensors)
-        return function(*(_local(t) for t in tensors))
-
-    return call
-
-
-def with_derivative(function, derivative, training=True, constants=()):
-    """`function` as a function of tensors, with `derivative` instead of the one that
-    the backend would find operation by operation.
-
-    Args:
-        function: Function of `constants` and tensors to `(values, kept)`: a tuple of at
-            least two tensors, and whatever `derivative` wants to use again.
-        derivative: Function of `constants`, `kept`, the tensors, and the derivatives by
-            `values`, to those by every tensor, a list.
-        training, constants: See `differentiable`.
-
-    Returns:
-        Function from the tensors to `values`. Second derivatives are those of
-        `derivative`, found by the backend, which computes `kept` again for them.
-    """
-    fixed = len(constants)
-
-    def forward(*given):
-        constants, tensors = given[:fixed], given[fixed:]
-        count = len(tensors)
-        values, kept = function(*given)
-
-        def grad(upstream):
-            leaves = keras.tree.flatten(kept)
-            held = (*constants, *leaves)
-
-            def first(*given):
-                both = given[len(held) :]
-                constants, leaves = given[:fixed], given[fixed : len(held)]
-                kept_here = keras.tree.pack_sequence_as(kept, leaves)
-
-                def by_hand(kept, *both):
-                    return derivative(*constants, kept, both[:count], both[count:])
-
-                def again(*both):
-                    return by_hand(function(*constants, *both[:count])[1], *both)
-
-                found = by_hand(kept_here, *both)
-                return found, lambda slopes: vjp(again, both, slopes)
-
-            return differentiable(first, training, held)(*tensors, *upstream)
-
-        return values, grad
-
-    return differentiable(forward, training, constants)
+    arguments = [*(leaves[i] for i in places), *_tensors(inputs)]
+    return ops.custom_gradient(flat)(*map(tracing.in_this_graph, arguments))
 
 
 def vjp(function, tensors, upstream):
-    """The derivatives of `sum(function(*tensors) * upstream)` by every tensor.
+    """The gradients of `sum(function(*tensors) * upstream)` by every tensor.
 
     Args:
-        function: Function from tensors to a tensor, or to a list of them.
-        tensors: List or tuple.
+        function: Function from tensors to a tensor, or to a tuple of them.
+        tensors: List of tensors.
         upstream: As what `function` returns.
 
     Returns:
@@ -115,8 +110,7 @@ def vjp(function, tensors, upstream):
     if keras.backend.backend() == "jax":
         import jax
 
-        values, back = jax.vjp(function, *tensors)
-        return list(back(type(values)(upstream) if _many(values) else upstream))
+        return list(jax.vjp(function, *tensors)[1](upstream))
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
@@ -124,14 +118,14 @@ def vjp(function, tensors, upstream):
         values = function(*tensors)
     return tape.gradient(
         values,
-        list(tensors),
-        output_gradients=list(upstream) if _many(values) else upstream,
+        tensors,
+        output_gradients=upstream,
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
 
 
-def _held(constant):
-    """Whether a function with its own derivative must take it as an argument."""
+def _must_be_argument(constant):
+    """Whether a function with its own gradient must take it as an argument."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -140,18 +134,14 @@ def _held(constant):
     return ops.is_tensor(constant) and keras.backend.is_float_dtype(constant.dtype)
 
 
-def _local(tensor):
-    """In TensorFlow's graph of a function, one of an outer graph is found by its name
-    only as long as that graph is being traced."""
-    if keras.backend.backend() != "tensorflow":
-        return tensor
-    import tensorflow as tf
-
-    outer = getattr(tensor, "graph", None)
-    if tf.executing_eagerly() or outer is tf.compat.v1.get_default_graph():
-        return tensor
-    return tf.identity(tensor)
+def _tensors(structure):
+    """Those of a structure, in order."""
+    return [leaf for leaf in keras.tree.flatten(structure) if leaf is not None]
 
 
-def _many(values):
-    return isinstance(values, list | tuple)
+def _packed(structure, tensors):
+    """`tensors` in the places of those of a structure."""
+    tensors = iter(tensors)
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else next(tensors), structure
+    )

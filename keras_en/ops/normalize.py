@@ -1,103 +1,127 @@
-"""One call of the layer as a pure function of tensors."""
+"""One call of a layer as a pure function of tensors."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_en.ops import affine, moments, replicas
-from keras_en.ops.exemplar import Mixture
-from keras_en.ops.spatial import fuses
-from keras_en.ops.switchable import Switch
+from keras_en.ops import moments, replicas, tracing
+from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights
+from keras_en.ops.moments import Statistics
+from keras_en.ops.spatial import scale_and_shift
+from keras_en.ops.switchable import SwitchableMixture, SwitchableWeights
 
-MOVING = ("moving_mean", "moving_variance")
+
+class Inputs(NamedTuple):
+    """The tensors of a call.
+
+    - `x`: `(N, spatial..., C)`. `mask`: see `moments.per_sample`, or `None`.
+    - `moving`: moving mean and variance, `(C,)` each; `None` without "batch".
+    - `weights`: of the mixture.
+    """
+
+    x: Any
+    mask: Any
+    moving: tuple | None
+    weights: ExemplarWeights | SwitchableWeights
+
+
+class Outputs(NamedTuple):
+    """What a call computes.
+
+    - `y`: of the shape of `x`. `ratios`: `(N, K)`, or `None`.
+    - `moving`: the new moving statistics, or `None` where they stay.
+    """
+
+    y: Any
+    ratios: Any
+    moving: tuple | None
 
 
 class Normalize(NamedTuple):
     """What a call computes, apart from the tensors it is computed from.
 
-    - `mixture`: `Mixture` or `Switch`.
-    - `names`: names of the tensors, in their order: "x"; "mask" if there is one;
-      `MOVING` if the pool holds "batch"; the weights that `mixture.fold` takes.
-    - `axis`: positive integer, the channel axis of "x".
-    - `training`: whether derivatives will be asked for.
+    - `mixture`: how statistics become scale and shift.
+    - `axis`: positive integer, the channel axis of `x`.
+    - `epsilon`: added to each variance.
     - `momentum`: that of the moving statistics, or `None` where they stand for those
       of the batch.
     - `synchronized`: whether the batch is that of all replicas.
-    - `dtype`: of the statistics. `compute_dtype`: of the outputs.
+    - `training`: whether gradients will be asked for.
+    - `dtype`: of the statistics. `compute_dtype`: of `y`.
     """
 
-    mixture: Mixture | Switch
-    names: tuple
+    mixture: ExemplarMixture | SwitchableMixture
     axis: int
-    training: bool
+    epsilon: float
     momentum: float | None
     synchronized: bool
+    training: bool
     dtype: str
     compute_dtype: str
 
-    def __call__(self, *tensors):
-        """Outputs of the shape of "x"; ratios `(N, K)` or `None`; with a momentum the
-        new moving statistics, `(C,)` each."""
-        t = dict(zip(self.names, tensors, strict=True))
-        x = ops.cast(t.pop("x"), self.dtype)
-        mean, variance, *batch = replicas.part(self._moments)(x, t.pop("mask", None))
-        moving, moved = [t.pop(name) for name in MOVING if name in t], []
+    def __call__(self, inputs):
+        """`Outputs` of `Inputs`."""
+        x, moving = ops.cast(inputs.x, self.dtype), None
+        sample, own = tracing.island(self._moments)(x, inputs.mask)
+        batch = inputs.moving or (None, None)
         if self.momentum is not None:
-            own = batch = moments.Moments(*batch)
             # In all replicas the same, whatever the outputs are computed from.
-            batch = replicas.merge(own)
-            moved = moments.moved(moving, batch, self.momentum)
-            moving = (batch if self.synchronized else own)[:2]
-        if moving:
-            t.update(batch_mean=moving[0], batch_variance=moving[1])
-        t.update(mean=mean, variance=variance)
-        outputs, shares = replicas.part(self._apply)(x, t)
-        return outputs, shares, *moved
+            merged = replicas.merge(own)
+            moving = moments.moved(inputs.moving, merged, self.momentum)
+            batch = (merged if self.synchronized else own)[:2]
+        statistics = Statistics(*sample, *batch)
+        y, ratios = tracing.island(self._apply)(x, statistics, inputs.weights)
+        return Outputs(y, ratios, moving)
 
     def _moments(self, x, mask):
-        """Mean and variance of each sample; with a momentum those of the batch, and
-        its count."""
+        """Mean and variance of each sample; with a momentum the `Moments` of the
+        batch, otherwise `None`."""
         sample = moments.per_sample(x, self.axis, mask, self.training)
-        batch = moments.over_batch(*sample) if self.momentum is not None else ()
-        return sample.mean, sample.variance, *batch
+        batch = None if self.momentum is None else moments.over_batch(*sample)
+        return (sample.mean, sample.variance), batch
 
-    def _apply(self, x, tensors):
-        a, b, shares = self.mixture.fold(tensors, self.training)
-        outputs = affine.scale_and_shift(x, a, b, self.axis, self.training)
-        return ops.cast(outputs, self.compute_dtype), shares
+    def _apply(self, x, statistics, weights):
+        a, b, ratios = self.mixture.fold(
+            statistics, weights, self.epsilon, self.training
+        )
+        y = scale_and_shift(x, a, b, self.axis, self.training)
+        return ops.cast(y, self.compute_dtype), ratios
 
-    def once(self, tensors, ratios):
+    def traced_once(self, inputs, return_ratios):
         """As a call; where TensorFlow traces a training step, once for all layers of
         the same kind and shape.
 
         Args:
-            tensors: In the order of `names`.
-            ratios: Whether they are wanted; `None` may stand for them otherwise.
+            inputs: `Inputs`.
+            return_ratios: Whether they are wanted; `None` may stand for them otherwise.
         """
-        if not self.training or keras.backend.backend() != "tensorflow":
-            return self(*tensors)
-        import tensorflow as tf
-
-        if tf.executing_eagerly():
-            return self(*tensors)
         # A collective must be reached in the replica's own graph.
         collective = self.momentum is not None and replicas.count() > 1
-        if collective or not self.mixture.pure:
-            return self(*tensors)
-        specs = tuple((tuple(t.shape), t.dtype) for t in tensors)
-        outputs, shares, moved = _function(self, ratios, specs, fuses())(*tensors)
-        return outputs, shares, *(tf.bitcast(m, self.dtype) for m in moved)
+        shared = self.training and self.mixture.pure and not collective
+        if not (shared and tracing.is_graph()):
+            return self(inputs)
+        import tensorflow as tf
+
+        specs = keras.tree.map_structure(
+            lambda t: None if t is None else (tuple(t.shape), t.dtype), inputs
+        )
+        function = _shared_function(self, return_ratios, specs, tracing.is_xla_on_cpu())
+        outputs = Outputs(*function(inputs))
+        if outputs.moving is None:
+            return outputs
+        moving = tuple(tf.bitcast(value, self.dtype) for value in outputs.moving)
+        return outputs._replace(moving=moving)
 
 
 # Without this the first step of a ResNet-50 takes 3.4 times as long as that with
 # BatchNormalization; see `benchmarks/model_speed.py`.
 @functools.lru_cache(maxsize=512)
-def _function(normalize, ratios, specs, fuses):
+def _shared_function(normalize, return_ratios, specs, xla_on_cpu):
     """A `tf.function` for one signature.
 
-    One for all would let a trace for unknown sizes serve known ones, which need fewer
+    One for all would let a trace for unknown sizes serve fixed ones, which need fewer
     nodes.
     """
     import tensorflow as tf
@@ -106,11 +130,12 @@ def _function(normalize, ratios, specs, fuses):
     integer = {"float32": tf.uint32, "float64": tf.uint64}[normalize.dtype]
 
     # Grappler makes a copy for every call with a constant input or an unused output.
-    # A float output without a derivative is the former: the derivative is a constant 0.
-    def traced(*tensors):
-        outputs, shares, *moved = normalize(*tensors)
-        moved = [tf.bitcast(m, integer) for m in moved]
-        return outputs, shares if ratios else None, moved
+    # A float output without a gradient is the former: the gradient is a constant 0.
+    def traced(inputs):
+        y, ratios, moving = normalize(inputs)
+        if moving is not None:
+            moving = tuple(tf.bitcast(value, integer) for value in moving)
+        return y, ratios if return_ratios else None, moving
 
     return tf.function(
         traced,

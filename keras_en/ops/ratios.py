@@ -46,9 +46,9 @@ def _facing(z):
     return ops.reshape(z, (-1, k, 1, channels)), ops.reshape(z, (-1, 1, k, channels))
 
 
-def correlation_derivative(x_hat, conv, z, upstream):
-    """The derivatives by `x_hat` and `conv` (or `None`), of what `correlation` makes
-    of them, given the one by its `v`."""
+def correlation_backward(x_hat, conv, z, upstream):
+    """The gradients by `x_hat` and `conv` (or `None`), given the one by the `v` that
+    `correlation` makes of them."""
     k, channels = z.shape[1:]
     upstream = ops.reshape(upstream, (-1, k, k, 1))
     both = upstream + ops.transpose(upstream, (0, 2, 1, 3))
@@ -62,21 +62,24 @@ def correlation_derivative(x_hat, conv, z, upstream):
     return ops.reshape(d_grouped, (-1, *x_hat.shape[1:])), d_conv
 
 
-def perceptron(features, hidden, output, activation):
+def perceptron(features, weights, activation):
     """Step 3 of Sec. 3.3: `lambda = softmax(f(features W1 + b1) W2 + b2)`.
 
     Args:
         features: `(N, F)`.
-        hidden, output: pairs (kernel, bias): `(F, H)`, `(H,)` and `(H, K)`, `(K,)`.
+        weights: With the tensors `ratio_hidden_kernel` `(F, H)`, `ratio_hidden_bias`
+            `(H,)`, `ratio_output_kernel` `(H, K)` and `ratio_output_bias` `(K,)`.
         activation: `f`.
 
     Returns:
         Ratios `(N, K)`, each in [0, 1], each row summing to 1; and the units before
         and behind `f`, `(N, H)`.
     """
-    units = ops.matmul(features, hidden[0]) + hidden[1]
-    raised = _activate(activation, units)
-    return softmax(ops.matmul(raised, output[0]) + output[1]), (units, raised)
+    units = ops.matmul(features, weights.ratio_hidden_kernel)
+    units = units + weights.ratio_hidden_bias
+    active = _activate(activation, units)
+    logits = ops.matmul(active, weights.ratio_output_kernel)
+    return softmax(logits + weights.ratio_output_bias), (units, active)
 
 
 def _activate(activation, units):
@@ -84,20 +87,19 @@ def _activate(activation, units):
     return ops.cast(activation(units), units.dtype)
 
 
-def perceptron_derivative(features, hidden, output, activation, shares, kept, upstream):
-    """The derivatives of `perceptron` by `features`, and by the kernels and biases of
-    `hidden` and `output`, given the one by its ratios."""
-    units, raised = kept
+def perceptron_backward(features, weights, activation, shares, units, upstream):
+    """The gradients by `features`, and by the four tensors of `weights` in their order,
+    given the one by the ratios, `shares`, that `perceptron` makes of them."""
+    units, active = units
     product = shares * upstream
     d_logits = product - shares * ops.sum(product, axis=1, keepdims=True)
-    d_raised = ops.matmul(d_logits, ops.transpose(output[0]))
+    d_active = ops.matmul(d_logits, ops.transpose(weights.ratio_output_kernel))
     activate = functools.partial(_activate, activation)
-    (d_units,) = vjp(activate, [units], d_raised)
-    return (
-        ops.matmul(d_units, ops.transpose(hidden[0])),
+    (d_units,) = vjp(activate, [units], d_active)
+    return ops.matmul(d_units, ops.transpose(weights.ratio_hidden_kernel)), (
         ops.matmul(ops.transpose(features), d_units),
         ops.sum(d_units, axis=0),
-        ops.matmul(ops.transpose(raised), d_logits),
+        ops.matmul(ops.transpose(active), d_logits),
         ops.sum(d_logits, axis=0),
     )
 
@@ -111,8 +113,8 @@ def softmax(logits):
     # Whatever is subtracted, the result is the same: it needs no derivative.
     # `initial`: without it Keras refuses an empty batch.
     top = ops.max(logits, axis=1, keepdims=True, initial=-math.inf)
-    raised = ops.exp(logits - ops.stop_gradient(top))
-    return raised / ops.sum(raised, axis=1, keepdims=True)
+    powers = ops.exp(logits - ops.stop_gradient(top))
+    return powers / ops.sum(powers, axis=1, keepdims=True)
 
 
 def resolve_reduction(reduction, channels):
@@ -131,7 +133,7 @@ def resolve_reduction(reduction, channels):
 
 
 def complete_shares(initial_ratios, normalizers):
-    """One share a normalizer: those given, the rest in equal parts.
+    """One share a normalizer: those of `initial_ratios`, the rest in equal parts.
 
     Args:
         initial_ratios: Dictionary from normalizer to its share in [0, 1].
@@ -222,6 +224,6 @@ def sparsestmax(logits, radius):
         # Chosen before the square root, whose derivative is infinite at 0.
         ratio = (least - 1 / count) / ops.where(inside, length, 1)
         scale = ops.sqrt(ops.where(inside, ratio, 1))
-        found = support / count + scale * deviation
-        support = ops.cast(found > 0, logits.dtype)
-    return found
+        shares = support / count + scale * deviation
+        support = ops.cast(shares > 0, logits.dtype)
+    return shares

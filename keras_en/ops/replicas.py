@@ -5,10 +5,8 @@ import threading
 
 import keras
 
-from keras_en.ops import moments, spatial
+from keras_en.ops import moments, tracing
 
-# Whether layers compile their parts between collectives; see `compiled_parts`.
-_compiled = False
 # Of one replica, which MirroredStrategy traces in a thread of its own.
 _local = threading.local()
 
@@ -74,7 +72,7 @@ def merge(batch):
     import tensorflow as tf
 
     strategy = tf.distribute.get_strategy()
-    if spatial.traced_by_xla() and not isinstance(strategy, tf.distribute.TPUStrategy):
+    if tracing.is_xla() and not isinstance(strategy, tf.distribute.TPUStrategy):
         raise ValueError(
             "A step of several replicas cannot be compiled as a whole: compile the "
             "model with jit_compile=False, or train it with keras_en.training.fit, "
@@ -114,25 +112,3 @@ def standing_in(wanted=True):
         yield
     finally:
         _local.standing_in = False
-
-
-@contextlib.contextmanager
-def compiled_parts(wanted=True):
-    """Inside, what a layer of several replicas computes before and behind its
-    collective is compiled by XLA; the collective itself cannot be."""
-    global _compiled
-    # Not thread-local: MirroredStrategy traces every replica in a thread of its own.
-    before, _compiled = _compiled, wanted
-    try:
-        yield
-    finally:
-        _compiled = before
-
-
-def part(function):
-    """`function` of tensors, compiled if `compiled_parts` says so."""
-    if not _compiled:
-        return function
-    import tensorflow as tf
-
-    return tf.function(function, jit_compile=True, autograph=False)

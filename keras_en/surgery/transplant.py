@@ -208,7 +208,7 @@ class Learned(NamedTuple):
             lost.append("ratios dropped")
         elif shares and isinstance(layer, SWITCHABLE) and self.pair:
             for kind, found in zip(_KINDS, self.pair, strict=True):
-                logits = layer._logits([found.get(name, 0.0) for name in pool])
+                logits = layer.logits_of([found.get(name, 0.0) for name in pool])
                 getattr(layer, f"{kind}_logits").assign(logits)
         elif isinstance(layer, ExemplarNormalization) or self.pair is None:
             lost.append("ratios are those that are the same for all samples")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_en.arguments import check
-from keras_en.ops import replicas
+from keras_en.ops import replicas, tracing
 from keras_en.text import one_line
 from keras_en.training import feed
 from keras_en.training.strategies import is_chief
@@ -237,7 +237,7 @@ class Run:
             slopes, variables = zip(*known, strict=True)
             self._apply(update, slopes, variables)
 
-        with replicas.compiled_parts(self._compiled_parts):
+        with tracing.compiled_islands(self._compiled_parts):
             self.strategy.run(replica, (batch, share))
             return model.get_metrics_result()
 
@@ -268,7 +268,7 @@ class Run:
         def replica(batch):
             self._loss(n, batch, training=False)
 
-        with replicas.compiled_parts(self._compiled_parts):
+        with tracing.compiled_islands(self._compiled_parts):
             self.strategy.run(replica, (batch,))
             return self.model.get_metrics_result()
 

@@ -159,12 +159,12 @@ def test_parts_compiled_between_collectives(data, strategy, float64, batch_size)
             loss = tf.reduce_sum(many.layers[1](x, training=True) ** 2)
         return tape.gradient(loss, many.layers[1].gamma.value)
 
-    from keras_en.ops import replicas
+    from keras_en.ops import tracing
 
     def compiled(wanted):
         @tf.function(autograph=False)
         def run(x):
-            with replicas.compiled_parts(wanted):
+            with tracing.compiled_islands(wanted):
                 return strategy.run(step, (x,))
 
         graph = run.get_concrete_function(tf.TensorSpec((4, 4, 4, 8), "float64")).graph

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_en.ops import affine
+from keras_en.ops import spatial
 from tests.backends import images, numpy
 
 
@@ -11,7 +11,7 @@ from tests.backends import images, numpy
 )
 def test_scale_and_shift(rng, shape, axis):
     x, a, b = images(rng, shape), images(rng, (3, 5)), images(rng, (3, 5))
-    y = affine.scale_and_shift(*map(ops.convert_to_tensor, (x, a, b)), axis)
+    y = spatial.scale_and_shift(*map(ops.convert_to_tensor, (x, a, b)), axis)
     moved = np.moveaxis(x, axis, -1).reshape(3, -1, 5)
     expected = np.moveaxis(numpy(y), axis, -1).reshape(3, -1, 5)
     np.testing.assert_allclose(expected, moved * a[:, None] + b[:, None], atol=1e-6)
