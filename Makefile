@@ -6,7 +6,7 @@ BIN := .venv/bin
 EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
 	tests/training/test_recalibration.py tests/training/test_radius.py
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test lint docs newest bench clean
 
 # What a user installs, and what a contributor adds.
 .venv/user: setup.cfg pyproject.toml
@@ -34,9 +34,24 @@ test: .venv/contributor
 		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/surgery/test_network.py; \
 	else echo "torch: not run here, not installed"; fi
 
+# mypy reads links to the sources, laid as they are installed: with models/ and export/
+# inside keras_en.
 lint: .venv/contributor
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	rm -rf build/types && mkdir -p build/types/keras_en
+	ln -s $(CURDIR)/keras_en/* $(CURDIR)/models $(CURDIR)/export build/types/keras_en
+	$(BIN)/mypy
+
+# Runs every example of the README and of docstrings; follows every link between pages.
+docs: .venv/contributor
+	$(BIN)/python -m pytest tests/test_readme.py tests/test_public.py
+
+# The newest release of every dependency, for `make test` behind it.
+newest: .venv/contributor
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager \
+		--editable '.[all,dev]'
+	$(BIN)/python -m pip list
 
 bench: .venv/contributor
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python benchmarks/layer_speed.py --short
@@ -44,4 +59,4 @@ bench: .venv/contributor
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python benchmarks/model_speed.py --short
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist *.egg-info .mypy_cache

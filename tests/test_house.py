@@ -2,19 +2,14 @@
 
 import ast
 import configparser
+import graphlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SOURCES = {
-    "keras_en": ROOT / "keras_en",
-    "models": ROOT / "models",
-    "export": ROOT / "export",
-}
+from tests.sources import PACKAGES, ROOT, imports, installed, own_imports
 
 GROUND = {"version", "arguments", "files", "text", "keras_private"}
 # Who may import whom, beside the ground, inside keras_en.
@@ -29,91 +24,97 @@ ALLOWED = {
     "training": {"training", "models", "analysis", "layers", "ops"},
     "cli": {"cli", "training", "analysis", "surgery", "export", "models", "layers"},
 }
+# Folders that know nothing of each other.
+SEPARATE = {
+    "keras_en.export.onnx": {"keras_en.export.saved_model", "keras_en.export.parity"},
+    "keras_en.export.saved_model": {"keras_en.export.onnx", "keras_en.export.parity"},
+}
 
 
-def modules():
-    for name, folder in SOURCES.items():
-        for path in sorted(folder.rglob("*.py")):
-            inner = path.relative_to(folder).with_suffix("").parts
-            parts = inner if name == "keras_en" else (name, *inner)
-            yield path, [part for part in parts if part != "__init__"]
-
-
-def imported(path, parts):
-    """Modules of keras_en that a file imports, as their first name below keras_en."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            names = [f"keras_en.{parts[0]}"]
-        elif isinstance(node, ast.ImportFrom) and node.module == "keras_en":
-            names = [f"keras_en.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module]
-        else:
-            continue
-        for name in names:
-            assert name.split(".")[0] not in ("models", "export"), path
-            if name.startswith("keras_en."):
-                yield name.split(".")[1]
+def allowed_rooms(room):
+    return ALLOWED[room] if room in GROUND else ALLOWED[room] | GROUND
 
 
 def test_arrows_point_one_way():
-    seen = set()
-    for path, parts in modules():
-        if not parts:
-            continue
-        seen.add(parts[0])
-        allowed = ALLOWED[parts[0]] | (GROUND if parts[0] not in GROUND else set())
-        rooms = set(imported(path, parts))
-        assert rooms <= allowed, (path, rooms - allowed)
-    assert seen == set(ALLOWED), "every room has its rule"
+    inside_rooms = [source for source in installed() if source.room]
+    assert {source.room for source in inside_rooms} == set(ALLOWED), "a rule each"
+    wrong = []
+    for source in inside_rooms:
+        allowed = allowed_rooms(source.room)
+        for node, module in own_imports(source):
+            # What comes from `keras_en` itself has no room: its `__init__` imports it.
+            if module.removeprefix("keras_en.").split(".")[0] not in allowed:
+                wrong.append(f"{source.at(node)}: {module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def inside(module, package):
+    return f"{module}.".startswith(f"{package}.")
+
+
+def test_formats_know_neither_each_other_nor_the_proof():
+    wrong = [
+        f"{source.at(node)}: {module}"
+        for package, others in SEPARATE.items()
+        for source in installed()
+        if inside(source.module, package)
+        for node, module in own_imports(source)
+        if any(inside(module, other) for other in others)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_imports_have_no_cycle():
+    """Those inside functions too: an import that waits hides a cycle, no more."""
+    graph = {
+        source.module: {module for _, module in own_imports(source)}
+        for source in installed()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
+
+
+def test_nobody_imports_the_names_of_a_checkout():
+    for source in installed():
+        for node, module, _ in imports(source):
+            assert module.split(".")[0] not in ("models", "export"), source.at(node)
 
 
 def test_nothing_imports_tensorflow_by_itself():
-    for path, _ in modules():
-        for node in ast.parse(path.read_text()).body:
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
-            assert not [n for n in names if n.split(".")[0] in ("tensorflow", "jax")], (
-                path
-            )
+    for source in installed():
+        top = [node for node in source.tree.body if isinstance(node, ast.stmt)]
+        for node, module, _ in imports(source, top):
+            assert module.split(".")[0] not in ("tensorflow", "jax"), source.at(node)
 
 
 def test_every_folder_is_packaged():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    packaged = set(config["options"]["packages"].split())
-    found = set()
-    for path, parts in modules():
-        if path.name == "__init__.py":
-            found.add(".".join(["keras_en", *parts]))
-    assert packaged == found
+    packages = {source.module for source in installed() if source.is_package}
+    assert set(config["options"]["packages"].split()) == packages
     mapped = dict(
         line.replace(" ", "").split("=")
         for line in config["options"]["package_dir"].strip().splitlines()
     )
     assert mapped == {"keras_en.models": "models", "keras_en.export": "export"}
-    for path, _ in modules():
-        assert (path.parent / "__init__.py").exists(), path
+    for source in installed():
+        assert (source.path.parent / "__init__.py").exists(), source.path
 
 
-def test_files_stay_readable():
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path, _ in modules()
-        if (lines := len(path.read_text().splitlines())) > 400
-    }
-    assert not long
+@pytest.mark.parametrize("package", PACKAGES)
+def test_hints_are_packaged(package):
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert (PACKAGES[package] / "py.typed").exists()
+    assert "py.typed" in config["options.package_data"][package].split()
 
 
 def test_every_module_says_what_it_is():
-    for path, parts in modules():
-        if path.name != "__init__.py" and parts != ["version"]:
-            assert ast.get_docstring(ast.parse(path.read_text())), path
+    for source in installed():
+        if not source.is_package and source.room != "version":
+            assert ast.get_docstring(source.tree), source.path
 
 
 TRAIN_WITHOUT_TENSORFLOW = """
@@ -144,11 +145,11 @@ print("trained on", keras.backend.backend())
 def test_without_tensorflow(tmp_path, backend):
     if backend == "torch":
         pytest.importorskip("torch", reason="torch is not installed")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", TRAIN_WITHOUT_TENSORFLOW, str(tmp_path / "m.keras")],
         env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"trained on {backend}" in done.stdout
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert f"trained on {backend}" in process.stdout
