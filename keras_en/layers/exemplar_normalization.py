@@ -8,7 +8,7 @@ import keras
 from keras_en import arguments
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
-from keras_en.ops.exemplar import ExemplarMixture
+from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights
 from keras_en.ops.ratios import resolve_reduction
 
 
@@ -144,7 +144,8 @@ class ExemplarNormalization(NormalizerPool):
 
     Example:
 
-    >>> layer = keras_en.ExemplarNormalization()
+    >>> from keras_en import ExemplarNormalization
+    >>> layer = ExemplarNormalization()
     >>> images = keras.ops.zeros((2, 4, 4, 16))
     >>> outputs, ratios = layer(images, return_ratios=True)
     >>> tuple(outputs.shape), tuple(ratios.shape)
@@ -157,6 +158,8 @@ class ExemplarNormalization(NormalizerPool):
     - [Zhang et al., 2020](https://arxiv.org/abs/2003.08761), Exemplar Normalization
       for Learning Deep Representation.
     """
+
+    _weights = ExemplarWeights
 
     def __init__(
         self,

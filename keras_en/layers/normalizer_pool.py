@@ -57,13 +57,15 @@ class NormalizerPool(keras.layers.Layer):
 
     The base of the layers that mix normalizers. It knows the arguments of
     `keras.layers.BatchNormalization`, `normalizers`, `groups` and `initial_ratios`; a
-    subclass adds the weights of its mixture in `_add_weights`, and says in
+    subclass adds the weights of its mixture, `_weights`, in `_add_weights`, and says in
     `_make_mixture` how it mixes. See `ExemplarNormalization` for every argument.
 
     Attributes, after `build`:
         pool: The tuple of normalizers in use.
         channel_axis: The channel axis, a positive integer.
     """
+
+    _weights: Any
 
     def __init__(
         self,
@@ -157,8 +159,10 @@ class NormalizerPool(keras.layers.Layer):
         # Mixed precision must not round a weight before the statistics use it.
         return self.add_weight(autocast=False, **kwargs)
 
-    # From ratios to the logits that give them.
-    logits_of = staticmethod(logits)
+    @staticmethod
+    def logits_of(shares):
+        """The logits of which the ratios are `shares`, a list of `K` floats."""
+        return logits(shares)
 
     def _initial_logits(self, shape, dtype=None):
         if self.initial_ratios is None:
@@ -230,7 +234,7 @@ class NormalizerPool(keras.layers.Layer):
             variable = getattr(self, name)
             return None if variable is None else ops.cast(variable, dtype)
 
-        weights = self.mixture.weights(*map(exact, self.mixture.weights._fields))
+        weights = self._weights(*map(exact, self._weights._fields))
         moving = None
         if "batch" in self.pool:
             moving = exact("moving_mean"), exact("moving_variance")

@@ -1,5 +1,7 @@
 """`SparseSwitchableNormalization`: Switchable Normalization that ends in a choice."""
 
+from typing import Any
+
 import keras
 
 from keras_en.arguments import check, number
@@ -41,7 +43,8 @@ class SparseSwitchableNormalization(SwitchableNormalization):
 
     Example:
 
-    >>> layer = keras_en.SparseSwitchableNormalization(initial_ratios={"batch": 1.0})
+    >>> from keras_en import SparseSwitchableNormalization
+    >>> layer = SparseSwitchableNormalization(initial_ratios={"batch": 1.0})
     >>> outputs = layer(keras.ops.zeros((2, 4, 4, 16)))
     >>> [float(share) for share in layer.ratios()["mean"]]
     [0.0, 0.0, 1.0]
@@ -52,9 +55,12 @@ class SparseSwitchableNormalization(SwitchableNormalization):
       Switchable Normalization via SparsestMax.
     """
 
-    # Projected onto the simplex, its points stay where they are.
-    logits_of = staticmethod(list)
-    _projection = staticmethod(ratios.sparsestmax)
+    _projection: Any = staticmethod(ratios.sparsestmax)
+
+    @staticmethod
+    def logits_of(shares):
+        # Projected onto the simplex, its points stay where they are.
+        return list(shares)
 
     def _add_weights(self, channels):
         super()._add_weights(channels)

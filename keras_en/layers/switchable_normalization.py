@@ -8,7 +8,7 @@ from keras import ops
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
 from keras_en.ops import ratios
-from keras_en.ops.switchable import SwitchableMixture
+from keras_en.ops.switchable import SwitchableMixture, SwitchableWeights
 
 LOGITS = ("mean_logits", "variance_logits")
 
@@ -61,7 +61,8 @@ class SwitchableNormalization(NormalizerPool):
 
     Example:
 
-    >>> layer = keras_en.SwitchableNormalization(normalizers=("instance", "batch"))
+    >>> from keras_en import SwitchableNormalization
+    >>> layer = SwitchableNormalization(normalizers=("instance", "batch"))
     >>> outputs = layer(keras.ops.zeros((2, 4, 4, 16)))
     >>> [round(float(share), 2) for share in layer.ratios()["mean"]]
     [0.5, 0.5]
@@ -72,7 +73,8 @@ class SwitchableNormalization(NormalizerPool):
       Learning-to-Normalize via Switchable Normalization.
     """
 
-    _projection = staticmethod(ratios.switch_softmax)
+    _weights = SwitchableWeights
+    _projection: Any = staticmethod(ratios.switch_softmax)
 
     def _add_weights(self, channels):
         self._add_affine_weights((channels,))

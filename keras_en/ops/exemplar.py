@@ -67,8 +67,6 @@ class ExemplarMixture(NamedTuple):
     reduction: int | None
     activation: Any
 
-    weights = ExemplarWeights
-
     @property
     def pure(self):
         """Whether the activation is one of Keras's: a function of its argument alone.

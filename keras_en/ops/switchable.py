@@ -39,9 +39,10 @@ class SwitchableMixture(NamedTuple):
     groups: int
     projection: Any
 
-    weights = SwitchableWeights
-    # `projection` is one of `ops.ratios`: layers of a kind may share a function.
-    pure = True
+    @property
+    def pure(self):
+        """`True`: `projection` is one of `ops.ratios`, without state."""
+        return True
 
     def fold(self, statistics, weights, epsilon, training=False):
         """Scale and shift of each sample, and `None` for ratios of its own.
