@@ -21,13 +21,13 @@ pytestmark = pytest.mark.tensorflow
 def test_every_python_block_runs(title, tmp_path):
     for block in re.findall(r"```python\n(.*?)```", SECTIONS[title], flags=re.S):
         assert len(block.splitlines()) <= 15
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", block],
             cwd=tmp_path,
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr[-2000:]
+        assert process.returncode == 0, process.stderr[-2000:]
 
 
 def test_every_link_and_make_target_exists():
