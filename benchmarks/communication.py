@@ -2,8 +2,9 @@
 
     python benchmarks/communication.py
 
-Counted from the network and from the collectives that a layer issues (their number is
-tested in tests/test_replicas.py); nothing is measured. Writes docs/communication.md.
+Counted from the network and from the collectives that a layer issues (a test of
+tests/ops/test_replicas.py counts them); nothing is measured. Writes
+docs/communication.md.
 """
 
 from pathlib import Path

@@ -132,7 +132,7 @@ def measure(shape, dtype, mode, rounds):
     dy = rng.normal(size=shape).astype("float32")
     policy = "float32" if dtype == "float32" else f"mixed_{dtype}"
     keras.config.set_dtype_policy(policy)
-    found = {}
+    results = {}
     layers = {name: build() for name, build in LAYERS.items()}
     for layer in layers.values():
         layer.build(shape)
@@ -144,29 +144,29 @@ def measure(shape, dtype, mode, rounds):
         times = timing.interleave(timed, rounds)
         # It reads once and writes once.
         floor = times.pop("copy") * passes / 2
-        found[job] = {
+        results[job] = {
             name: (
                 timing.ratio(values, times[BASELINE]),
                 1 / timing.ratio(values, floor),
             )
             for name, values in times.items()
         }
-    return found
+    return results
 
 
-def table(found, job):
+def table(results, job):
     """Ratios to BatchNormalization, a row a shape, and their geometric mean."""
     lines = [
         "| shape | " + " | ".join(LAYERS) + " | EN, share of the floor |",
         "|---" * (len(LAYERS) + 2) + "|",
     ]
-    for shape, results in found.items():
-        row = [f"{results[job][name][0]:.2f}" for name in LAYERS]
-        floor = f"{results[job]['EN'][1]:.0%}"
+    for shape, jobs in results.items():
+        row = [f"{jobs[job][name][0]:.2f}" for name in LAYERS]
+        floor = f"{jobs[job]['EN'][1]:.0%}"
         lines.append(f"| {'x'.join(map(str, shape))} | {' | '.join(row)} | {floor} |")
-    if len(found) > 1:
+    if len(results) > 1:
         means = [
-            timing.geometric_mean(results[job][name][0] for results in found.values())
+            timing.geometric_mean(jobs[job][name][0] for jobs in results.values())
             for name in LAYERS
         ]
         row = " | ".join(f"**{mean:.2f}**" for mean in means)
@@ -188,13 +188,13 @@ def main():
     lines = []
     for dtype in ("float32",) if options.short else ("float32", "bfloat16"):
         for mode in modes:
-            found = {}
+            results = {}
             for shape in shapes:
-                found[shape] = measure(shape, dtype, mode, 9 if options.short else 25)
-                print(dtype, mode, shape, found[shape], flush=True)
+                results[shape] = measure(shape, dtype, mode, 9 if options.short else 25)
+                print(dtype, mode, shape, results[shape], flush=True)
             for job in FLOOR:
                 lines += [f"## {job}, {mode}, {dtype}", ""]
-                lines += [*table(found, job), ""]
+                lines += [*table(results, job), ""]
     suffix = "-short" if options.short else ""
     timing.write(
         f"layer_speed-{backend}-{device}{suffix}",

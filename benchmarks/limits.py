@@ -66,13 +66,13 @@ def bare_passes():
             timed = {name: partial(f, x) for name, f in functions.items()}
             times = timing.interleave(timed, ROUNDS)
             for name, values in times.items():
-                found = f"{timing.ratio(values, times['copy']):.2f}"
-                rows.setdefault((mode, name), []).append(found)
+                cell = f"{timing.ratio(values, times['copy']):.2f}"
+                rows.setdefault((mode, name), []).append(cell)
     head = " | ".join("x".join(map(str, shape)) for shape in SHAPES)
     lines = [f"| mode | pass | {head} |", "|---" * (len(SHAPES) + 2) + "|"]
     return lines + [
-        f"| {mode} | {name} | {' | '.join(found)} |"
-        for (mode, name), found in rows.items()
+        f"| {mode} | {name} | {' | '.join(cells)} |"
+        for (mode, name), cells in rows.items()
     ]
 
 
@@ -108,8 +108,8 @@ def network():
             x = tf.random.normal((n, 224, 224, 3), seed=0)
             timed = {name: partial(infer, x) for name, infer in functions.items()}
             times = timing.interleave(timed, ROUNDS)
-            found = [f"{timing.ratio(t, times['BN']):.2f}" for t in times.values()]
-            lines.append(f"| {mode}, batch {n} | {' | '.join(found)} |")
+            cells = [f"{timing.ratio(t, times['BN']):.2f}" for t in times.values()]
+            lines.append(f"| {mode}, batch {n} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
     return lines
 
@@ -159,14 +159,14 @@ def growth(mode):
         for job in compiled[0]:
             timed = {i: c[job] for i, c in enumerate(compiled)}
             times = timing.interleave(timed, ROUNDS)
-            found = [f"{timing.ratio(t, times[0]):.2f}" for t in times.values()]
-            lines.append(f"| {mode}, {job} | {name} | {' | '.join(found)} |")
+            cells = [f"{timing.ratio(t, times[0]):.2f}" for t in times.values()]
+            lines.append(f"| {mode}, {job} | {name} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
         if mode == "jit":
             sizes = [reserved(shape, **kwargs) for shape, kwargs in cases]
-            found = [f"{size / sizes[0]:.2f}" for size in sizes]
+            cells = [f"{size / sizes[0]:.2f}" for size in sizes]
             lines.append(
-                f"| {mode}, memory of training | {name} | {' | '.join(found)} |"
+                f"| {mode}, memory of training | {name} | {' | '.join(cells)} |"
             )
             print(lines[-1], flush=True)
     return lines

@@ -117,8 +117,8 @@ def speed(network, mode, norms, rounds):
     lines = []
     for job, calls in jobs.items():
         times = timing.interleave(calls, rounds)
-        found = [f"{timing.ratio(times[n], times[BASELINE]):.2f}" for n in norms]
-        lines.append(f"| {network}, {mode}: {job} | {' | '.join(found)} |")
+        cells = [f"{timing.ratio(times[n], times[BASELINE]):.2f}" for n in norms]
+        lines.append(f"| {network}, {mode}: {job} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     return lines
 
@@ -135,9 +135,9 @@ def alone(network, mode, norms):
                 measured[norm][kind] = float(value)
     lines = []
     for kind, base in measured[BASELINE].items():
-        found = [f"{measured[norm][kind] / base:.2f}" for norm in norms]
+        cells = [f"{measured[norm][kind] / base:.2f}" for norm in norms]
         lines.append(
-            f"| {network}, {mode}: {kind} (BN: {base:.0f}) | {' | '.join(found)} |"
+            f"| {network}, {mode}: {kind} (BN: {base:.0f}) | {' | '.join(cells)} |"
         )
         print(lines[-1], flush=True)
     return lines

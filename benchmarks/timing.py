@@ -35,7 +35,7 @@ def interleave(calls, rounds, seconds=0.02):
         call()
         once = time.perf_counter() - started
         repeats[name] = max(1, round(seconds / max(once, 1e-6)))
-    found = {name: [] for name in calls}
+    times = {name: [] for name in calls}
     names = list(calls)
     gc.collect()
     gc.disable()
@@ -46,10 +46,10 @@ def interleave(calls, rounds, seconds=0.02):
                 started = time.perf_counter()
                 for _ in range(repeats[name]):
                     calls[name]()
-                found[name].append((time.perf_counter() - started) / repeats[name])
+                times[name].append((time.perf_counter() - started) / repeats[name])
     finally:
         gc.enable()
-    return {name: np.array(values) for name, values in found.items()}
+    return {name: np.array(values) for name, values in times.items()}
 
 
 def scaling(x):

@@ -28,8 +28,8 @@ class Printed(ExemplarNormalization):
                 moving = (self.moving_mean, self.moving_variance)
                 for variable, new in zip(moving, statistics[-1], strict=True):
                     new = ops.reshape(new, variable.shape)
-                    kept = variable * self.momentum
-                    variable.assign(kept + new * (1 - self.momentum))
+                    old = variable * self.momentum
+                    variable.assign(old + new * (1 - self.momentum))
         pooled = ops.mean(x, axis=spatial, keepdims=True)
         inverses = [ops.rsqrt(variance + self.epsilon) for _, variance in statistics]
         x_hat = {

@@ -42,7 +42,7 @@ def fresh_names_and_seed():
 
 
 def pytest_collection_modifyitems(items):
-    # The longest first, and in one process: they share what two trainings found.
+    # The longest first, and in one process: they share the results of two trainings.
     items.sort(key=lambda item: item.path.name != "test_workers.py")
     backend = keras.backend.backend()
     for item in items:

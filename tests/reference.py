@@ -42,13 +42,14 @@ class Result(NamedTuple):
     batch_variance: np.ndarray  # (C,)
 
 
-def _double(value):
+def double(value):
     value = np.asarray(value)
     return value.astype(np.result_type(value, np.float64))
 
 
 def _moments(x, valid, axes):
-    """Mean and biased variance over `axes` (kept), where `valid`; 0, 0 if nowhere."""
+    """Mean and biased variance over `axes`, which stay with size 1, where `valid`;
+    0, 0 if nowhere."""
     count = np.maximum(valid.sum(axis=axes, keepdims=True), 1)
     # Selected, not multiplied by 0: a NaN or infinity under the mask must not enter.
     x = np.where(valid, x, 0.0)
@@ -69,7 +70,7 @@ def _group_moments(x, valid, groups):
     return tuple(np.repeat(moment[..., 0], size, axis=-1) for moment in moments)
 
 
-def _softmax(logits):
+def softmax(logits):
     exponentials = np.exp(logits - logits.real.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
@@ -91,7 +92,7 @@ def statistics(x, axis, normalizers, groups, mask, batch_statistics):
         `x` with its channels last; where statistics see it, of its shape; mean and
         variance of each normalizer; and those of the batch, (C,) each.
     """
-    x = _double(x)
+    x = double(x)
     if axis in (0, -x.ndim):
         raise ValueError(f"The batch cannot be the channel axis. Received: {axis}")
     if x.ndim == 2 and "instance" in normalizers:
@@ -111,7 +112,7 @@ def statistics(x, axis, normalizers, groups, mask, batch_statistics):
         "instance": lambda: _moments(x, valid, spatial),
         "layer": lambda: _moments(x, valid, spatial + (x.ndim - 1,)),
         "group": lambda: _group_moments(x, valid, groups),
-        "batch": lambda: [_double(moment).reshape(c) for moment in batch_statistics],
+        "batch": lambda: [double(moment).reshape(c) for moment in batch_statistics],
     }
     return x, valid, [statistics_of[name]() for name in normalizers], batch
 
@@ -146,7 +147,7 @@ def exemplar_normalization(
         batch_statistics: None to use this batch's own (training), or the pair
             (moving_mean, moving_variance) to use instead (inference, frozen).
     """
-    weights = {name: _double(w) for name, w in weights.items()}
+    weights = {name: double(w) for name, w in weights.items()}
     x, valid, omega, batch = statistics(
         x, axis, normalizers, groups, mask, batch_statistics
     )
@@ -168,7 +169,7 @@ def exemplar_normalization(
     hidden = features @ weights["ratio_hidden_kernel"] + weights["ratio_hidden_bias"]
     hidden = ACTIVATIONS[ratio_activation](hidden)
     logits = hidden @ weights["ratio_output_kernel"] + weights["ratio_output_bias"]
-    ratios = _softmax(logits)  # (N, K)
+    ratios = softmax(logits)  # (N, K)
 
     # A (C,) array where (K, C) is meant would broadcast to a plausible, wrong answer.
     affine = (c,) if share_affine else (k, c)
@@ -194,17 +195,17 @@ def gradients(x, weights, cotangent, normalization=exemplar_normalization, **opt
     `options` are those of `normalization`; `batch_statistics` are constants.
     """
     arguments = {"x": x, **weights}
-    found = {}
+    derivatives = {}
     for name, value in arguments.items():
         value = np.asarray(value, dtype=np.float64)
-        found[name] = np.empty_like(value)
+        derivatives[name] = np.empty_like(value)
         for index in np.ndindex(value.shape):
             nudged = value.astype(np.complex128)
             nudged[index] += 1j * COMPLEX_STEP
             inputs = {**arguments, name: nudged}
             outputs = normalization(inputs.pop("x"), inputs, **options).outputs
-            found[name][index] = np.sum(outputs.imag / COMPLEX_STEP * cotangent)
-    return found.pop("x"), found
+            derivatives[name][index] = np.sum(outputs.imag / COMPLEX_STEP * cotangent)
+    return derivatives.pop("x"), derivatives
 
 
 def moving_update(moving, batch, momentum):

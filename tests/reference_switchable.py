@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tests import reference
-from tests.reference import _double, _softmax, statistics
+from tests.reference import double, softmax, statistics
 
 # Far above the rounding of a ratio, far below any ratio or radius a test can tell.
 ROUNDING = 1e-12
@@ -65,7 +65,7 @@ def sparsestmax(z, radius):
     radius^2 > 1/s - 1/K, several points are nearest and no t is enough. The limit of
     large t is returned, constant and not feasible: 1/s each. With s = K that is u.
     """
-    z = _double(z)
+    z = double(z)
     k = z.size
     if not 0.0 <= radius <= np.sqrt((k - 1) / k) + ROUNDING:
         raise ValueError(f"No point of the simplex is so far. Received: {radius}")
@@ -132,7 +132,7 @@ def _ratios(weights, name, k, radius):
     # A (1,) array, or (K, 1), would broadcast to a plausible, wrong answer.
     if logits.shape != (k,):
         raise ValueError(f"{name} must be {(k,)}. Received: {logits.shape}")
-    return _softmax(logits) if radius is None else sparsestmax(logits, radius)
+    return softmax(logits) if radius is None else sparsestmax(logits, radius)
 
 
 def switchable_normalization(
@@ -159,7 +159,7 @@ def switchable_normalization(
             (moving_mean, moving_variance) to use instead (inference, frozen).
         radius: None for softmax ratios, or that of sparsestmax.
     """
-    weights = {name: _double(w) for name, w in weights.items()}
+    weights = {name: double(w) for name, w in weights.items()}
     x, _, omega, batch = statistics(
         x, axis, normalizers, groups, mask, batch_statistics
     )

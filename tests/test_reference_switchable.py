@@ -54,28 +54,30 @@ def test_one_normalizer_is_that_normalization(rng, normalizer, axes):
     axes = axes or (1, 2, 4)
     mean, var = (f(split, axis=axes, keepdims=True) for f in (np.mean, np.var))
     plain = ((split - mean) / np.sqrt(var + 1e-3)).reshape(x.shape) * gamma + beta
-    found = switchable_normalization(
+    actual = switchable_normalization(
         np.moveaxis(x, -1, 1),
         {"gamma": gamma, "beta": beta},
         axis=1,
         normalizers=(normalizer,),
         groups=2,
     )
-    np.testing.assert_allclose(np.moveaxis(found.outputs, 1, -1), plain, atol=1e-12)
-    np.testing.assert_array_equal([*found.mean_ratios, *found.variance_ratios], [1, 1])
-    np.testing.assert_allclose(found.batch_variance, x.var(axis=(0, 1, 2)))
+    np.testing.assert_allclose(np.moveaxis(actual.outputs, 1, -1), plain, atol=1e-12)
+    np.testing.assert_array_equal(
+        [*actual.mean_ratios, *actual.variance_ratios], [1, 1]
+    )
+    np.testing.assert_allclose(actual.batch_variance, x.var(axis=(0, 1, 2)))
 
 
 def test_means_and_variances_have_their_own_ratios(rng):
     x = rng.normal(size=(4, 5, 6))
     weights = {"mean_logits": np.log([0.2, 0.8]), "variance_logits": np.log([0.7, 0.3])}
     moving = rng.normal(size=6), rng.uniform(1.0, 2.0, size=6)
-    found = switchable_normalization(
+    actual = switchable_normalization(
         x, weights, normalizers=("layer", "batch"), batch_statistics=moving
     )
     mean = 0.2 * x.mean(axis=(1, 2), keepdims=True) + 0.8 * moving[0]
     variance = 0.7 * x.var(axis=(1, 2), keepdims=True) + 0.3 * moving[1]
-    np.testing.assert_allclose(found.outputs, (x - mean) / np.sqrt(variance + 1e-3))
+    np.testing.assert_allclose(actual.outputs, (x - mean) / np.sqrt(variance + 1e-3))
 
 
 # Softmax; sparsemax, the radius inactive; the sphere, with 4, 3, 2 and 1 of the 4.
@@ -91,8 +93,8 @@ def test_complex_step_equals_central_differences(rng, radius):
     mask = rng.uniform(size=(3, 4)) < 0.8
     four = ("instance", "layer", "group", "batch")
     options = {"normalizers": four, "groups": 5, "mask": mask}
-    dx, found = gradients(x, weights, cotangent, radius=radius, **options)
-    for name, derivative in {"x": dx, **found}.items():
+    dx, derivatives = gradients(x, weights, cotangent, radius=radius, **options)
+    for name, derivative in {"x": dx, **derivatives}.items():
         for index in np.ndindex(derivative.shape):
             losses = []
             for step in (1e-5, -1e-5):

@@ -4,9 +4,22 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from tests.backends import BACKEND
+from keras_en import ExemplarNormalization
+from tests.backends import BACKEND, numpy
+
+
+def test_what_devices_have_to_agree_on_by_hand():
+    """Of [1, 3] on one and [5, 7] on another: mean 4, variance 5, those of the batch,
+    which no device can tell from its own: 2 and 1, 6 and 1."""
+    x = np.reshape([1.0, 3.0, 5.0, 7.0], (4, 1)).astype("float32")
+    layer = ExemplarNormalization(normalizers=["batch"], momentum=0.0)
+    layer(x, training=True)
+    np.testing.assert_allclose(numpy(layer.moving_mean), [4], rtol=1e-6)
+    np.testing.assert_allclose(numpy(layer.moving_variance), [5], rtol=1e-6)
+
 
 # In a process of its own: a process has its number of devices from its start.
 SCRIPT = """
@@ -76,12 +89,12 @@ def check(synchronized, axis, masked, dtype):
         None if v is None else jax.device_put(v, split) for v in (x, cotangent, mask)
     )
     assert [part.data.shape[0] for part in x_.addressable_shards] == [2] * 4
-    found = backends.step(layer, x_, cotangent, True, mask, mode="jit")
+    step = backends.step(layer, x_, cotangent, True, mask, mode="jit")
     pairs = {
-        "outputs": (found.outputs, expected.outputs),
-        "dx": (found.dx, expected.dx),
-        **{name: (found.gradients[name], g) for name, g in expected.gradients.items()},
-        **{name: (found.state[name], value) for name, value in expected.state.items()},
+        "outputs": (step.outputs, expected.outputs),
+        "dx": (step.dx, expected.dx),
+        **{name: (step.gradients[name], g) for name, g in expected.gradients.items()},
+        **{name: (step.state[name], value) for name, value in expected.state.items()},
     }
     for name, value in fitted(x, axis, synchronized, dtype).items():
         pairs[name] = value, weights[name]
@@ -105,7 +118,7 @@ for synchronized, axis, masked in choices:
 @pytest.mark.skipif(BACKEND != "jax", reason="keras.distribution is JAX's")
 def test_four_devices_are_one():
     flags = os.environ.get("XLA_FLAGS", "")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env={
             **os.environ,
@@ -115,4 +128,4 @@ def test_four_devices_are_one():
         text=True,
     )
     # Synchronized or not, both axes, with and without a mask; two dtypes in turn.
-    assert done.stdout.count("equal:") == 8, done.stderr[-3000:]
+    assert process.stdout.count("equal:") == 8, process.stderr[-3000:]

@@ -8,6 +8,14 @@ from keras_en import ExemplarNormalization
 from tests import backends
 
 
+def test_a_message_by_hand():
+    with pytest.raises(ValueError) as error:
+        ExemplarNormalization(groups=0)
+    assert "`groups`" in str(error.value), "the argument"
+    assert "at least 1" in str(error.value), "what is allowed"
+    assert "Received: groups=0" in str(error.value)
+
+
 @pytest.mark.parametrize(
     "arguments, error, message",
     [

@@ -1,4 +1,4 @@
-"""What a layer becomes: nodes of the exported graph, memory kept, other platforms."""
+"""What a layer becomes: nodes of the exported graph, residuals, other platforms."""
 
 import keras
 import numpy as np
@@ -9,6 +9,17 @@ from tests import backends
 from tests.backends import images, randomize
 
 SHAPE = (4, 8, 8, 16)
+
+
+@pytest.mark.parametrize("mode", backends.MODES)
+def test_a_compiled_layer_by_hand(mode):
+    """`y = x a + b`: the moving statistics start at 0 and 1, so `a` is 1, `b` is 0."""
+    x = np.reshape([0.0, 1.0, 2.0, 3.0], (1, 2, 2)).astype("float32")
+    layer = ExemplarNormalization(normalizers=["batch"], epsilon=1e-7)
+    layer.build(x.shape)
+    step = backends.step(layer, x, cotangent=2 * np.ones_like(x), mode=mode)
+    np.testing.assert_allclose(step.outputs, x, atol=1e-5)
+    np.testing.assert_allclose(step.dx, 2 * np.ones_like(x), atol=1e-5)
 
 
 @pytest.mark.tensorflow
@@ -61,12 +72,12 @@ def test_the_training_step_lowers_for_a_tpu(rng):
     assert "custom_call" not in lowered.mlir_module(), "nothing that a TPU may lack"
 
 
-@pytest.mark.skipif(backends.BACKEND != "jax", reason="JAX shows what it keeps")
-def test_the_backward_pass_keeps_x_and_little_else(rng):
+@pytest.mark.skipif(backends.BACKEND != "jax", reason="JAX shows its residuals")
+def test_the_residuals_are_x_and_little_else(rng):
     """Values of x's size that the forward pass hands to the backward pass."""
     import jax
 
-    def kept(layer):
+    def residuals(layer):
         layer.build(SHAPE)
         trainable = [v.value for v in layer.trainable_variables]
         state = [v.value for v in layer.non_trainable_variables]
@@ -76,10 +87,12 @@ def test_the_backward_pass_keeps_x_and_little_else(rng):
 
         x = jax.numpy.asarray(images(rng, SHAPE))
         _, back = jax.vjp(forward, trainable, x)
-        # An array held twice is one array.
-        held = {id(leaf): leaf for leaf in jax.tree_util.tree_leaves(back)}
-        sizes = [leaf.size for leaf in held.values() if hasattr(leaf, "size")]
+        # An array that is there twice is one array.
+        arrays = {id(leaf): leaf for leaf in jax.tree_util.tree_leaves(back)}
+        sizes = [leaf.size for leaf in arrays.values() if hasattr(leaf, "size")]
         return sum(size == np.prod(SHAPE) for size in sizes)
 
-    assert kept(ExemplarNormalization()) == 1
-    assert kept(ExemplarNormalization()) <= kept(keras.layers.BatchNormalization())
+    assert residuals(ExemplarNormalization()) == 1
+    assert residuals(ExemplarNormalization()) <= residuals(
+        keras.layers.BatchNormalization()
+    )

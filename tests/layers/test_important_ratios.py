@@ -8,6 +8,15 @@ from tests import backends
 from tests.backends import images, numpy
 
 
+def test_ratios_by_hand():
+    """A softmax: before it learns, of the last bias alone, so the same for all."""
+    layer = ExemplarNormalization()
+    layer.build((None, 4, 4, 8))
+    layer.ratio_output_bias.assign(np.log([0.1, 0.2, 0.7]))
+    _, ratios = layer(np.ones((2, 4, 4, 8), "float32"), return_ratios=True)
+    np.testing.assert_allclose(numpy(ratios), [[0.1, 0.2, 0.7]] * 2, rtol=1e-5)
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
 @pytest.mark.parametrize("head", ["correlation", "mlp"])
 def test_ratios_start_at_exactly_one_kth(rng, k, head):
@@ -27,17 +36,17 @@ def test_ratios_differ_after_one_step_and_all_learn_by_the_second():
     layer.build(x.shape)
     cotangent = rng.normal(size=x.shape).astype("float32")
     for number in (1, 2):
-        found = backends.step(layer, x, cotangent, training=True)
+        step = backends.step(layer, x, cotangent, training=True)
         learned = {
             name: np.abs(gradient).max() > 0
-            for name, gradient in found.gradients.items()
+            for name, gradient in step.gradients.items()
             if name.startswith("ratio")
         }
         if number == 1:
             for variable in layer.trainable_variables:
-                step = 1e-3 * found.gradients[variable.name]
-                variable.assign(numpy(variable) - step)
-    assert np.ptp(found.ratios, axis=0).max() > 1e-6
+                change = 1e-3 * step.gradients[variable.name]
+                variable.assign(numpy(variable) - change)
+    assert np.ptp(step.ratios, axis=0).max() > 1e-6
     assert len(learned) == 5 and all(learned.values()), learned
 
 
@@ -61,7 +70,7 @@ def test_instance_alone_has_no_correlations(rng):
 
 
 @pytest.mark.parametrize(
-    "given, expected",
+    "shares, expected",
     [
         ({"batch": 0.9}, [0.05, 0.05, 0.9]),
         ({"batch": 1.0}, [1e-8, 1e-8, 1.0]),
@@ -69,7 +78,7 @@ def test_instance_alone_has_no_correlations(rng):
         ({"instance": 0.25, "layer": 0.25}, [0.25, 0.25, 0.5]),
     ],
 )
-def test_initial_ratios(rng, given, expected):
-    layer = ExemplarNormalization(initial_ratios=given)
+def test_initial_ratios(rng, shares, expected):
+    layer = ExemplarNormalization(initial_ratios=shares)
     _, ratios = layer(images(rng), return_ratios=True)
     np.testing.assert_allclose(numpy(ratios), np.tile(expected, (4, 1)), rtol=1e-5)

@@ -10,6 +10,15 @@ from tests import backends
 from tests.backends import images, numpy
 
 
+def test_a_mask_by_hand():
+    """What it hides enters no statistic, here mean 2 and variance 1, but is normalized
+    like the rest."""
+    x = np.reshape([1.0, 3.0, 100.0], (1, 3, 1)).astype("float32")
+    layer = ExemplarNormalization(normalizers=["instance"], epsilon=1e-7)
+    y = layer(x, mask=np.array([[True, True, False]]))
+    np.testing.assert_allclose(numpy(y).ravel(), [-1, 1, 98], rtol=1e-5)
+
+
 def test_default_pools():
     layer = ExemplarNormalization()
     layer.build((None, 8))
@@ -38,7 +47,7 @@ def test_unknown_sizes(rng, axis, shape):
 
 
 @pytest.mark.parametrize(
-    "policy, given, outputs, weights, ratios",
+    "policy, dtype, outputs, weights, ratios",
     [
         ("float32", "float32", "float32", "float32", "float32"),
         ("float32", "float16", "float32", "float32", "float32"),
@@ -50,17 +59,18 @@ def test_unknown_sizes(rng, axis, shape):
         ("float64", "float32", "float64", "float64", "float64"),
     ],
 )
-def test_dtypes(rng, policy, given, outputs, weights, ratios):
+def test_dtypes(rng, policy, dtype, outputs, weights, ratios):
     layer = ExemplarNormalization(dtype=policy)
-    x = ops.cast(images(rng), given)
+    x = ops.cast(images(rng), dtype)
     for training in (True, False):
         y, lambdas = layer(x, training=training, return_ratios=True)
         spec = layer.compute_output_spec(x, training=training, return_ratios=True)
-        for tensor, known, dtype in zip(
+        for tensor, symbolic, expected in zip(
             (y, lambdas), spec, (outputs, ratios), strict=True
         ):
-            assert keras.backend.standardize_dtype(tensor.dtype) == dtype == known.dtype
-            assert tuple(tensor.shape) == known.shape
+            assert keras.backend.standardize_dtype(tensor.dtype) == expected
+            assert symbolic.dtype == expected
+            assert tuple(tensor.shape) == symbolic.shape
     assert layer.gamma.dtype == weights
     # Half precision only rounds the input and the output.
     exact = ExemplarNormalization(dtype="float32")
@@ -135,7 +145,7 @@ def test_every_mode_computes_the_same(rng, training):
     """Eager, graph and XLA on TensorFlow; op by op and jit on JAX."""
     x = images(rng, (4, 6, 6, 8))
     cotangent = images(rng, x.shape)
-    found = {}
+    steps = {}
     layer = ExemplarNormalization()
     layer.build(x.shape)
     backends.randomize(layer, rng)
@@ -143,9 +153,9 @@ def test_every_mode_computes_the_same(rng, training):
     for mode in backends.MODES:
         for variable, value in zip(layer.variables, start, strict=True):
             variable.assign(value)
-        found[mode] = backends.step(layer, x, cotangent, training, mode=mode)
-    first = found.pop(backends.MODES[0])
-    for other in found.values():
+        steps[mode] = backends.step(layer, x, cotangent, training, mode=mode)
+    first = steps.pop(backends.MODES[0])
+    for other in steps.values():
         for name in ("outputs", "ratios", "dx"):
             np.testing.assert_allclose(
                 getattr(other, name), getattr(first, name), atol=1e-5, rtol=1e-5

@@ -35,6 +35,17 @@ elif backends.BACKEND == "torch":
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
 
 
+def test_two_normalizers_by_hand():
+    """Two images of two pixels: instances are [-1, 1] both, the batch has mean 3 and
+    variance 5, and the ratios start at 1/2 each."""
+    x = np.reshape([0.0, 2.0, 4.0, 6.0], (2, 2, 1)).astype("float32")
+    layer = ExemplarNormalization(normalizers=["instance", "batch"], epsilon=1e-7)
+    y = keras.ops.convert_to_numpy(layer(x, training=True))
+    instance = np.array([-1, 1, -1, 1])
+    batch = np.array([-3, -1, 1, 3]) / np.sqrt(5)
+    np.testing.assert_allclose(y.ravel(), (instance + batch) / 2, atol=1e-5)
+
+
 def assert_close(actual, expected, tolerance, name):
     """Largest difference, relative to the largest value."""
     assert actual.shape == expected.shape, name
@@ -54,6 +65,27 @@ def drawn(shape, axis, masked, dtype, seed=0):
         mask = rng.random(shape[:axis] + shape[axis + 1 :]) < 0.6
         mask.reshape(shape[0], -1)[:, 0] = True
     return rng, x, cotangent, mask
+
+
+def stepped(layer, x, cotangent, mask, state):
+    """A step of the layer in this state, with the gradients of all weights."""
+    if state != "frozen":
+        return backends.step(layer, x, cotangent, state == "training", mask)
+    # Frozen weights still have gradients; Keras only lists them elsewhere.
+    layer.trainable = True
+    variables = list(layer.trainable_variables)
+    layer.trainable = False
+    return backends.step(_Frozen(layer, variables), x, cotangent, True, mask)
+
+
+def head_of(layer):
+    """The arguments of the oracle that say how a layer computes its ratios."""
+    return dict(
+        reduction=layer.resolved_reduction,
+        ratio_head=layer.ratio_head,
+        ratio_activation=keras.activations.serialize(layer.ratio_activation),
+        share_affine=layer.share_affine,
+    )
 
 
 def compare(
@@ -77,43 +109,24 @@ def compare(
     )
     layer.build(shape)
     weights = backends.randomize(layer, rng)
-    # Frozen weights still have gradients; Keras only lists them elsewhere.
-    training = state != "inference"
-    if state == "frozen":
-        layer.trainable = True
-        variables = list(layer.trainable_variables)
-        layer.trainable = False
-        frozen_layer = _Frozen(layer, variables)
-        found = backends.step(frozen_layer, x, cotangent, training, mask)
-    else:
-        found = backends.step(layer, x, cotangent, training, mask)
-
+    step = stepped(layer, x, cotangent, mask, state)
     moving = {
         n: weights.pop(n) for n in ("moving_mean", "moving_variance") if n in weights
     }
-    known = dict(
-        axis=axis,
-        normalizers=pool,
-        groups=2,
-        reduction=layer.resolved_reduction,
-        ratio_head=layer.ratio_head,
-        ratio_activation=keras.activations.serialize(layer.ratio_activation),
-        share_affine=layer.share_affine,
-        epsilon=epsilon,
-        mask=mask,
-    )
+    settings = dict(axis=axis, normalizers=pool, groups=2, epsilon=epsilon, mask=mask)
+    settings.update(head_of(layer))
     if state != "training" and moving:
-        known["batch_statistics"] = moving["moving_mean"], moving["moving_variance"]
-    expected = reference.exemplar_normalization(x, weights, **known)
-    dx, gradients = reference.gradients(x, weights, cotangent, **known)
+        settings["batch_statistics"] = moving["moving_mean"], moving["moving_variance"]
+    expected = reference.exemplar_normalization(x, weights, **settings)
+    dx, gradients = reference.gradients(x, weights, cotangent, **settings)
 
     tolerance = TOLERANCE[dtype]
-    assert_close(found.outputs, expected.outputs, tolerance, "outputs")
-    assert_close(found.ratios, expected.ratios, tolerance, "ratios")
-    assert_close(found.dx, dx, tolerance, "dx")
-    assert sorted(found.gradients) == sorted(gradients)
+    assert_close(step.outputs, expected.outputs, tolerance, "outputs")
+    assert_close(step.ratios, expected.ratios, tolerance, "ratios")
+    assert_close(step.dx, dx, tolerance, "dx")
+    assert sorted(step.gradients) == sorted(gradients)
     for name, gradient in gradients.items():
-        assert_close(found.gradients[name], gradient, tolerance, name)
+        assert_close(step.gradients[name], gradient, tolerance, name)
     batch = {
         "moving_mean": expected.batch_mean,
         "moving_variance": expected.batch_variance,

@@ -35,7 +35,7 @@ def _tensorflow(layer, cotangent, mask, mode):
         return value, *outer.gradient(value, [x, gamma])
 
     if mode == "graph":
-        # Nothing is known of the input but its rank and channels.
+        # Of the input nothing is fixed but its rank and channels.
         sizes = [None] * cotangent.ndim
         sizes[layer.axis] = cotangent.shape[layer.axis]
         run = tf.function(run, input_signature=[tf.TensorSpec(sizes, "float64")])
@@ -61,8 +61,8 @@ def _jax(layer, cotangent, mask, mode):
     def run(x):
         trainable = [v.value for v in layer.trainable_variables]
         state = [v.value for v in layer.non_trainable_variables]
-        found, (weights, dx) = both(trainable, state, x)
-        return found, dx, weights[0]
+        result, (weights, dx) = both(trainable, state, x)
+        return result, dx, weights[0]
 
     return run
 
@@ -84,6 +84,22 @@ def _torch(layer, cotangent, mask, mode):
 
 
 @pytest.mark.parametrize("mode", backends.MODES)
+def test_a_gradient_penalty_by_hand(mode):
+    """Of the batch `[-d, d]` with epsilon 1 the second output is `d / sqrt(d^2 + 1)`.
+
+    So `dL/dx = 1/2 (d^2 + 1)^(-3/2) [-1, 1]` and `P = 1/2 (d^2 + 1)^-3`, and at `d = 1`
+    `dP/dd = -3/16`; gamma multiplies L, so `dP/dgamma = 2 P`.
+    """
+    layer = ExemplarNormalization(normalizers=["batch"], epsilon=1.0, **OPTIONS)
+    layer.build((2, 1))
+    cotangent = np.array([[0.0], [1.0]])
+    p, dx, dgamma = penalty(layer, cotangent, None, mode)(np.array([[-1.0], [1.0]]))
+    np.testing.assert_allclose(p, 1 / 16, rtol=TOLERANCE)
+    np.testing.assert_allclose(dx, [[3 / 32], [-3 / 32]], rtol=TOLERANCE)
+    np.testing.assert_allclose(dgamma.ravel(), [1 / 8], rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", backends.MODES)
 @pytest.mark.parametrize("masked", [False, True], ids="mask-{}".format)
 @pytest.mark.parametrize("shape, axis", [((3, 4, 2, 4), -1), ((3, 4, 5), 1)], ids=str)
 def test_gradient_penalty(rng, shape, axis, masked, mode):
@@ -97,11 +113,11 @@ def test_gradient_penalty(rng, shape, axis, masked, mode):
     _, dx, dgamma = penalty(layer, cotangent, mask, mode)(x)
 
     weights = {v.name: numpy(v) for v in layer.trainable_variables}
-    known = dict(axis=axis, reduction=2, ratio_activation="linear", mask=mask)
+    options = dict(axis=axis, reduction=2, ratio_activation="linear", mask=mask)
 
     def oracle(x, gamma):
-        given = {**weights, "gamma": gamma}
-        return (reference.gradients(x, given, cotangent, **known)[0] ** 2).sum()
+        changed = {**weights, "gamma": gamma}
+        return (reference.gradients(x, changed, cotangent, **options)[0] ** 2).sum()
 
     v, w = rng.normal(size=shape), rng.normal(size=layer.gamma.shape)
     gamma = weights["gamma"]

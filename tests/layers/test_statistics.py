@@ -9,6 +9,14 @@ from tests import backends
 from tests.backends import images, numpy
 
 
+def test_moving_statistics_by_hand():
+    """They start at 0 and 1; a batch with mean 4 and variance 9 moves them a tenth."""
+    layer = ExemplarNormalization(normalizers=["batch"], momentum=0.9)
+    layer(np.array([[1.0], [7.0]], "float32"), training=True)
+    np.testing.assert_allclose(numpy(layer.moving_mean), [0.4], rtol=1e-6)
+    np.testing.assert_allclose(numpy(layer.moving_variance), [1.8], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "pool, peer",
     [
@@ -122,8 +130,8 @@ def test_large_means(rng, mode, mean, training):
     expected = reference.exemplar_normalization(
         x, weights, reduction=4, batch_statistics=None if training else moving
     )
-    found = backends.step(layer, x, np.ones_like(x), training, mode=mode)
-    assert np.abs(found.outputs - expected.outputs).max() <= 5e-3
+    step = backends.step(layer, x, np.ones_like(x), training, mode=mode)
+    assert np.abs(step.outputs - expected.outputs).max() <= 5e-3
 
 
 @pytest.mark.parametrize(
@@ -145,8 +153,8 @@ def test_large_means(rng, mode, mean, training):
         "batch-of-1",
         "one-number",
         "dead-channel",
-        "half-constant",
-        "half",
+        "float16-constant",
+        "float16",
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
@@ -157,8 +165,8 @@ def test_everything_stays_finite(rng, x, training):
     )
     layer.build(x.shape)
     backends.randomize(layer, rng)
-    found = backends.step(layer, x, rng.normal(size=x.shape).astype("f"), training)
-    for value in (found.outputs, found.ratios, found.dx, *found.gradients.values()):
+    step = backends.step(layer, x, rng.normal(size=x.shape).astype("f"), training)
+    for value in (step.outputs, step.ratios, step.dx, *step.gradients.values()):
         assert np.isfinite(value).all()
-    for value in found.state.values():
+    for value in step.state.values():
         assert np.isfinite(value).all()

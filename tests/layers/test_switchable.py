@@ -14,6 +14,16 @@ from tests.layers.test_oracle import assert_close as close
 LAYERS = [SwitchableNormalization, SparseSwitchableNormalization]
 
 
+def test_two_normalizers_by_hand():
+    """Means and variances are mixed, then used: of instances 1 and 5, 1 and 1; of the
+    batch 3 and 5; so 2 and 4, 3 and 3."""
+    x = np.reshape([0.0, 2.0, 4.0, 6.0], (2, 2, 1)).astype("float32")
+    layer = SwitchableNormalization(normalizers=["instance", "batch"], epsilon=1e-7)
+    y = numpy(layer(x, training=True))
+    expected = np.array([0 - 2, 2 - 2, 4 - 4, 6 - 4]) / np.sqrt(3)
+    np.testing.assert_allclose(y.ravel(), expected, atol=1e-5)
+
+
 def compare(
     cls, shape, axis, pool, training, masked, dtype, share=0.5, mode="eager", **options
 ):
@@ -36,26 +46,26 @@ def compare(
         del weights["radius"]
         # In float32 the largest is a little more than that.
         radius = min(float(numpy(layer.radius)), ratios.circumradius(len(pool)))
-    found = backends.step(Outputs(layer), x, cotangent, training, mask, mode)
+    step = backends.step(Outputs(layer), x, cotangent, training, mask, mode)
     moving = {
         n: weights.pop(n) for n in ("moving_mean", "moving_variance") if n in weights
     }
-    known = dict(
+    settings = dict(
         axis=axis, normalizers=pool, groups=2, epsilon=0.02, mask=mask, radius=radius
     )
     if not training and moving:
-        known["batch_statistics"] = moving["moving_mean"], moving["moving_variance"]
-    expected = reference_switchable.switchable_normalization(x, weights, **known)
-    dx, gradients = reference_switchable.gradients(x, weights, cotangent, **known)
+        settings["batch_statistics"] = moving["moving_mean"], moving["moving_variance"]
+    expected = reference_switchable.switchable_normalization(x, weights, **settings)
+    dx, gradients = reference_switchable.gradients(x, weights, cotangent, **settings)
     tolerance = TOLERANCE[dtype]
-    close(found.outputs, expected.outputs, tolerance, "outputs")
-    close(found.dx, dx, tolerance, "dx")
-    assert sorted(found.gradients) == sorted(gradients)
+    close(step.outputs, expected.outputs, tolerance, "outputs")
+    close(step.dx, dx, tolerance, "dx")
+    assert sorted(step.gradients) == sorted(gradients)
     largest = max(np.abs(gradient).max() for gradient in gradients.values())
     for name, gradient in gradients.items():
         # Those of logits cancel, to 0 where one or two ratios are left.
         scale = largest if "logits" in name else np.abs(gradient).max()
-        difference = np.abs(found.gradients[name] - gradient).max()
+        difference = np.abs(step.gradients[name] - gradient).max()
         assert difference <= tolerance * max(scale, 1e-3), (name, difference, scale)
     learned = layer.ratios()
     close(numpy(learned["mean"]), expected.mean_ratios, tolerance, "mean ratios")
@@ -136,10 +146,10 @@ def test_sparsestmax(rng):
         z = rng.normal(size=k) * 10.0 ** rng.integers(-2, 2)
         radius = rng.random() * ratios.circumradius(k)
         expected = reference_switchable.sparsestmax(z, radius)
-        given = (keras.ops.convert_to_tensor(v, dtype) for v in (z, radius))
-        found = numpy(ratios.sparsestmax(*given))
+        tensors = (keras.ops.convert_to_tensor(v, dtype) for v in (z, radius))
+        actual = numpy(ratios.sparsestmax(*tensors))
         tolerance = {"float64": 1e-12, "float32": 1e-4}[dtype]
-        np.testing.assert_allclose(found, expected, atol=tolerance)
+        np.testing.assert_allclose(actual, expected, atol=tolerance)
         supports.add((int(k), int((expected > 0).sum())))
     assert supports == {(k, s) for k in range(2, 5) for s in range(1, k + 1)}
 
@@ -150,9 +160,9 @@ def test_equal_logits_stay_equal():
     x = np.random.default_rng(0).normal(size=(4, 3, 3, 8)).astype("float32")
     layer(x)
     layer.set_radius(0.5)
-    found = backends.step(Outputs(layer), x, x, training=True)
-    assert np.isfinite(found.outputs).all()
-    assert all(np.isfinite(g).all() for g in found.gradients.values())
+    step = backends.step(Outputs(layer), x, x, training=True)
+    assert np.isfinite(step.outputs).all()
+    assert all(np.isfinite(g).all() for g in step.gradients.values())
     np.testing.assert_allclose(numpy(layer.ratios()["mean"]), 1 / 3, rtol=1e-6)
 
 
@@ -167,8 +177,8 @@ def test_counts_names_and_initial_ratios(cls):
         "mean_logits": (3,),
         "variance_logits": (3,),
     }, "2 C + 2 K (Table 1)"
-    for found in layer.ratios().values():
-        np.testing.assert_allclose(numpy(found), [0.05, 0.05, 0.9], rtol=1e-5)
+    for learned in layer.ratios().values():
+        np.testing.assert_allclose(numpy(learned), [0.05, 0.05, 0.9], rtol=1e-5)
 
 
 def test_one_normalizer_is_batch_normalization(rng):
@@ -225,8 +235,8 @@ def test_mixed_precision_rounds_outputs_only(rng, cls, dtype):
     expected = numpy(exact(x.astype("float32"), training=True))
     assert keras.backend.standardize_dtype(outputs.dtype) == dtype.split("_")[1]
     unit = {"mixed_float16": 2**-10, "mixed_bfloat16": 2**-7}[dtype]
-    found = numpy(keras.ops.cast(outputs, "float32"))
-    assert np.abs(found - expected).max() <= unit * np.abs(expected).max()
+    actual = numpy(keras.ops.cast(outputs, "float32"))
+    assert np.abs(actual - expected).max() <= unit * np.abs(expected).max()
     np.testing.assert_allclose(
         numpy(layer.moving_variance), numpy(exact.moving_variance), rtol=1e-5
     )

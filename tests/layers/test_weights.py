@@ -9,6 +9,16 @@ from tests import backends
 from tests.backends import images, numpy
 
 
+def test_a_count_by_hand():
+    """Table 1: 2 K C + C + Psi(K), with K = 3, C = 64 and Psi(3) = 1953."""
+    layer = ExemplarNormalization()
+    layer.build((None, 8, 8, 64))
+    assert 2 * 3 * 64 + 64 + 1953 == 2401
+    assert sum(np.prod(v.shape) for v in layer.trainable_variables) == 2401
+    moving = [v.name for v in layer.non_trainable_variables]
+    assert moving == ["moving_mean", "moving_variance"]
+
+
 @pytest.mark.parametrize(
     "channels, pool, expansion, options, trainable, fixed",
     [

@@ -8,39 +8,51 @@ from keras_en.ops import moments
 from tests.backends import images, numpy
 
 
+def test_two_samples_by_hand():
+    """Of [1, 3] and [5, 7]; the law of total variance: 5 = 1 + (2 - 4)^2."""
+    x = ops.convert_to_tensor(np.reshape([1.0, 3.0, 5.0, 7.0], (2, 2, 1)))
+    samples = moments.per_sample(x, 2)
+    np.testing.assert_allclose(numpy(samples.mean), [[2], [6]])
+    np.testing.assert_allclose(numpy(samples.variance), [[1], [1]])
+    batch = moments.over_batch(*samples)
+    np.testing.assert_allclose(
+        [numpy(batch.mean), numpy(batch.variance)], [[[4]], [[5]]]
+    )
+
+
 @pytest.mark.parametrize(
     "shape, axis", [((3, 5, 8), 2), ((3, 8, 4, 5), 1), ((3, 8), 1)]
 )
 def test_per_sample(rng, shape, axis):
     x = images(rng, shape)
-    found = moments.per_sample(ops.convert_to_tensor(x), axis)
+    result = moments.per_sample(ops.convert_to_tensor(x), axis)
     flat = np.moveaxis(x.astype("float64"), axis, -1).reshape(3, -1, 8)
-    np.testing.assert_allclose(numpy(found.mean), flat.mean(1), atol=1e-6)
-    np.testing.assert_allclose(numpy(found.variance), flat.var(1), atol=1e-6)
-    np.testing.assert_array_equal(numpy(found.count), np.full((3, 1), flat.shape[1]))
+    np.testing.assert_allclose(numpy(result.mean), flat.mean(1), atol=1e-6)
+    np.testing.assert_allclose(numpy(result.variance), flat.var(1), atol=1e-6)
+    np.testing.assert_array_equal(numpy(result.count), np.full((3, 1), flat.shape[1]))
 
 
 @pytest.mark.parametrize("shape", [(2, 20011, 1, 4), (2, 20011, 4)], ids=str)
 def test_the_mean_of_a_long_axis_does_not_drift(rng, shape):
     x = (rng.normal(size=shape) + 1e4).astype("float32")
-    found = moments.per_sample(ops.convert_to_tensor(x), len(shape) - 1)
+    result = moments.per_sample(ops.convert_to_tensor(x), len(shape) - 1)
     exact = x.astype("float64").reshape(2, -1, 4).mean(1)
     # One unit in the last place of 1e4 is 1e-3.
-    np.testing.assert_allclose(numpy(found.mean), exact, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(numpy(result.mean), exact, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
 def test_the_variance_does_not_cancel(rng, mean):
     """`E[x^2] - E[x]^2` in float32 is off by more than 1 at a mean of 1e4."""
     x = (rng.normal(size=(2, 56, 56, 16)) + mean).astype("float32")
-    found = moments.per_sample(ops.convert_to_tensor(x), 3)
+    result = moments.per_sample(ops.convert_to_tensor(x), 3)
     exact = x.astype("float64")
-    np.testing.assert_allclose(numpy(found.variance), exact.var((1, 2)), rtol=1e-5)
-    batch = moments.over_batch(*found)
+    np.testing.assert_allclose(numpy(result.variance), exact.var((1, 2)), rtol=1e-5)
+    batch = moments.over_batch(*result)
     np.testing.assert_allclose(
         numpy(batch.variance)[0], exact.var((0, 1, 2)), rtol=1e-4
     )
-    layer = moments.over_channels(found.mean, found.variance)[1]
+    layer = moments.over_channels(result.mean, result.variance)[1]
     np.testing.assert_allclose(numpy(layer)[:, 0], exact.var((1, 2, 3)), rtol=1e-4)
 
 
@@ -57,9 +69,11 @@ def test_rows_without_a_count_do_not_count(rng):
     x = images(rng, (4, 6, 8))
     mask = np.ones((4, 6), bool)
     mask[1] = False
-    found = moments.per_sample(ops.convert_to_tensor(x), 2, ops.convert_to_tensor(mask))
-    np.testing.assert_array_equal(numpy(found.mean)[1], 0)
-    batch = moments.over_batch(*found)
+    result = moments.per_sample(
+        ops.convert_to_tensor(x), 2, ops.convert_to_tensor(mask)
+    )
+    np.testing.assert_array_equal(numpy(result.mean)[1], 0)
+    batch = moments.over_batch(*result)
     rest = np.delete(x, 1, axis=0).astype("float64")
     np.testing.assert_allclose(numpy(batch.mean)[0], rest.mean((0, 1)), atol=1e-6)
     np.testing.assert_allclose(numpy(batch.variance)[0], rest.var((0, 1)), atol=1e-6)
@@ -68,8 +82,8 @@ def test_rows_without_a_count_do_not_count(rng):
 
 def test_groups(rng):
     x = images(rng, (3, 4, 4, 8))
-    found = moments.per_sample(ops.convert_to_tensor(x), 3)
-    mean, variance = moments.over_channels(found.mean, found.variance, groups=4)
+    result = moments.per_sample(ops.convert_to_tensor(x), 3)
+    mean, variance = moments.over_channels(result.mean, result.variance, groups=4)
     split = x.astype("float64").reshape(3, 16, 4, 2)
     np.testing.assert_allclose(
         numpy(mean), np.repeat(split.mean((1, 3)), 2, axis=1), atol=1e-6

@@ -81,7 +81,7 @@ def test_traced_once_equals_eager(rng, batch):
     layers = [built(rng, dtype="float64"), built(rng, dtype="float64")]
     x = tf.constant(images(rng, SHAPE), "float64")
     start = [numpy(layer.moving_mean) for layer in layers]
-    found = [numpy(value) for value in step(layers, batch, dtype="float64")(x)]
+    actual = [numpy(value) for value in step(layers, batch, dtype="float64")(x)]
     moved = [numpy(layer.moving_mean) for layer in layers]
     for layer, mean in zip(layers, start, strict=True):
         layer.moving_mean.assign(mean)
@@ -95,7 +95,7 @@ def test_traced_once_equals_eager(rng, batch):
         expected = [numpy(value) for value in tape.gradient(loss, [x, *weights])]
     finally:
         tf.config.run_functions_eagerly(False)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-11 * max(1, np.abs(other).max()))
     for layer, mean in zip(layers, moved, strict=True):
         np.testing.assert_allclose(numpy(layer.moving_mean), mean, atol=1e-12)
