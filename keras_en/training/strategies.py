@@ -92,11 +92,10 @@ def _check_cluster():
 def is_chief(strategy: Any) -> bool:
     """Whether this process is the one that writes files and prints."""
     resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.cluster_spec().as_dict():
+    jobs = {} if resolver is None else resolver.cluster_spec().as_dict()
+    if not jobs or resolver.task_type is None:
         return True
-    if resolver.task_type is None:
-        return True
-    if "chief" in resolver.cluster_spec().jobs:
+    if "chief" in jobs:
         return resolver.task_type == "chief"
     return resolver.task_type == "worker" and resolver.task_id == 0
 
