@@ -3,87 +3,129 @@
 import json
 import random
 import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_en import files
+from keras_en.training import keras_private
+from keras_en.training.strategies import is_chief
 
 NAME = "checkpoint.npz"
 # What a process that is killed in the middle of a save leaves.
 PARTIAL = "checkpoint.partial"
 
 
-def save(folder, model, progress, write):
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch, step: Those of the next step.
+        steps_done: Training steps so far, those before the run included.
+        stopped: Whether a callback has ended the run.
+        epochs, history: As `epoch` and `history` of `keras.callbacks.History`.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    steps_done: int = 0
+    stopped: bool = False
+    epochs: list = field(default_factory=list)
+    history: dict = field(default_factory=dict)
+
+    def to_json(self):
+        """A dictionary, with the keys that checkpoints have had from the first."""
+        values = dict(vars(self))
+        return {"taken": values.pop("steps_done"), **values}
+
+    @classmethod
+    def from_json(cls, values):
+        return cls(steps_done=values.pop("taken"), **values)
+
+
+def save(folder, model, progress):
     """Writes `folder/checkpoint.npz`: every variable of the model, its metrics and
-    its optimizer, the random states of Python and NumPy, and `progress`.
+    its optimizer, the random states of Python and NumPy, and the progress.
 
     It is written beside its place and moved there: whenever the process is killed,
-    the file is the old one or the new one, whole.
+    the file is the old one or the new one, whole. The chief writes, but all workers
+    must call this: reading metrics is a collective.
 
     Args:
         folder: Path; made if absent.
         model: Compiled and built `keras.Model`.
-        progress: What JSON can hold.
-        write: Whether this process is the one that writes. All must call: reading
-            metrics is a collective.
+        progress: `Progress`.
     """
     values = {key: _raw(variable) for key, variable in _variables(model).items()}
-    if not write:
+    if not is_chief(model.distribute_strategy):
         return
-    state = {"progress": progress, "random": _random_state()}
+    random_states = {"python": random.getstate(), "numpy": np.random.get_state()}
+    state = {"progress": progress.to_json(), "random": random_states}
     values["state"] = np.frombuffer(
         json.dumps(state, default=lambda v: np.asarray(v).tolist()).encode(), "uint8"
     )
-    path = Path(folder) / NAME
+    path = Path(folder, NAME)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(
         path, path.with_name(PARTIAL), lambda file: np.savez(file, **values)
     )
 
 
-def read(folder, model):
+def read(folder, model, resume):
     """What `save` wrote, checked against `model`, which is not changed.
 
     Returns:
-        `progress`, and a function that loads the rest; or `None` where `folder` holds
-        no checkpoint.
+        `Progress`, and a function that loads the rest. Without `resume`, or where
+        `folder` holds no checkpoint: those of a new run.
 
     Raises:
         ValueError: The checkpoint is not of this model and optimizer, or is damaged.
     """
-    path = Path(folder) / NAME
-    if not path.exists():
-        return None
+    if not resume or not Path(folder, NAME).exists():
+        steps_done = keras_private.steps_done(model.optimizer)
+        return Progress(steps_done=steps_done), lambda: None
+    path = Path(folder, NAME)
     try:
         # NumPy leaves open what it opens and cannot read.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             values = dict(file)
         state = json.loads(values.pop("state").tobytes())
+        progress = Progress.from_json(state["progress"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"Argument `checkpoint` must hold a checkpoint of this run. Received: "
             f"{path}, which cannot be read ({error})"
         ) from error
     variables = _variables(model)
-    for key in {**variables, **values}:
-        there = None if key not in values else values[key].shape
-        wanted = None if key not in variables else tuple(variables[key].shape)
-        if there != wanted:
-            raise ValueError(
-                "Argument `checkpoint` must hold a checkpoint of this model and "
-                f"optimizer; the first difference is {key}: {wanted} here, {there} "
-                f"there. Nothing was loaded. Received: {path}"
-            )
+    _check_shapes(path, values, variables)
 
     def load():
         for key, variable in variables.items():
             # Keras names the dtypes that NumPy does not know as ml_dtypes does.
-            variable.assign(values[key].view(_dtype(variable)))
-        _set_random_state(state["random"])
+            dtype = keras.ops.convert_to_numpy(
+                keras.ops.zeros((), variable.dtype)
+            ).dtype
+            variable.assign(values[key].view(dtype))
+        version, words, gauss = state["random"]["python"]
+        random.setstate((version, tuple(words), gauss))
+        np.random.set_state(tuple(state["random"]["numpy"]))
 
-    return state["progress"], load
+    return progress, load
+
+
+def _check_shapes(path, values, variables):
+    for key in {**variables, **values}:
+        there = values[key].shape if key in values else None
+        here = tuple(variables[key].shape) if key in variables else None
+        if there != here:
+            raise ValueError(
+                "Argument `checkpoint` must hold a checkpoint of this model and "
+                f"optimizer; the first difference is {key}: {here} here, {there} "
+                f"there. Nothing was loaded. Received: {path}"
+            )
 
 
 def _variables(model):
@@ -107,26 +149,5 @@ def _raw(variable):
 
     # A metric's sum over replicas is none before it is a tensor.
     value = tf.convert_to_tensor(variable.value).numpy()
-    return (
-        value if value.dtype.isbuiltin == 1 else value.view(f"u{value.dtype.itemsize}")
-    )
-
-
-def _dtype(variable):
-    return keras.ops.convert_to_numpy(keras.ops.zeros((), variable.dtype)).dtype
-
-
-def _random_state():
-    version, words, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()
-    return {
-        "python": [version, list(words), gauss],
-        "numpy": [name, keys.tolist(), *rest],
-    }
-
-
-def _set_random_state(state):
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.array(keys, "uint32"), *rest))
+    bits = f"u{value.dtype.itemsize}"
+    return value if value.dtype.isbuiltin == 1 else value.view(bits)

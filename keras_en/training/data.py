@@ -1,6 +1,6 @@
 """Data sets."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ class Split(NamedTuple):
     labels: np.ndarray
 
 
-def digits(seed=0):
+def digits(seed: int = 0) -> dict[str, Split]:
     """Scikit-learn's handwritten digits: 1,797 real 8x8 images of ten classes.
 
     The data set is part of scikit-learn; nothing is downloaded. The split into
@@ -24,6 +24,15 @@ def digits(seed=0):
 
     Returns:
         `{"train": Split, "validation": Split, "test": Split}`.
+
+    Example:
+
+    >>> from keras_en import training
+    >>> data = training.digits(seed=0)
+    >>> {name: split.images.shape[0] for name, split in data.items()}
+    {'train': 1257, 'validation': 180, 'test': 360}
+    >>> data["test"].images.shape[1:], data["test"].labels.dtype
+    ((8, 8, 1), dtype('int32'))
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -33,17 +42,17 @@ def digits(seed=0):
     labels = data.target.astype("int32")
 
     def split(images, labels, size):
-        a, b, c, d = train_test_split(
+        large, small, large_labels, small_labels = train_test_split(
             images, labels, test_size=size, random_state=seed, stratify=labels
         )
-        return Split(a, c), Split(b, d)
+        return Split(large, large_labels), Split(small, small_labels)
 
     rest, test = split(images, labels, 360)
-    train, validation = split(*rest, 180)
+    train, validation = split(rest.images, rest.labels, 180)
     return {"train": train, "validation": validation, "test": test}
 
 
-def batches(split, batch_size, seed=0, shift=0):
+def batches(split: Split, batch_size: int, seed: int = 0, shift: int = 0) -> Any:
     """Shuffled training batches, an epoch of them.
 
     Args:
@@ -55,6 +64,13 @@ def batches(split, batch_size, seed=0, shift=0):
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`, in another order every epoch.
+
+    Example:
+
+    >>> from keras_en import training
+    >>> split = training.digits(seed=0)["validation"]
+    >>> [labels.shape[0] for _, labels in training.batches(split, 64, shift=1)]
+    [64, 64, 52]
     """
     import tensorflow as tf
 

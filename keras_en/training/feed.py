@@ -1,9 +1,13 @@
 """Global batches, the same on every worker, and each replica's part of them."""
 
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+
+from keras_en.arguments import check
 
 
 class Source(NamedTuple):
@@ -14,11 +18,11 @@ class Source(NamedTuple):
     - `steps`: batches an epoch, or `None` where only the iterable knows.
     """
 
-    batches: object
+    batches: Callable[[int], Iterable]
     steps: int | None
 
 
-def source(x, y, sample_weight, batch_size, shuffle, seed):
+def source(x, y, sample_weight, batch_size, shuffle=False, seed=0):
     """What `fit` and `evaluate` are given, as a `Source`; see there.
 
     Raises:
@@ -33,51 +37,25 @@ def source(x, y, sample_weight, batch_size, shuffle, seed):
             "which hold them. "
             f"Received: y={type(y)}, sample_weight={type(sample_weight)}"
         )
-    if isinstance(x, keras.utils.PyDataset):
-        raise TypeError(
-            "Argument `x` must be arrays, an iterable of batches or a function; a "
-            "PyDataset becomes one by lambda epoch: (data[i] for i in range(len(data)))"
-            f". Received: x={x!r}"
-        )
-    steps = None
-    if hasattr(x, "cardinality"):
-        cardinality = int(x.cardinality())
-        if cardinality == -1:
-            raise ValueError(
-                "Argument `x` must end: an epoch is one pass over it. "
-                "Received: an endless dataset (`repeat`)"
-            )
-        steps = cardinality if cardinality > 0 else None
-    if callable(x):
-        batches = x
-    elif hasattr(x, "__iter__"):
-        # An iterator would be empty from the second epoch on.
-        if iter(x) is x:
-            raise TypeError(
-                "Argument `x` must be iterable once an epoch; give a function of the "
-                f"epoch that makes an iterator. Received: x={x!r}"
-            )
-
-        def batches(epoch):
-            return x
-    else:
-        raise TypeError(
-            "Argument `x` must be arrays, an iterable of batches (x, y) or (x, y, "
-            "sample_weight), such as a tf.data.Dataset, or a function from the epoch "
-            f"to one. Received: x={x!r}"
-        )
-
-    def standard(epoch):
-        for batch in batches(epoch):
-            yield keras.utils.unpack_x_y_sample_weight(batch)
-
-    return Source(standard, steps)
+    # -1 of an endless one, -2 of one that does not know.
+    cardinality = int(x.cardinality()) if hasattr(x, "cardinality") else -2
+    endless = cardinality == -1
+    check(not endless, "x", "data that ends: an epoch is one pass over it", x)
+    iterables = _iterables(x)
+    unpack = keras.utils.unpack_x_y_sample_weight
+    steps = cardinality if cardinality > 0 else None
+    return Source(lambda epoch: map(unpack, iterables(epoch)), steps)
 
 
-def parts(data):
+def unpacked(data) -> tuple[Any, Any, Any]:
     """`(x, y, sample_weight)` of `validation_data`; see `fit`."""
     arrays = isinstance(data, tuple) or _are_arrays(data)
     return keras.utils.unpack_x_y_sample_weight(tuple(data) if arrays else (data,))
+
+
+def leaves(structure):
+    """The tensors of a structure, in which some may be `None`."""
+    return [leaf for leaf in keras.tree.flatten(structure) if leaf is not None]
 
 
 def _is_array(value):
@@ -88,16 +66,37 @@ def _are_arrays(values):
     """Several inputs; not a list of batches, which are tuples themselves."""
     if isinstance(values, dict):
         values = list(values.values())
-    return (
-        isinstance(values, list | tuple)
-        and bool(values)
-        and all(map(_is_array, values))
-    )
+    return isinstance(values, list | tuple) and values and all(map(_is_array, values))
+
+
+def _iterables(x):
+    """A function from the number of an epoch to an iterable of its batches."""
+    allowed = None
+    if isinstance(x, keras.utils.PyDataset):
+        allowed = (
+            "arrays, an iterable of batches or a function; a PyDataset becomes one by "
+            "lambda epoch: (data[i] for i in range(len(data)))"
+        )
+    elif callable(x):
+        return x
+    elif not hasattr(x, "__iter__"):
+        allowed = (
+            "arrays, an iterable of batches (x, y) or (x, y, sample_weight), such as a "
+            "tf.data.Dataset, or a function from the epoch to one"
+        )
+    elif iter(x) is x:
+        # It would be empty from the second epoch on.
+        allowed = (
+            "iterable once an epoch; give a function of the epoch that makes an "
+            "iterator"
+        )
+    if allowed:
+        raise TypeError(f"Argument `x` must be {allowed}. Received: x={x!r}")
+    return lambda epoch: x
 
 
 def _from_arrays(arrays, batch_size, shuffle, seed):
-    leaves = [leaf for leaf in keras.tree.flatten(arrays) if leaf is not None]
-    sizes = [len(leaf) for leaf in leaves]
+    sizes = [len(leaf) for leaf in leaves(arrays)]
     if len(set(sizes)) > 1 or not sizes[0]:
         raise ValueError(
             "Arguments `x`, `y` and `sample_weight` must hold as many samples, at "
@@ -112,19 +111,22 @@ def _from_arrays(arrays, batch_size, shuffle, seed):
             order = np.random.default_rng([seed, epoch]).permutation(count)
         for start in range(0, count, batch_size):
             chosen = order[start : start + batch_size]
-            yield keras.tree.map_structure(
-                lambda a, chosen=chosen: None if a is None else np.asarray(a)[chosen],
-                arrays,
-            )
+            yield _of_each(lambda a, chosen=chosen: np.asarray(a)[chosen], arrays)
 
     return Source(batches, -(-count // batch_size))
+
+
+def _of_each(function, structure):
+    """`function` of each tensor of a structure; `None` stays."""
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else function(leaf), structure
+    )
 
 
 def length(batch):
     """The number of samples of a batch. Raises `ValueError` if its tensors differ in
     it, or have none."""
-    leaves = [leaf for leaf in keras.tree.flatten(batch) if leaf is not None]
-    sizes = {int(leaf.shape[0]) for leaf in leaves}
+    sizes = {int(leaf.shape[0]) for leaf in leaves(batch)}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
             "A batch must hold tensors of one length, its samples, at least one. "
@@ -156,37 +158,30 @@ def split(strategy, batch):
     n = length(batch)
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        parts = keras.tree.map_structure(
-            lambda a: None if a is None else tf.convert_to_tensor(a), batch
-        )
-        return n, parts, tf.constant(1.0, "float64")
+        return n, _of_each(tf.convert_to_tensor, batch), tf.constant(1.0, "float64")
     counts = [n // replicas + (r < n % replicas) for r in range(replicas)]
-    edges = np.cumsum([0, *counts])
+    ends = list(itertools.accumulate(counts))
 
-    def of_replicas(value):
+    def distributed(value):
         return strategy.experimental_distribute_values_from_function(
             lambda context: value(context.replica_id_in_sync_group)
         )
 
-    def part(a):
-        if a is None:
-            return None
-        return of_replicas(
-            lambda r: tf.convert_to_tensor(
-                a[int(edges[r]) : int(edges[r + 1])] if counts[r] else a[:1]
-            )
-        )
+    def part(tensor, r):
+        chosen = slice(ends[r] - counts[r], ends[r]) if counts[r] else slice(1)
+        return tf.convert_to_tensor(tensor[chosen])
 
-    shares = of_replicas(lambda r: tf.constant(counts[r] / n, "float64"))
-    return n, keras.tree.map_structure(part, batch), shares
+    parts = _of_each(lambda tensor: distributed(lambda r: part(tensor, r)), batch)
+    shares = distributed(lambda r: tf.constant(counts[r] / n, "float64"))
+    return n, parts, shares
 
 
-def is_absent(strategy, n):
-    """Whether the replica that is being traced has none of `n` samples, but a stand-in;
+def is_absent(strategy, samples):
+    """Whether the replica that is being traced has none of the samples, but a stand-in;
     see `split`."""
-    if n >= strategy.num_replicas_in_sync:
+    if samples >= strategy.num_replicas_in_sync:
         return False
     import tensorflow as tf
 
-    place = tf.distribute.get_replica_context().replica_id_in_sync_group
-    return int(tf.get_static_value(place)) >= n
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return int(tf.get_static_value(replica)) >= samples

@@ -1,30 +1,36 @@
 """Training and evaluation whose results do not depend on how batches are split."""
 
+import itertools
+import os
+from typing import Any
+
 import keras
 
 from keras_en.arguments import check, integer
 from keras_en.training import checkpoints, feed
+from keras_en.training.callbacks import callback_list
 from keras_en.training.steps import Run
+from keras_en.training.strategies import equal_on_all_workers
 
 
 def fit(
-    model,
-    x=None,
-    y=None,
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
     *,
-    sample_weight=None,
-    batch_size=32,
-    epochs=1,
-    verbose="auto",
-    callbacks=None,
-    validation_data=None,
-    validation_batch_size=None,
-    shuffle=True,
-    seed=0,
-    checkpoint=None,
-    checkpoint_every=None,
-    resume=False,
-):
+    sample_weight: Any = None,
+    batch_size: int = 32,
+    epochs: int = 1,
+    verbose: int | str = "auto",
+    callbacks: list[keras.callbacks.Callback] | None = None,
+    validation_data: Any = None,
+    validation_batch_size: int | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+) -> keras.callbacks.History:
     """Trains `model` as `model.fit` does, on one device, many, or many hosts.
 
     The loss of a step is that of the global batch, `sum_r (n_r / n) loss_r` over
@@ -84,101 +90,49 @@ def fit(
             compiled outside its strategy's scope, or has a loss that does not average
             over samples; the checkpoint is not of this model, or not the same for all
             workers.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_en import training
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> x, y = np.zeros((5, 2)), np.zeros((5, 1))
+    >>> history = training.fit(model, x, y, batch_size=2, epochs=2, verbose=0)
+    >>> history.epoch, history.history
+    ([0, 1], {'loss': [0.0, 0.0]})
     """
     run = Run(model)
     epochs = integer("epochs", epochs, minimum=0)
     batch_size = integer("batch_size", batch_size, minimum=1)
     if checkpoint_every is not None:
         checkpoint_every = integer("checkpoint_every", checkpoint_every, minimum=1)
-    check(
-        checkpoint is not None or not (resume or checkpoint_every),
-        "checkpoint",
-        "a folder where `resume` or `checkpoint_every` is given",
-        checkpoint,
-    )
+    complete = checkpoint is not None or not (resume or checkpoint_every)
+    allowed = "a folder where `resume` or `checkpoint_every` is given"
+    check(complete, "checkpoint", allowed, checkpoint)
     data = feed.source(x, y, sample_weight, batch_size, shuffle, seed)
     held_out = None
     if validation_data is not None:
-        parts = feed.parts(validation_data)
         size = validation_batch_size or batch_size
-        held_out = feed.source(*parts, size, False, 0)
-    listed = run.callbacks(callbacks, verbose, epochs, data.steps, history=True)
-    history = model.history
-    run.build(next(iter(data.batches(0)), None))
-
-    with run, run.training():
-        progress, load = _start(run, checkpoint, resume)
-        first, skipped = progress["epoch"], progress["step"]
-        run.taken = progress["taken"]
-        model.stop_training = False
-        listed.on_train_begin()
-        history.epoch, history.history = progress["epochs"], progress["history"]
-
-        def save(epoch, step):
-            if checkpoint is not None:
-                place = {"epoch": epoch, "step": step, "taken": run.taken}
-                place["stopped"] = bool(model.stop_training)
-                kept = {"epochs": history.epoch, "history": history.history}
-                checkpoints.save(checkpoint, model, {**place, **kept}, run.chief)
-
-        for epoch in range(epochs if progress["stopped"] else first, epochs):
-            listed.on_epoch_begin(epoch)
-            if skipped:
-                # It has begun before: what callbacks did then is in the checkpoint.
-                load()
-            else:
-                model.reset_metrics()
-            since = 0
-            for step, batch in enumerate(data.batches(epoch)):
-                if step < skipped:
-                    continue
-                listed.on_train_batch_begin(step)
-                logs = run.train(batch, epoch, step)
-                listed.on_train_batch_end(step, logs)
-                since += 1
-                if model.stop_training:
-                    break
-                # Between two of its updates an optimizer holds gradients.
-                if checkpoint_every and since >= checkpoint_every and run.updated:
-                    save(epoch, step + 1)
-                    since = 0
-            skipped = 0
-            logs = run.metrics()
-            if held_out is not None:
-                found = run.evaluate(held_out, listed)
-                logs.update({f"val_{name}": value for name, value in found.items()})
-            listed.on_epoch_end(epoch, logs)
-            if run.updated:
-                save(epoch + 1, 0)
-            if model.stop_training:
-                break
-        if epochs > 0:
-            # Averages, if it keeps any, become the weights.
-            model.optimizer.finalize_variable_values(model.trainable_weights)
-        listed.on_train_end(logs=None)
-    return history
-
-
-def _start(run, checkpoint, resume):
-    """Where a run starts, and a function that loads what it starts from."""
-    found = checkpoints.read(checkpoint, run.model) if resume else None
-    if found is None:
-        taken = int(keras.ops.convert_to_numpy(run.optimizer._iterations.value))
-        progress = {"epoch": 0, "step": 0, "taken": taken, "stopped": False}
-        found = {**progress, "epochs": [], "history": {}}, lambda: None
-    progress, load = found
-    run.agree(
-        [progress[name] for name in ("epoch", "step", "taken")],
-        "Argument `checkpoint` must be a folder that every worker can read, with the "
-        f"same checkpoint. Received: {checkpoint}, which is not the same for all",
-    )
-    load()
-    return progress, load
+        held_out = feed.source(*feed.unpacked(validation_data), size)
+    events = callback_list(model, callbacks, verbose, epochs, data.steps)
+    run.build(data)
+    training = _Training(run, data, held_out, events, checkpoint, checkpoint_every)
+    with run.workers(), run.training():
+        training.train(epochs, resume)
+    return training.history
 
 
 def evaluate(
-    model, x=None, y=None, *, sample_weight=None, batch_size=32, verbose="auto"
-):
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    batch_size: int = 32,
+    verbose: int | str = "auto",
+) -> dict[str, Any]:
     """Metrics over data, every sample counted exactly once, on however many replicas.
 
     Args:
@@ -191,11 +145,102 @@ def evaluate(
 
     Raises:
         As `fit`.
+
+    Example: the loss is `(1 + 1 + 4) / 3`, though batches hold two and one sample.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_en import training
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> x, y = np.zeros((3, 2)), np.array([[1.0], [1.0], [2.0]])
+    >>> training.evaluate(model, x, y, batch_size=2, verbose=0)
+    {'loss': 2.0}
     """
     run = Run(model)
     batch_size = integer("batch_size", batch_size, minimum=1)
-    data = feed.source(x, y, sample_weight, batch_size, False, 0)
-    run.build(next(iter(data.batches(0)), None))
-    listed = run.callbacks(None, verbose, 1, data.steps, history=False)
-    with run:
-        return run.evaluate(data, listed)
+    data = feed.source(x, y, sample_weight, batch_size)
+    run.build(data)
+    events = callback_list(model, None, verbose, 1, data.steps, history=False)
+    with run.workers():
+        return run.evaluate(data, events)
+
+
+class _Training:
+    """A call of `fit`, whose arguments are checked."""
+
+    def __init__(self, run, data, held_out, events, checkpoint, checkpoint_every):
+        self.run, self.data, self.held_out = run, data, held_out
+        self.events, self.history = events, run.model.history
+        self.checkpoint, self.checkpoint_every = checkpoint, checkpoint_every
+
+    def train(self, epochs, resume):
+        """Trains to the end of so many epochs, or until a callback stops."""
+        model = self.run.model
+        start, load = self._start(resume)
+        model.stop_training = False
+        self.events.on_train_begin()
+        self.history.epoch, self.history.history = start.epochs, start.history
+        for epoch in range(epochs if start.stopped else start.epoch, epochs):
+            first = start.step if epoch == start.epoch else 0
+            self.events.on_epoch_begin(epoch)
+            if first:
+                # It has begun before: what callbacks did then is in the checkpoint.
+                load()
+            else:
+                model.reset_metrics()
+            self._train_steps(epoch, first)
+            self._end_epoch(epoch)
+            if model.stop_training:
+                break
+        if epochs > 0:
+            # Averages, if it keeps any, become the weights.
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+        self.events.on_train_end(logs=None)
+
+    def _start(self, resume):
+        """How far the run is, loaded, and a function that loads it again."""
+        start, load = checkpoints.read(self.checkpoint, self.run.model, resume)
+        numbers = [start.epoch, start.step, start.steps_done]
+        equal = equal_on_all_workers(self.run.strategy, numbers)
+        allowed = "a folder that every worker can read, with one checkpoint for all"
+        check(equal, "checkpoint", allowed, self.checkpoint)
+        load()
+        self.run.steps_done = start.steps_done
+        return start, load
+
+    def _train_steps(self, epoch, first):
+        """The steps of an epoch, from step `first`."""
+        steps = enumerate(self.data.batches(epoch))
+        unsaved = 0
+        for step, batch in itertools.islice(steps, first, None):
+            self.events.on_train_batch_begin(step)
+            logs = self.run.train(batch, epoch, step)
+            self.events.on_train_batch_end(step, logs)
+            unsaved += 1
+            if self.run.model.stop_training:
+                break
+            due = self.checkpoint_every and unsaved >= self.checkpoint_every
+            if due and self._save(epoch, step + 1):
+                unsaved = 0
+
+    def _end_epoch(self, epoch):
+        logs = self.run.metrics()
+        if self.held_out is not None:
+            metrics = self.run.evaluate(self.held_out, self.events)
+            logs.update({f"val_{name}": value for name, value in metrics.items()})
+        self.events.on_epoch_end(epoch, logs)
+        self._save(epoch + 1, 0)
+
+    def _save(self, epoch, step):
+        """Writes a checkpoint that goes on at this step; returns whether it could."""
+        run, history = self.run, self.history
+        # Between two of its updates an optimizer holds gradients.
+        if self.checkpoint is None or run.between_updates:
+            return False
+        steps_done, stopped = run.steps_done, bool(run.model.stop_training)
+        progress = checkpoints.Progress(
+            epoch, step, steps_done, stopped, history.epoch, history.history
+        )
+        checkpoints.save(self.checkpoint, run.model, progress)
+        return True

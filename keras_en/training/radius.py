@@ -1,10 +1,13 @@
 """The schedule that makes sparse switches choose."""
 
+from typing import Any
+
 import keras
 
 from keras_en.arguments import check, integer
 from keras_en.keras_private import layers_of
 from keras_en.layers import SparseSwitchableNormalization
+from keras_en.training import keras_private
 
 
 class RadiusSchedule(keras.callbacks.Callback):
@@ -24,31 +27,40 @@ class RadiusSchedule(keras.callbacks.Callback):
     Raises:
         ValueError, TypeError: `steps` is no integer of at least 2; when training
             begins, the network holds no layer of the kind.
+
+    Example: two steps, so that the second has the largest radius, `sqrt(2 / 3)`.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_en
+    >>> switch = keras_en.SparseSwitchableNormalization()
+    >>> model = keras.Sequential([keras.Input((2, 2, 1)), switch])
+    >>> model.compile("sgd", "mse")
+    >>> x = np.zeros((2, 2, 2, 1))
+    >>> schedule = keras_en.training.RadiusSchedule(steps=2)
+    >>> _ = model.fit(x, x, batch_size=1, callbacks=[schedule], verbose=0)
+    >>> round(float(keras.ops.convert_to_numpy(switch.radius)), 4)
+    0.8165
     """
 
-    def __init__(self, steps):
+    def __init__(self, steps: int) -> None:
         super().__init__()
         self.steps = integer("steps", steps, minimum=2)
 
-    def on_train_begin(self, logs=None):
-        check(
-            self._layers(),
-            "model",
-            "a network with SparseSwitchableNormalization, for RadiusSchedule",
-            self.model.name,
-            "name",
-        )
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        allowed = "a network with SparseSwitchableNormalization, for RadiusSchedule"
+        check(self._switches(), "model", allowed, self.model.name, "name")
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         # On JAX asking for the model is what makes its variables current.
-        optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        step = int(keras.ops.convert_to_numpy(optimizer._iterations.value))
-        for layer in self._layers():
+        step = keras_private.steps_done(self.model.optimizer)
+        for layer in self._switches():
             if layer.trainable:
                 layer.set_radius(min(1.0, step / (self.steps - 1)))
 
-    def _layers(self):
+    def _switches(self):
         return [
             layer
             for layer in layers_of(self.model)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 import threading
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,10 +14,12 @@ from keras_en.arguments import check, integer
 from keras_en.keras_private import layers_of
 from keras_en.layers.normalizer_pool import NormalizerPool
 from keras_en.ops import moments, replicas
-from keras_en.training import feed
+from keras_en.training import feed, keras_private
 
 
-def recalibrate(model, x, *, batch_size=32, steps=None):
+def recalibrate(
+    model: keras.Model, x: Any, *, batch_size: int = 32, steps: int | None = None
+) -> None:
     """Replaces moving statistics by those of the whole data, as if of one batch.
 
     `c = sum_b c_b`, `mu = sum_b c_b mu_b / c`,
@@ -47,197 +50,196 @@ def recalibrate(model, x, *, batch_size=32, steps=None):
             `steps`, or none, or what is not finite, or not as many tensors as the
             model has inputs; see also `training.fit`. Then, as on any other error, the
             statistics are as they were.
+
+    Example: data of which every value is 5 has that mean and no variance.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_en import training
+    >>> norm = keras.layers.BatchNormalization()
+    >>> model = keras.Sequential([keras.Input((4, 4, 2)), norm])
+    >>> training.recalibrate(model, np.full((3, 4, 4, 2), 5.0), batch_size=2)
+    >>> keras.ops.convert_to_numpy(norm.moving_mean).tolist()
+    [5.0, 5.0]
+    >>> keras.ops.convert_to_numpy(norm.moving_variance).tolist()
+    [0.0, 0.0]
     """
-    if not isinstance(model, keras.Model) or not model.built:
-        raise ValueError(
-            "Argument `model` must be a keras.Model that is built. "
-            f"Received: model={model!r}"
-        )
-    layers = _layers(model)
-    check(
-        layers,
-        "model",
-        "a network with trainable layers that keep moving statistics",
-        model.name,
-        "name",
-    )
+    layers = _checked_layers(model)
+    batch_size = integer("batch_size", batch_size, minimum=1)
     if steps is not None:
         steps = integer("steps", steps, minimum=1)
-    batch_size = integer("batch_size", batch_size, minimum=1)
-    stream = hasattr(x, "__iter__") and not hasattr(x, "shape")
-    if steps is not None and stream and not isinstance(x, list | tuple | dict):
-        given = x
-
-        def x(epoch):
-            return itertools.islice(given, steps)
-
-    data = feed.source(x, None, None, batch_size, False, 0)
-    wanted = len(getattr(model, "inputs", None) or [])
     variables = [(layer.moving_mean, layer.moving_variance) for layer in layers]
-    # Layers that are not reached keep them.
-    values = [[ops.convert_to_numpy(v) for v in pair] for pair in variables]
-    totals = [None] * len(layers)
-    done = 0
+    before = [[ops.convert_to_numpy(v) for v in pair] for pair in variables]
+    after = before
     try:
-        with _watched(layers) as found:
-            step = _step(model, found, len(layers))
-            for batch, _, _ in data.batches(0):
-                if done == steps:
-                    break
-                held = len(keras.tree.flatten(batch))
-                check(
-                    wanted in (0, held),
-                    "x",
-                    f"batches of as many tensors as the model has inputs, {wanted}",
-                    held,
-                    "tensors",
-                )
-                totals = [
-                    _merged(total, new)
-                    for total, new in zip(totals, step(batch), strict=True)
-                ]
-                done += 1
-        check(
-            done and (steps is None or done == steps),
-            "x",
-            f"at least {steps or 1} batches",
-            done,
-            "batches",
-        )
-        exact = list(values)
-        for i, total in enumerate(totals):
-            if total is not None and np.max(total[2]) > 0:
-                check(
-                    all(np.isfinite(v).all() for v in total),
-                    "x",
-                    "finite, and so what the network makes of it",
-                    f"statistics of {layers[i].path} that are not",
-                )
-                exact[i] = [np.reshape(v, (-1,)) for v in total[:2]]
-        values = exact
+        totals = _totals(model, layers, _batches(x, batch_size, steps), steps)
+        after = list(map(_statistics, layers, totals, before))
     finally:
         # Whatever happened: the layers have moved them.
-        for pair, new in zip(variables, values, strict=True):
-            for variable, value in zip(pair, new, strict=True):
+        for pair, values in zip(variables, after, strict=True):
+            for variable, value in zip(pair, values, strict=True):
                 variable.assign(value)
 
 
-def _layers(model):
-    known = (keras.layers.BatchNormalization, NormalizerPool)
-    found = [
+def _checked_layers(model):
+    """The layers whose statistics are replaced."""
+    built = isinstance(model, keras.Model) and model.built
+    check(built, "model", "a keras.Model that is built", model)
+    layers = [
         layer
         for layer in layers_of(model)
-        if isinstance(layer, known)
+        if isinstance(layer, keras.layers.BatchNormalization | NormalizerPool)
         and layer.trainable
         and getattr(layer, "moving_mean", None) is not None
     ]
-    for layer in found:
-        check(
-            not getattr(layer, "renorm", False),
-            "model",
-            "a network without batch renormalization",
-            f"renorm=True in {layer.path}",
-        )
-    return found
+    allowed = "a network with trainable layers that keep moving statistics"
+    check(layers, "model", allowed, model.name, "name")
+    allowed = "a network without batch renormalization"
+    for layer in layers:
+        renormalizes = getattr(layer, "renorm", False)
+        check(not renormalizes, "model", allowed, f"renorm=True in {layer.path}")
+    return layers
+
+
+def _batches(x, batch_size, steps):
+    """The inputs of the model, batch by batch, at most `steps` of them."""
+    stream = hasattr(x, "__iter__") and not hasattr(x, "shape")
+    stream = stream and not isinstance(x, list | tuple | dict)
+    # Read once and to an end, a stream may be endless, or an iterator.
+    source = x if steps is None or not stream else lambda epoch: x
+    data = feed.source(source, None, None, batch_size)
+    return itertools.islice((batch for batch, _, _ in data.batches(0)), steps)
+
+
+def _totals(model, layers, batches, steps):
+    """The moments, in float64, of all that each layer reads; `None` for layers
+    that were not called."""
+    inputs = len(getattr(model, "inputs", None) or [])
+    allowed = f"batches of as many tensors as the model has inputs, {inputs}"
+    totals, seen = [None] * len(layers), 0
+    with _watched(layers) as observe:
+        step = _STEPS[keras.backend.backend()](model, observe)
+        for batch in batches:
+            tensors = len(keras.tree.flatten(batch))
+            check(inputs in (0, tensors), "x", allowed, tensors, "tensors")
+            for i, calls in enumerate(step(batch)):
+                new = functools.reduce(_merged, map(_float64, calls), None)
+                totals[i] = _merged(totals[i], new)
+            seen += 1
+    needed = steps or 1
+    check(seen >= needed, "x", f"at least {needed} batches", seen, "batches")
+    return totals
+
+
+def _statistics(layer, total, before):
+    """Mean and variance of a layer; those from before if it was not called."""
+    if total is None or not np.max(total.count) > 0:
+        return before
+    finite = all(np.isfinite(value).all() for value in total)
+    allowed = "finite, and so what the network makes of it"
+    check(finite, "x", allowed, f"statistics of {layer.path} that are not")
+    return [np.reshape(value, (-1,)) for value in (total.mean, total.variance)]
 
 
 @contextlib.contextmanager
 def _watched(layers):
-    """Inside, the layers behave as in training, and what each call of theirs was given
-    goes to the list `calls` of what is yielded, as (place, moments)."""
+    """Inside, the layers behave as in training.
+
+    Yields:
+        Function that runs another and returns a list for each layer, of the moments
+        that each call of it reads.
+    """
     # Of a thread: MirroredStrategy traces every replica in one of its own.
-    found = threading.local()
+    local = threading.local()
 
     def call(i, layer, original, inputs, training=None, mask=None, **kwargs):
         wide = keras.backend.standardize_dtype(inputs.dtype) == "float64"
         values = ops.cast(inputs, "float64" if wide else "float32")
-        axis = layer.axis % len(inputs.shape)
-        sample = moments.per_sample(values, axis, mask)
-        found.calls.append((i, replicas.merge(moments.over_batch(*sample))))
+        sample = moments.per_sample(values, layer.axis % len(inputs.shape), mask)
+        local.calls[i].append(replicas.merge(moments.over_batch(*sample)))
         return original(inputs, training=True, mask=mask, **kwargs)
+
+    def observe(run):
+        local.calls = [[] for _ in layers]
+        run()
+        return local.calls
 
     for i, layer in enumerate(layers):
         layer.call = functools.partial(call, i, layer, layer.call)
     try:
-        yield found
+        yield observe
     finally:
         for layer in layers:
             del layer.call
 
 
-def _step(model, found, count):
-    """A function of a global batch to the moments of each layer, NumPy, or `None` for
-    layers that were not called."""
-    backend = keras.backend.backend()
-    places = {}
+def _tensorflow_step(model, observe):
+    """A function of a global batch to what `observe` sees, over all replicas."""
+    import tensorflow as tf
 
-    mode = {"training": False} if model._call_has_training_arg else {}
+    strategy, mode = model.distribute_strategy, keras_private.mode(model, False)
 
-    def traced(run):
-        found.calls = []
-        run()
-        places["of"] = [i for i, _ in found.calls]
-        return [list(m) for _, m in found.calls]
+    # The number of samples is one of Python's: see `steps.Run`.
+    @functools.partial(tf.function, autograph=False)
+    def on_replicas(samples, batch):
+        def replica(batch):
+            with replicas.standing_in(feed.is_absent(strategy, samples)):
+                return observe(lambda: model(batch, **mode))
 
-    def by_layer(rows):
-        totals = [None] * count
-        for i, row in zip(places["of"], rows, strict=True):
-            row = [np.asarray(ops.convert_to_numpy(v), "float64") for v in row]
-            totals[i] = _merged(totals[i], row)
-        return totals
+        return strategy.run(replica, (batch,))
 
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        strategy = model.distribute_strategy
-
-        # `n`: see `steps.Run`.
-        @functools.partial(tf.function, autograph=False)
-        def on_replicas(n, batch):
-            def replica(batch):
-                with replicas.standing_in(feed.is_absent(strategy, n)):
-                    return traced(lambda: model(batch, **mode))
-
-            return strategy.run(replica, (batch,))
-
-        def step(batch):
-            n, (parts, _, _), _ = feed.split(strategy, (batch, None, None))
-            rows = keras.tree.map_structure(
-                lambda v: strategy.experimental_local_results(v)[0],
-                on_replicas(n, parts),
-            )
-            return by_layer(rows)
-
-    elif backend == "jax":
-        import jax
-
-        @jax.jit
-        def compiled(trainable, others, batch):
-            return traced(
-                lambda: model.stateless_call(trainable, others, batch, **mode)
-            )
-
-        def step(batch):
-            trainable = [v.value for v in model.trainable_variables]
-            others = [v.value for v in model.non_trainable_variables]
-            return by_layer(compiled(trainable, others, batch))
-
-    else:
-
-        def step(batch):
-            return by_layer(traced(lambda: model(batch, **mode)))
+    def step(batch):
+        samples, (parts, _, _), _ = feed.split(strategy, (batch, None, None))
+        # Merged over the replicas, it is the same for all.
+        return keras.tree.map_structure(
+            lambda value: strategy.experimental_local_results(value)[0],
+            on_replicas(samples, parts),
+        )
 
     return step
 
 
+def _jax_step(model, observe):
+    """As `_tensorflow_step`, on one device."""
+    import jax
+
+    mode = keras_private.mode(model, False)
+
+    @jax.jit
+    def compiled(*arguments):
+        return observe(lambda: model.stateless_call(*arguments, **mode))
+
+    def step(batch):
+        trainable = [v.value for v in model.trainable_variables]
+        others = [v.value for v in model.non_trainable_variables]
+        return compiled(trainable, others, batch)
+
+    return step
+
+
+def _torch_step(model, observe):
+    """As `_tensorflow_step`, on one device."""
+    mode = keras_private.mode(model, False)
+    return lambda batch: observe(lambda: model(batch, **mode))
+
+
+_STEPS = {"tensorflow": _tensorflow_step, "jax": _jax_step, "torch": _torch_step}
+
+
+def _float64(values):
+    """Moments as NumPy's."""
+    arrays = (np.asarray(ops.convert_to_numpy(value), "float64") for value in values)
+    return moments.Moments(*arrays)
+
+
 def _merged(total, new):
-    """Moments of both, in float64; either may be `None`."""
+    """Moments of both; either may be `None`."""
     if total is None or new is None:
         return new if total is None else total
     rows = [
         ops.convert_to_tensor(
-            np.concatenate([np.reshape(v, (1, -1)) for v in pair]), "float64"
+            np.concatenate([np.reshape(value, (1, -1)) for value in pair]), "float64"
         )
         for pair in zip(total, new, strict=True)
     ]
-    return [ops.convert_to_numpy(v) for v in moments.over_batch(*rows)]
+    return _float64(moments.over_batch(*rows))

@@ -9,193 +9,82 @@ import numpy as np
 from keras_en.arguments import check
 from keras_en.ops import replicas, tracing
 from keras_en.text import one_line
-from keras_en.training import feed
-from keras_en.training.strategies import is_chief
-
-# What writes files is the chief's; all others decide from logs, which are equal.
-_WRITERS = (
-    keras.callbacks.ModelCheckpoint,
-    keras.callbacks.CSVLogger,
-    keras.callbacks.TensorBoard,
-)
+from keras_en.training import feed, keras_private
+from keras_en.training.updates import Updates
 
 
 class Run:
     """The compiled steps of a model under its strategy.
 
     Attributes:
-        chief: Whether this process writes and prints.
-        place: Where the run is, for errors.
-        taken: Training steps so far.
-        updated: Whether the last of them updated weights, which an optimizer that
-            accumulates gradients does not always do.
+        model: The `keras.Model`.
+        strategy: The `tf.distribute.Strategy` that it was built in.
+        steps_done: Training steps so far.
+        position: Where the run is, for errors.
     """
 
     def __init__(self, model):
-        if keras.backend.backend() != "tensorflow":
-            raise RuntimeError(
-                "keras_en.training needs the TensorFlow backend; on JAX, model.fit "
-                "under keras.distribution does the same. "
-                f"Received: KERAS_BACKEND={keras.backend.backend()}"
-            )
-        import tensorflow as tf
-
-        if not isinstance(model, keras.Model) or not model.compiled:
-            raise ValueError(
-                f"Argument `model` must be a compiled keras.Model. Received: {model!r}"
-            )
-        for name in ("train_step", "test_step"):
-            if getattr(type(model), name) is not getattr(keras.Model, name):
-                raise ValueError(
-                    f"Argument `model` must not have a `{name}` of its own, which "
-                    f"would not be called. Received: {model!r}"
-                )
+        _check_model(model)
         self.model = model
         self.strategy = model.distribute_strategy
-        self.replicas = self.strategy.num_replicas_in_sync
-        self.chief = is_chief(self.strategy)
-        optimizer = model.optimizer
-        # That of a mixed_float16 model wraps another.
-        self.optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        if self.optimizer._distribution_strategy is not self.strategy:
-            raise ValueError(
-                "Argument `model` must be compiled, and its optimizer made, in the "
-                "scope of the strategy that it was built in. "
-                f"Received: {model!r}"
-            )
-        if self.replicas > 1:
-            _check_losses(model)
-            check(
-                not model.run_eagerly,
-                "model",
-                "compiled with run_eagerly=False for several replicas",
-                model,
-            )
-        self.accumulated = self.optimizer.gradient_accumulation_steps or 1
-        self.taken, self.updated = 0, True
-        self.place = "before the first step"
-        whole = bool(model.jit_compile) and self.replicas == 1
-        self._compiled_parts = bool(model.jit_compile) and self.replicas > 1
+        self.steps_done = 0
+        self.position = "before the first step"
+        self._replicas = self.strategy.num_replicas_in_sync
+        if self._replicas > 1:
+            _check_of_several_replicas(model)
+        self._updates = Updates(model.optimizer, self._replicas)
+        self._update = self._compiled(functools.partial(self._train_step, True))
+        self._accumulate = self._compiled(functools.partial(self._train_step, False))
+        self._test = self._compiled(self._test_step)
 
-        def compiled(function):
-            if model.run_eagerly:
-                return function
-            # `n`, a number of Python's, has every worker trace when any other does:
-            # a trace numbers its collectives, and the numbers have to match.
-            return tf.function(function, jit_compile=whole, autograph=False)
+    @property
+    def between_updates(self):
+        """Whether the optimizer holds gradients that wait for its next update."""
+        return self.steps_done % self._updates.every != 0
 
-        self._update = compiled(functools.partial(self._train_step, True))
-        self._accumulate = compiled(functools.partial(self._train_step, False))
-        self._test = compiled(self._test_step)
-
-    def callbacks(self, callbacks, verbose, epochs, steps, history):
-        """Those given that are for this process, the progress bar, and with `history`
-        a new `model.history`."""
-        given = [] if callbacks is None else list(keras.tree.flatten(callbacks))
-        for callback in given:
-            if isinstance(callback, keras.callbacks.BackupAndRestore):
-                raise ValueError(
-                    "Argument `callbacks` must not hold BackupAndRestore: `checkpoint` "
-                    f"and `resume` do its work. Received: {callback!r}"
-                )
-        if not self.chief:
-            given = [c for c in given if not isinstance(c, _WRITERS)]
-        verbose = verbose if self.chief else 0
-        return keras.callbacks.CallbackList(
-            given,
-            add_history=history,
-            add_progbar=verbose != 0,
-            verbose=verbose,
-            epochs=epochs,
-            steps=steps,
-            model=self.model,
-        )
-
-    def build(self, batch):
+    def build(self, data):
         """Makes what the first step would make, in the strategy's scope."""
-        if batch is None:
-            raise ValueError("Argument `x` must yield a batch. Received: none")
+        batch = next(iter(data.batches(0)), None)
+        check(batch is not None, "x", "data of at least one batch", 0, "batches")
         feed.length(batch)
         with self.strategy.scope():
-            self.model._symbolic_build(data_batch=batch)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        import tensorflow as tf
-
-        gone = (
-            tf.errors.UnavailableError,
-            tf.errors.AbortedError,
-            tf.errors.CancelledError,
-            tf.errors.DeadlineExceededError,
-            tf.errors.InternalError,
-        )
-        if self.strategy.cluster_resolver is not None and isinstance(error, gone):
-            raise RuntimeError(
-                f"A worker of the cluster is gone or cannot be reached ({self.place}): "
-                "start all of them again, with resume. "
-                f"{kind.__name__}: {one_line(error)}"
-            ) from error
+            keras_private.build(self.model, batch)
 
     @contextlib.contextmanager
-    def training(self):
-        """Inside, the optimizer takes gradients that are summed over the replicas and
-        accumulated already."""
-        optimizer, accumulated = self.optimizer, self.accumulated
-        check(
-            accumulated == 1 or not optimizer.use_ema,
-            "model",
-            "compiled with use_ema=False where gradient_accumulation_steps is given",
-            optimizer.use_ema,
-            "optimizer.use_ema",
-        )
-        if not self.model.trainable_variables:
-            raise ValueError(
-                "Argument `model` must have trainable weights. Received: "
-                f"{self.model!r}, which has none"
-            )
-
-        def apply(gradients, variables):
-            # As Keras does without accumulation, which stays set: bias corrections
-            # count updates by it.
-            gradients = optimizer._clip_gradients(gradients)
-            optimizer._apply_weight_decay(variables)
-            optimizer._backend_update_step(
-                gradients, variables, optimizer.learning_rate
-            )
-
-        optimizer._all_reduce_sum_gradients = list
-        if accumulated > 1:
-            optimizer._backend_apply_gradients = apply
-        try:
-            yield
-        finally:
-            del optimizer._all_reduce_sum_gradients
-            if accumulated > 1:
-                del optimizer._backend_apply_gradients
-
-    def agree(self, numbers, message):
-        """Raises `ValueError(message)` unless all workers give the same integers."""
-        if self.strategy.cluster_resolver is None or self.replicas == 1:
-            return
+    def workers(self):
+        """Inside, an error that a lost worker causes says so."""
         import tensorflow as tf
 
-        row = tf.constant([numbers], "int64")
-        rows = self.strategy.gather(
-            self.strategy.experimental_distribute_values_from_function(lambda _: row),
-            axis=0,
-        ).numpy()
-        if (rows != rows[0]).any():
-            raise ValueError(message)
+        errors = tf.errors
+        try:
+            yield
+        except (
+            errors.UnavailableError,
+            errors.AbortedError,
+            errors.CancelledError,
+            errors.DeadlineExceededError,
+            errors.InternalError,
+        ) as error:
+            if self.strategy.cluster_resolver is None:
+                raise
+            raise RuntimeError(
+                "A worker of the cluster is gone or cannot be reached "
+                f"({self.position}): start all of them again, with resume. "
+                f"{type(error).__name__}: {one_line(error)}"
+            ) from error
+
+    def training(self):
+        """A context, inside of which `train` may be called."""
+        model = self.model
+        allowed = "a network with trainable weights"
+        check(model.trainable_variables, "model", allowed, model.name, "name")
+        return self._updates.enabled()
 
     def train(self, batch, epoch, step):
         """One step; the metrics so far, tensors."""
-        self.taken += 1
-        self.updated = self.taken % self.accumulated == 0
-        function = self._update if self.updated else self._accumulate
-        self.place = f"epoch {epoch}, step {step}"
+        self.position = f"epoch {epoch}, step {step}"
+        self.steps_done += 1
+        function = self._accumulate if self.between_updates else self._update
         return function(*feed.split(self.strategy, batch))
 
     def evaluate(self, data, callbacks):
@@ -204,7 +93,7 @@ class Run:
         callbacks.on_test_begin()
         for step, batch in enumerate(data.batches(0)):
             callbacks.on_test_batch_begin(step)
-            self.place = f"evaluation, step {step}"
+            self.position = f"evaluation, step {step}"
             logs = self._test(*feed.split(self.strategy, batch))
             callbacks.on_test_batch_end(step, logs)
         logs = self.metrics()
@@ -213,118 +102,110 @@ class Run:
 
     def metrics(self):
         """Those of all replicas so far: numbers, and lists of them."""
-        found = self.model.get_metrics_result()
-        return {name: np.asarray(value).tolist() for name, value in found.items()}
+        metrics = self.model.get_metrics_result()
+        return {name: np.asarray(value).tolist() for name, value in metrics.items()}
 
-    def _train_step(self, update, n, batch, share):
+    def _compiled(self, function):
+        """`function` of the number of samples and of parts of a batch, as a graph.
+
+        The number is one of Python's, so that every worker traces when any other does:
+        a trace numbers its collectives, and the numbers have to match.
+        """
+        if self.model.run_eagerly:
+            return function
         import tensorflow as tf
 
-        model, optimizer = self.model, self.model.optimizer
+        whole = bool(self.model.jit_compile) and self._replicas == 1
+        return tf.function(function, jit_compile=whole, autograph=False)
 
+    def _train_step(self, update, samples, batch, share):
         def replica(batch, share):
-            with tf.GradientTape() as tape:
-                loss = self._loss(n, batch, training=True)
-                # This replica's summand of the global batch's loss.
-                loss = loss * tf.cast(share, loss.dtype)
-                scaled = optimizer.scale_loss(loss)
-            variables = model.trainable_variables
-            slopes = tape.gradient(scaled, [v.value for v in variables])
-            known = [
-                (slope, variable)
-                for slope, variable in zip(slopes, variables, strict=True)
-                if slope is not None
-            ]
-            slopes, variables = zip(*known, strict=True)
-            self._apply(update, slopes, variables)
+            gradients, variables = self._gradients(samples, batch, share)
+            apply = self._updates.apply if update else self._updates.accumulate
+            apply(gradients, variables)
 
-        with tracing.compiled_islands(self._compiled_parts):
-            self.strategy.run(replica, (batch, share))
-            return model.get_metrics_result()
+        return self._on_replicas(replica, batch, share)
 
-    def _apply(self, update, slopes, variables):
-        import tensorflow as tf
-
-        held = []
-        if self.accumulated > 1:
-            index = self.optimizer._get_variable_index
-            held = [self.optimizer._accumulated_gradients[index(v)] for v in variables]
-        if not update:
-            for kept, slope in zip(held, slopes, strict=True):
-                kept.assign_add(slope)
-            self.optimizer._iterations.assign_add(1)
-            return
-        if held:
-            slopes = [
-                (kept + slope) / self.accumulated
-                for kept, slope in zip(held, slopes, strict=True)
-            ]
-        if self.replicas > 1:
-            slopes = _sum_over_replicas(slopes)
-        self.model.optimizer.apply(slopes, variables)
-        for kept in held:
-            kept.assign(tf.zeros_like(kept.value))
-
-    def _test_step(self, n, batch, share):
+    def _test_step(self, samples, batch, share):
         def replica(batch):
-            self._loss(n, batch, training=False)
+            self._loss(samples, batch, training=False)
 
-        with tracing.compiled_islands(self._compiled_parts):
-            self.strategy.run(replica, (batch,))
+        return self._on_replicas(replica, batch)
+
+    def _on_replicas(self, function, *arguments):
+        """Runs `function` on each replica's part; the metrics behind it."""
+        several = bool(self.model.jit_compile) and self._replicas > 1
+        with tracing.compiled_islands(several):
+            self.strategy.run(function, arguments)
             return self.model.get_metrics_result()
 
-    def _loss(self, n, batch, training):
+    def _gradients(self, samples, batch, share):
+        """This replica's summands of the gradients of the global batch's loss, and the
+        variables that have some."""
+        import tensorflow as tf
+
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = self._loss(samples, batch, training=True)
+            loss = loss * tf.cast(share, loss.dtype)
+            scaled = self.model.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [v.value for v in variables])
+        pairs = zip(gradients, variables, strict=True)
+        return zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
+
+    def _loss(self, samples, batch, training):
         """The mean loss of this replica's samples; updates the metrics by them."""
         import tensorflow as tf
 
-        model, absent = self.model, feed.is_absent(self.strategy, n)
+        model, absent = self.model, feed.is_absent(self.strategy, samples)
         x, y, weight = batch
         # A loss of several outputs counts in metrics of its own.
         metrics = [v.value for v in model.metrics_variables] if absent else []
         before = [tf.identity(metric) for metric in metrics]
         with replicas.standing_in(absent):
-            if model._call_has_training_arg:
-                outputs = model(x, training=training)
-            else:
-                outputs = model(x)
-        loss = model._compute_loss(
-            x=x, y=y, y_pred=outputs, sample_weight=weight, training=training
-        )
+            outputs = model(x, **keras_private.mode(model, training))
+        loss = keras_private.loss(model, x, y, outputs, weight, training)
         # Keras has divided it by the number of replicas.
-        loss = loss * self.replicas
+        loss = loss * self._replicas
         if not absent:
-            leaves = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
-            samples = tf.shape(leaves[0])[0]
-            model._loss_tracker.update_state(loss, sample_weight=samples)
+            keras_private.count_loss(model, loss, tf.shape(feed.leaves(x)[0])[0])
             model.compute_metrics(x, y, outputs, sample_weight=weight)
         for metric, value in zip(metrics, before, strict=True):
             metric.assign(value)
         return loss
 
 
-def _sum_over_replicas(tensors):
-    """The sum of each, in one all-reduce a dtype."""
-    import tensorflow as tf
-
-    context = tf.distribute.get_replica_context()
-    found = list(tensors)
-    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-        places = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
-        sums = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, [tensors[i] for i in places]
+def _check_model(model):
+    """Raises unless steps of `model` can be compiled here; see `fit`."""
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            "keras_en.training needs the TensorFlow backend; on JAX, model.fit under "
+            f"keras.distribution does the same. Received: KERAS_BACKEND={backend}"
         )
-        for i, value in zip(places, sums, strict=True):
-            found[i] = value
-    return found
+    compiled = isinstance(model, keras.Model) and model.compiled
+    check(compiled, "model", "a compiled keras.Model", model)
+    for name in ("train_step", "test_step"):
+        inherited = getattr(type(model), name) is getattr(keras.Model, name)
+        allowed = f"without a `{name}` of its own, which would not be called"
+        check(inherited, "model", allowed, model)
+    optimizer = keras_private.inner_optimizer(model.optimizer)
+    same = keras_private.strategy(optimizer) is model.distribute_strategy
+    allowed = "compiled in the scope of the strategy that it was built in"
+    check(same, "model", f"{allowed}, with an optimizer made there", model)
 
 
-def _check_losses(model):
+def _check_of_several_replicas(model):
+    allowed = "compiled with run_eagerly=False for several replicas"
+    check(not model.run_eagerly, "model", allowed, model)
+    averages = ("sum_over_batch_size", "mean", "auto")
+    allowed = "compiled with losses that average over samples for several replicas, "
     for loss in keras.tree.flatten(model.loss):
-        reduction = getattr(loss, "reduction", "sum_over_batch_size")
+        reduction = getattr(loss, "reduction", averages[0])
         check(
-            reduction in ("sum_over_batch_size", "mean", "auto"),
+            reduction in averages,
             "model",
-            "compiled with losses that average over samples, reduction="
-            '"sum_over_batch_size", for several replicas',
+            f'{allowed}reduction="{averages[0]}"',
             reduction,
             "loss.reduction",
         )

@@ -2,11 +2,14 @@
 
 import json
 import os
+from typing import Any
+
+from keras_en.arguments import check
 
 NAMES = ("none", "mirrored", "multiworker")
 
 
-def strategy(name, replicas=None, timeout=600):
+def strategy(name: str, replicas: int | None = None, timeout: int = 600) -> Any:
     """The strategy called `name`. Call it before TensorFlow touches a device.
 
     Args:
@@ -28,11 +31,14 @@ def strategy(name, replicas=None, timeout=600):
             "mirrored" or more than there are GPUs, or `TF_CONFIG` is absent or names
             no place in a cluster.
         RuntimeError: TensorFlow has started: CPUs cannot be divided any more.
+
+    Example:
+
+    >>> from keras_en import training
+    >>> training.strategy("none").num_replicas_in_sync
+    1
     """
-    if name not in NAMES:
-        raise ValueError(
-            f"Argument `strategy` must be one of {NAMES}. Received: strategy={name!r}"
-        )
+    check(name in NAMES, "strategy", f"one of {NAMES}", name)
     if replicas is not None and name != "mirrored":
         raise ValueError(
             'Argument `replicas` must be None but for strategy="mirrored". '
@@ -52,14 +58,11 @@ def strategy(name, replicas=None, timeout=600):
 def _devices(replicas):
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = len(tf.config.list_physical_devices("GPU"))
     if gpus:
-        count = len(gpus) if replicas is None else replicas
-        if count > len(gpus):
-            raise ValueError(
-                f"Argument `replicas` must be at most {len(gpus)}, the GPUs of this "
-                f"machine. Received: replicas={replicas}"
-            )
+        count = gpus if replicas is None else replicas
+        allowed = f"at most {gpus}, the GPUs of this machine"
+        check(count <= gpus, "replicas", allowed, replicas)
         return [f"GPU:{i}" for i in range(count)]
     count = replicas or 2
     (cpu,) = tf.config.list_physical_devices("CPU")
@@ -71,30 +74,39 @@ def _devices(replicas):
 
 def _check_cluster():
     text = os.environ.get("TF_CONFIG")
-    example = (
-        '{"cluster": {"worker": ["host0:port", "host1:port"]}, '
-        '"task": {"type": "worker", "index": 0}}'
-    )
     try:
-        found = json.loads(text or "")
-        addresses = found["cluster"][found["task"]["type"]]
-        valid = 0 <= int(found["task"]["index"]) < len(addresses)
+        config = json.loads(text or "")
+        addresses = config["cluster"][config["task"]["type"]]
+        valid = 0 <= int(config["task"]["index"]) < len(addresses)
     except (ValueError, KeyError, TypeError):
         valid = False
     if not valid:
         raise ValueError(
             'The environment variable TF_CONFIG must name, for strategy="multiworker", '
-            f"all workers and the place of this one: {example}. Received: {text}"
+            "all workers and the place of this one: "
+            '{"cluster": {"worker": ["host0:port", "host1:port"]}, '
+            f'"task": {{"type": "worker", "index": 0}}}}. Received: {text}'
         )
 
 
-def is_chief(strategy):
+def is_chief(strategy: Any) -> bool:
     """Whether this process is the one that writes files and prints."""
     resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.cluster_spec().as_dict():
+    jobs = {} if resolver is None else resolver.cluster_spec().as_dict()
+    if not jobs or resolver.task_type is None:
         return True
-    if resolver.task_type is None:
-        return True
-    if "chief" in resolver.cluster_spec().jobs:
+    if "chief" in jobs:
         return resolver.task_type == "chief"
     return resolver.task_type == "worker" and resolver.task_id == 0
+
+
+def equal_on_all_workers(strategy, numbers):
+    """Whether all workers call this with the same integers."""
+    if strategy.cluster_resolver is None or strategy.num_replicas_in_sync == 1:
+        return True
+    import tensorflow as tf
+
+    row = tf.constant([numbers], "int64")
+    rows = strategy.experimental_distribute_values_from_function(lambda _: row)
+    rows = strategy.gather(rows, axis=0).numpy()
+    return bool((rows == rows[0]).all())

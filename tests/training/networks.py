@@ -22,33 +22,50 @@ def network(optimizer=None, dropout=0.0, jit_compile=False, dtype=None, **kwargs
         keras.layers.Dense(3, dtype=dtype),
     ]
     model = keras.Sequential(layers)
+    crossentropy = keras.metrics.SparseCategoricalCrossentropy
     model.compile(
         optimizer or keras.optimizers.SGD(0.1, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        weighted_metrics=[
-            keras.metrics.SparseCategoricalCrossentropy(
-                from_logits=True, name="weighted"
-            )
-        ],
+        weighted_metrics=[crossentropy(from_logits=True, name="weighted")],
         jit_compile=jit_compile,
     )
     return model
 
 
+def one_and_many(strategy, make):
+    """The same model on one device and on the replicas of a strategy."""
+    one = make()
+    with strategy.scope():
+        return one, make()
+
+
 def state(model):
-    found = {f"{i} {v.name}": numpy(v.value) for i, v in enumerate(model.variables)}
+    """The values of its variables and of its optimizer's."""
+    values = {f"{i} {v.name}": numpy(v.value) for i, v in enumerate(model.variables)}
     # Its names hold those of layers, which Keras numbers.
     slots = {str(i): numpy(v.value) for i, v in enumerate(model.optimizer.variables)}
-    return {**found, **slots}
+    return {**values, **slots}
 
 
-def assert_equal(one, other, tolerance):
-    one, other = state(one), state(other)
-    assert one.keys() == other.keys()
+def assert_close(one, other, tolerance):
+    """Of dictionaries of arrays, relative to the largest number of each array."""
+    assert one.keys() == other.keys() != set()
     for name, value in one.items():
         scale = max(1, np.abs(value).max())
         assert np.abs(value - other[name]).max() <= tolerance * scale, name
+
+
+def assert_equal(one, other, tolerance):
+    """Of two models and their optimizers."""
+    assert_close(state(one), state(other), tolerance)
+
+
+def assert_histories(ours, theirs, **tolerance):
+    """Of dictionaries of metrics."""
+    assert ours.keys() == theirs.keys() != set()
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, err_msg=name, **tolerance)
 
 
 class Stop(keras.callbacks.Callback):
@@ -56,9 +73,9 @@ class Stop(keras.callbacks.Callback):
 
     def __init__(self, step):
         super().__init__()
-        self.left = step
+        self.remaining = step
 
     def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
+        self.remaining -= 1
+        if self.remaining == 0:
             raise KeyboardInterrupt

@@ -1,7 +1,22 @@
+"""Data sets: the digits and their batches."""
+
 import numpy as np
 import pytest
 
 from keras_en.training import batches, digits
+from keras_en.training.data import Split
+
+
+@pytest.mark.tensorflow
+def test_batches_by_hand():
+    """Three images of one pixel, which is their label, two a batch."""
+    images = np.array([1.0, 2.0, 3.0], "float32").reshape(3, 1, 1, 1)
+    split = Split(images, np.array([1, 2, 3]))
+    both = [(x.numpy().ravel(), labels.numpy()) for x, labels in batches(split, 2)]
+    assert [len(labels) for _, labels in both] == [2, 1]
+    assert sorted(np.concatenate([labels for _, labels in both])) == [1, 2, 3]
+    for pixels, labels in both:
+        np.testing.assert_array_equal(pixels, labels)
 
 
 def test_digits_are_split_without_overlap():

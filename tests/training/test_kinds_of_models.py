@@ -6,7 +6,7 @@ import pytest
 
 from keras_en import ExemplarNormalization, training
 from tests.backends import numpy
-from tests.training.networks import SHAPE, assert_equal, network
+from tests.training.networks import SHAPE, assert_equal, network, one_and_many
 
 pytestmark = pytest.mark.tensorflow
 
@@ -22,16 +22,13 @@ def test_a_sample_that_stands_in_counts_in_no_output(strategy):
         built.compile("sgd", ["mse", "mae"])
         return built
 
-    one = model()
-    with strategy.scope():
-        many = model()
+    one, many = one_and_many(strategy, model)
     many.set_weights(one.get_weights())
     batches = [(np.repeat(x, 4, 0), (np.zeros((4, 1)),) * 2), (x, (y, y))]
     expected = training.evaluate(one, batches, verbose=0)
-    found = training.evaluate(many, batches, verbose=0)
-    assert found.keys() == expected.keys() >= {"a_loss", "b_loss"}
-    for name, value in expected.items():
-        assert found[name] == pytest.approx(value, rel=1e-6), name
+    metrics = training.evaluate(many, batches, verbose=0)
+    assert expected.keys() >= {"a_loss", "b_loss"}
+    assert metrics == pytest.approx(expected, rel=1e-6)
 
 
 def test_weights_of_two_dtypes(data, strategy):
@@ -53,9 +50,7 @@ def test_weights_of_two_dtypes(data, strategy):
         )
         return built
 
-    one = model()
-    with strategy.scope():
-        many = model()
+    one, many = one_and_many(strategy, model)
     for each in (one, many):
         training.fit(each, x, y, batch_size=8, verbose=0)
     assert_equal(one, many, 1e-5)
@@ -89,9 +84,8 @@ def test_loss_scaling(data, strategy, accumulated):
         assert built.layers[0].compute_dtype == "float16"
         return built
 
-    ours, theirs = model(), model()
-    with strategy.scope():
-        many = model()
+    theirs = model()
+    ours, many = one_and_many(strategy, model)
     options = {"batch_size": 8, "epochs": 8, "verbose": 0, "shuffle": False}
     histories = [training.fit(each, *data, **options).history for each in (ours, many)]
     theirs.fit(*data, **options)
@@ -130,23 +124,21 @@ def test_named_inputs_and_outputs(data, strategy, float64):
         )
         return built
 
-    ours, theirs = model(), model()
-    with strategy.scope():
-        many = model()
+    theirs = model()
+    ours, many = one_and_many(strategy, model)
     # 20 and 1: a replica has none.
     options = {"sample_weight": weights, "batch_size": 20, "epochs": 3, "verbose": 0}
     options["validation_data"] = (inputs, targets)
     expected = theirs.fit(inputs, targets, shuffle=False, **options).history
     for each in (ours, many):
-        found = training.fit(each, inputs, targets, shuffle=False, **options).history
+        history = training.fit(each, inputs, targets, shuffle=False, **options).history
         assert_equal(each, theirs, 1e-9)
-        assert found.keys() == expected.keys()
+        assert history.keys() == expected.keys()
         # Keras averages the others over batches, whatever their sizes.
         for name in ("loss", "val_loss", "digit_accuracy", "val_digit_accuracy"):
-            np.testing.assert_allclose(found[name], expected[name], rtol=1e-6)
+            np.testing.assert_allclose(history[name], expected[name], rtol=1e-6)
     whole = theirs.evaluate(inputs, targets, 21, verbose=0, return_dict=True)
     for each in (ours, many):
-        found = training.evaluate(each, inputs, targets, batch_size=20, verbose=0)
-        assert found.keys() == whole.keys() >= {"digit_loss", "size_loss"}
-        for name, value in whole.items():
-            assert found[name] == pytest.approx(value, rel=1e-6), name
+        metrics = training.evaluate(each, inputs, targets, batch_size=20, verbose=0)
+        assert whole.keys() >= {"digit_loss", "size_loss"}
+        assert metrics == pytest.approx(whole, rel=1e-6)

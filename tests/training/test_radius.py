@@ -1,26 +1,45 @@
+"""The radius that rises with the steps of a training."""
+
 import keras
 import numpy as np
 import pytest
 
+from keras_en import SparseSwitchableNormalization
 from keras_en.models import CifarResNet
 from keras_en.ops import ratios
 from keras_en.training import RadiusSchedule
 from tests.backends import images, numpy
 
 
+def test_three_steps_by_hand():
+    """With three normalizers the radius rises from 0 to `sqrt(2 / 3)`."""
+    model = keras.Sequential([keras.Input((2, 2, 1)), SparseSwitchableNormalization()])
+    model.compile("sgd", "mse")
+    x = np.zeros((3, 2, 2, 1))
+    seen = Radii()
+    callbacks = [RadiusSchedule(3), seen]
+    model.fit(x, x, batch_size=1, callbacks=callbacks, verbose=0)
+    np.testing.assert_allclose(seen.radii, [0, 0.408248, 0.816497], rtol=1e-5)
+
+
 class Radii(keras.callbacks.Callback):
+    """Notes the radius of every step."""
+
     def __init__(self):
         super().__init__()
-        self.seen = []
+        self.radii = []
 
     def on_train_batch_end(self, batch, logs=None):
-        radii = [
-            float(numpy(layer.radius))
-            for layer in self.model.layers
-            if hasattr(layer, "radius")
-        ]
-        assert len(set(radii)) == 1
-        self.seen.append(radii[0])
+        (radius,) = set(radii(self.model).values())
+        self.radii.append(radius)
+
+
+def radii(model):
+    return {
+        layer.name: float(numpy(layer.radius))
+        for layer in model.layers
+        if hasattr(layer, "radius")
+    }
 
 
 def test_ratios_end_in_a_choice(rng):
@@ -30,20 +49,12 @@ def test_ratios_end_in_a_choice(rng):
     seen = Radii()
     callbacks = [RadiusSchedule(6), seen]
     model.fit(x, y, batch_size=8, epochs=2, callbacks=callbacks, verbose=0)
-    shares = np.array(seen.seen) / ratios.circumradius(3)
+    shares = np.array(seen.radii) / ratios.circumradius(3)
     np.testing.assert_allclose(shares, [0, 0.2, 0.4, 0.6, 0.8, 1], rtol=1e-5)
     for layer in model.layers:
         if hasattr(layer, "radius"):
-            for found in layer.ratios().values():
-                np.testing.assert_allclose(np.sort(numpy(found)), [0, 0, 1], atol=1e-3)
-
-
-def radii(model):
-    return {
-        layer.name: float(numpy(layer.radius)) / ratios.circumradius(3)
-        for layer in model.layers
-        if hasattr(layer, "radius")
-    }
+            for values in layer.ratios().values():
+                np.testing.assert_allclose(np.sort(numpy(values)), [0, 0, 1], atol=1e-3)
 
 
 CHUNKS = [1, 2] if keras.backend.backend() != "torch" else [1]
@@ -59,10 +70,11 @@ def test_a_training_that_goes_on_and_frozen_layers(rng, chunk):
     for _ in range(2):
         schedule = RadiusSchedule(11)
         model.fit(x, y, batch_size=4, callbacks=[schedule], verbose=0)
-    found = radii(model)
-    assert found.pop("stem_norm") == 0
+    radius_of = radii(model)
+    assert radius_of.pop("stem_norm") == 0
     last = {1: 0.7, 2: 0.6}[chunk]  # of steps 0 to 7, the last that began a call
-    assert all(share == pytest.approx(last) for share in found.values())
+    shares = [radius / ratios.circumradius(3) for radius in radius_of.values()]
+    assert all(share == pytest.approx(last) for share in shares)
 
 
 def test_wrong_arguments(rng):

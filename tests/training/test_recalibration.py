@@ -8,23 +8,31 @@ import pytest
 from keras import layers
 
 from keras_en import recalibrate, replace_normalization
+from keras_en.keras_private import layers_of
 from keras_en.models import CifarResNet, norms
-from tests import reference
 from tests.backends import images, numpy
-from tests.training.networks import SHAPE, network
+from tests.training.networks import SHAPE, network, one_and_many
 
 NORMS = ["bn", "en", "sn", "ssn"]
 if keras.backend.backend() != "torch":
     NORMS.append("sync_bn")
-
-
 SYNCHRONIZED = keras.backend.backend() != "torch"
+
+
+def test_two_batches_by_hand():
+    """Of 1, 3 and 8, in batches of two and one: the mean is 4, the variance
+    `(9 + 1 + 16) / 3`. That of the batches, 1 and 0, knows nothing of their means."""
+    norm = layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((1,)), norm])
+    recalibrate(model, np.array([[1.0], [3.0], [8.0]]), batch_size=2)
+    assert numpy(norm.moving_mean).item() == pytest.approx(4)
+    assert numpy(norm.moving_variance).item() == pytest.approx(26 / 3)
 
 
 def moving(model):
     return {
         layer.name: (numpy(layer.moving_mean), numpy(layer.moving_variance))
-        for layer in model._flatten_layers()
+        for layer in layers_of(model)
         if getattr(layer, "moving_mean", None) is not None
     }
 
@@ -46,8 +54,8 @@ def test_with_a_single_batch_evaluation_is_training(rng, norm):
     x = images(rng, (16, 8, 8, 3))
     model = CifarResNet(8, input_shape=(8, 8, 3), norm=norm)
     recalibrate(model, x, batch_size=16)
-    expected, found = (numpy(model(x, training=t)) for t in (True, False))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    training, evaluation = (numpy(model(x, training=t)) for t in (True, False))
+    np.testing.assert_allclose(evaluation, training, atol=1e-5)
 
 
 def test_masks_take_positions_away(rng):
@@ -60,12 +68,10 @@ def test_masks_take_positions_away(rng):
     outputs = [norms.normalization(n, 4, name=n)(masked) for n in ("bn", "en")]
     model = keras.Model(inputs, outputs)
     recalibrate(model, x, batch_size=4)
-    mean, variance = reference._moments(
-        x.astype("float64"), valid[..., None], axes=(0, 1)
-    )
-    for found in moving(model).values():
-        np.testing.assert_allclose(found[0], mean.ravel(), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(found[1], variance.ravel(), rtol=1e-5)
+    positions = x[valid].astype("float64")
+    for mean, variance in moving(model).values():
+        np.testing.assert_allclose(mean, positions.mean(0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(variance, positions.var(0), rtol=1e-5)
 
 
 def test_the_rest_behaves_as_in_evaluation(rng):
@@ -89,36 +95,35 @@ def test_frozen_layers_and_shared_ones(rng):
     both = layers.Add()([shared(frozen(inputs)), shared(inputs + 2.0)])
     model = keras.Model(inputs, both)
     recalibrate(model, x, batch_size=3)
-    found = moving(model)
-    np.testing.assert_array_equal(found["frozen"][0], 0)
+    statistics = moving(model)
+    np.testing.assert_array_equal(statistics["frozen"][0], 0)
     wide = x.astype("float64")
     scale = 1 / np.sqrt(1 + frozen.epsilon)
     seen = np.concatenate([wide * scale, wide + 2])
-    np.testing.assert_allclose(found["shared"][0], seen.mean((0, 1, 2)), rtol=1e-4)
-    np.testing.assert_allclose(found["shared"][1], seen.var((0, 1, 2)), rtol=1e-4)
+    mean, variance = statistics["shared"]
+    np.testing.assert_allclose(mean, seen.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(variance, seen.var((0, 1, 2)), rtol=1e-4)
 
 
 def test_batches_of_every_kind_and_steps(rng):
     x = images(rng, (12, *SHAPE))
 
-    def of(given, **kwargs):
+    def statistics(data, **kwargs):
         model = network(synchronized=SYNCHRONIZED)
-        recalibrate(model, given, **kwargs)
+        recalibrate(model, data, **kwargs)
         return moving(model)
 
-    expected = of(x[:8], batch_size=4)
+    expected = statistics(x[:8], batch_size=4)
     batches = [(x[i : i + 4], np.zeros(4)) for i in range(0, 12, 4)]
     endless = itertools.cycle(batches)
-    found = [
-        of(x, batch_size=4, steps=2),
-        of(endless, steps=2),
-        of(batches, steps=2),
-        of(lambda epoch: iter(batches), steps=2),
-        of(lambda epoch: (batch for batch, _ in batches[:2])),
-    ]
-    for each in found:
-        for one, other in zip(expected.values(), each.values(), strict=True):
-            np.testing.assert_array_equal(one, other)
+    for each in (
+        statistics(x, batch_size=4, steps=2),
+        statistics(endless, steps=2),
+        statistics(batches, steps=2),
+        statistics(lambda epoch: iter(batches), steps=2),
+        statistics(lambda epoch: (batch for batch, _ in batches[:2])),
+    ):
+        np.testing.assert_equal(list(each.values()), list(expected.values()))
 
 
 @pytest.mark.tensorflow
@@ -133,14 +138,11 @@ def test_replicas_are_one_device(rng, strategy, samples, norm):
 
     def build():
         keras.utils.set_random_seed(0)
-        norms_of = [norms.normalization(kind, 3, **kwargs) for _ in range(2)]
-        if norm == "plain bn":
-            norms_of = norms_of[:1]
-        return keras.Sequential([keras.Input(SHAPE), *norms_of])
+        count = 1 if norm == "plain bn" else 2
+        normalizations = [norms.normalization(kind, 3, **kwargs) for _ in range(count)]
+        return keras.Sequential([keras.Input(SHAPE), *normalizations])
 
-    one = build()
-    with strategy.scope():
-        many = build()
+    one, many = one_and_many(strategy, build)
     for model in (one, many):
         recalibrate(model, x, batch_size=4)
     for ours, theirs in zip(moving(one).values(), moving(many).values(), strict=True):
@@ -198,11 +200,10 @@ def test_all_or_nothing(rng):
         yield x
         raise Broken("halfway")
 
-    def refused(match, given, error=ValueError, **kwargs):
+    def refused(match, data, error=ValueError, **kwargs):
         with pytest.raises(error, match=match):
-            recalibrate(model, given, **kwargs)
-        for old, new in zip(before.values(), moving(model).values(), strict=True):
-            np.testing.assert_array_equal(old, new)
+            recalibrate(model, data, **kwargs)
+        np.testing.assert_equal(moving(model), before)
         assert "call" not in vars(model.layers[1])
 
     refused("halfway", batches, Broken)

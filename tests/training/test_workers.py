@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training.networks import assert_close
+
 pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "tests.training.worker"]
@@ -19,36 +21,34 @@ COMMAND = [sys.executable, "-m", "tests.training.worker"]
 LIMIT = 240
 
 
-def cluster(size=2):
+def cluster(size):
     """One `TF_CONFIG` a worker, on free ports."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(size)]
     addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
     for s in sockets:
         s.close()
-    return [
-        json.dumps(
-            {
-                "cluster": {"worker": addresses},
-                "task": {"type": "worker", "index": index},
-            }
-        )
-        for index in range(size)
-    ]
+    config = {"cluster": {"worker": addresses}}
+    tasks = [{"type": "worker", "index": index} for index in range(size)]
+    return [json.dumps({**config, "task": task}) for task in tasks]
 
 
-def start(command, config=None, **kwargs):
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if config is not None:
-        environment["TF_CONFIG"] = config
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
+def output(folder, workers, index):
+    return folder / f"{workers}-{index}.npz"
+
+
+def start(folder, *arguments):
+    """Starts a worker for each list of arguments: one alone, or several that meet."""
+    processes = []
+    for index, config in enumerate(cluster(len(arguments))):
+        path = output(folder, len(arguments), index)
+        command = [*COMMAND, str(path), *arguments[index]]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if len(arguments) > 1:
+            command += ["--strategy", "multiworker"]
+            environment["TF_CONFIG"] = config
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
+    return processes
 
 
 def finish(processes, limit=LIMIT):
@@ -67,23 +67,15 @@ def finish(processes, limit=LIMIT):
 
 def train(folder, workers, *arguments):
     """Runs a worker, or two; what they saved."""
-    files = [folder / f"{workers}-{i}.npz" for i in range(workers)]
-    configs = cluster(workers) if workers > 1 else [None]
-    more = ["--strategy", "multiworker"] if workers > 1 else []
-    processes = [
-        start([*COMMAND, str(file), *more, *arguments], config)
-        for file, config in zip(files, configs, strict=True)
-    ]
-    for code, _, err in finish(processes):
+    for code, _, err in finish(start(folder, *[arguments] * workers)):
         assert code == 0, err[-3000:]
-    return [dict(np.load(file)) for file in files]
+    return [dict(np.load(output(folder, workers, index))) for index in range(workers)]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """One process with the global batch."""
-    (found,) = train(tmp_path_factory.mktemp("alone"), 1)
-    return found
+    return train(tmp_path_factory.mktemp("alone"), 1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +83,13 @@ def together(tmp_path_factory):
     return train(tmp_path_factory.mktemp("together"), 2)
 
 
-def weights(found):
-    return {name: value for name, value in found.items() if name.startswith("weight")}
-
-
 def assert_equal(one, other, tolerance):
-    assert weights(one).keys() == weights(other).keys() != set()
-    for name, value in weights(one).items():
-        scale = max(1, np.abs(value).max())
-        assert np.abs(value - other[name]).max() <= tolerance * scale, name
+    """Of what two workers saved, the weights."""
+    one, other = (
+        {name: value for name, value in saved.items() if name.startswith("weight")}
+        for saved in (one, other)
+    )
+    assert_close(one, other, tolerance)
 
 
 def test_two_workers_are_one(alone, together):
@@ -114,19 +104,14 @@ def test_two_workers_are_one(alone, together):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_resumed_is_one_that_was_not(tmp_path, request, workers):
-    whole = request.getfixturevalue("alone" if workers == 1 else "together")
-    whole = [whole] if workers == 1 else whole
+    alone = workers == 1
+    whole = request.getfixturevalue("alone" if alone else "together")
+    whole = [whole] if alone else whole
     folder = tmp_path / "run"
-    kept = ["--checkpoint", str(folder), "--every", "7"]
-    more = ["--strategy", "multiworker"] if workers > 1 else []
-    configs = cluster(workers) if workers > 1 else [None]
-    processes = []
-    for index, config in enumerate(configs):
-        dies = ["--dies-at", "20"] if index == workers - 1 else []
-        out = str(tmp_path / f"never-{index}.npz")
-        processes.append(start([*COMMAND, out, *more, *kept, *dies], config))
+    checkpoint = ["--checkpoint", str(folder), "--every", "7"]
     began = time.monotonic()
-    outputs = finish(processes)
+    survivors = [checkpoint] * (workers - 1)
+    outputs = finish(start(tmp_path, *survivors, [*checkpoint, "--dies-at", "20"]))
     assert outputs[-1][0] == -signal.SIGKILL
     if workers > 1:
         code, _, err = outputs[0]
@@ -135,30 +120,16 @@ def test_a_killed_run_resumed_is_one_that_was_not(tmp_path, request, workers):
         assert time.monotonic() - began < LIMIT
     assert [entry.name for entry in folder.iterdir()] == ["checkpoint.npz"]
 
-    resumed = train(tmp_path, workers, *kept, "--resume")
+    resumed = train(tmp_path, workers, *checkpoint, "--resume")
     for one, other in zip(resumed, whole, strict=True):
         assert_equal(one, other, 0)
         np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-6)
 
 
-def two(tmp_path, *per_worker):
-    """Two workers, each with arguments of its own."""
-    return [
-        start(
-            [*COMMAND, str(tmp_path / f"{i}.npz"), "--strategy", "multiworker", *more],
-            c,
-        )
-        for i, (c, more) in enumerate(zip(cluster(), per_worker, strict=True))
-    ]
-
-
 def test_a_worker_that_hangs(tmp_path):
     """It is stopped, not gone: its connections stay open."""
-    first, second = two(
-        tmp_path,
-        ["--timeout", "20"],
-        ["--timeout", "20", "--dies-at", "12", "--hangs"],
-    )
+    timeout = ["--timeout", "20"]
+    first, second = start(tmp_path, timeout, [*timeout, "--dies-at", "12", "--hangs"])
     try:
         _, err = first.communicate(timeout=LIMIT)
     finally:
@@ -170,11 +141,10 @@ def test_a_worker_that_hangs(tmp_path):
 
 def test_workers_that_see_different_checkpoints(tmp_path):
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
-    kept = ["--resume", "--every", "7", "--checkpoint"]
-    died = start([*COMMAND, str(tmp_path / "x"), "--dies-at", "9", *kept, str(here)])
-    died.communicate(timeout=LIMIT)
+    resume = ["--resume", "--every", "7", "--checkpoint"]
+    finish(start(tmp_path, ["--dies-at", "9", *resume, str(here)]))
     assert (here / "checkpoint.npz").exists()
-    outputs = finish(two(tmp_path, [*kept, str(here)], [*kept, str(elsewhere)]))
+    outputs = finish(start(tmp_path, [*resume, str(here)], [*resume, str(elsewhere)]))
     for code, _, err in outputs:
         assert code == 1
         assert "a folder that every worker can read" in err, err[-3000:]

@@ -20,12 +20,12 @@ class Dies(keras.callbacks.Callback):
 
     def __init__(self, step, hangs):
         super().__init__()
-        self.left = step
+        self.remaining = step
         self.signal = signal.SIGSTOP if hangs else signal.SIGKILL
 
     def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
+        self.remaining -= 1
+        if self.remaining == 0:
             os.kill(os.getpid(), self.signal)
 
 

@@ -1,10 +1,13 @@
 """A residual network of 8 layers on handwritten digits, the quickstart's recipe."""
 
 import csv
+from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 
 from keras_en import models
+from keras_en.training.data import Split
 
 DEPTH = 8
 BATCH_SIZE = 64
@@ -13,7 +16,9 @@ WEIGHT_DECAY = 5e-4
 EPOCHS = 30
 
 
-def compiled_model(train, norm, epochs, batch_size, synchronized=False):
+def compiled_model(
+    train: Split, norm: str, epochs: int, batch_size: int, synchronized: bool = False
+) -> keras.Model:
     """The network, compiled, for `epochs` of `train`;
     `synchronized` is for those normalizations that know it."""
     kwargs = {"synchronized": True} if synchronized and norm in ("en", "bn") else None
@@ -38,7 +43,8 @@ def compiled_model(train, norm, epochs, batch_size, synchronized=False):
     return model
 
 
-def write_history(path, history):
+def write_history(path: Path, history: dict[str, Sequence[float]]) -> None:
+    """Writes a table of the metrics, an epoch a line."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", *history])

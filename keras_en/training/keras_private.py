@@ -1,0 +1,108 @@
+"""The private names of Keras's trainer and optimizers.
+
+Nothing else in this package touches a private name of Keras.
+"""
+
+import contextlib
+
+import keras
+
+# Owner and name, and what it is used for; a test holds that each is there.
+USES = {
+    "Model._call_has_training_arg": "calls of a model in training or evaluation",
+    "Model._compute_loss": "the loss of a step",
+    "Model._loss_tracker": "the mean loss of an epoch",
+    "Model._symbolic_build": "building a model by its first batch",
+    "Optimizer._iterations": "the number of training steps",
+    "Optimizer._accumulated_gradients": "gradients that wait for an update",
+    "Optimizer._get_variable_index": "the gradient that waits for each weight",
+    "Optimizer._distribution_strategy": "the strategy that an optimizer was made in",
+    "Optimizer._all_reduce_sum_gradients": "gradients that are summed already",
+    "Optimizer._backend_apply_gradients": "gradients that are accumulated already",
+    "Optimizer._clip_gradients": "an update by accumulated gradients",
+    "Optimizer._apply_weight_decay": "an update by accumulated gradients",
+    "Optimizer._backend_update_step": "an update by accumulated gradients",
+}
+
+
+def inner_optimizer(optimizer):
+    """The optimizer that updates: the loss scale of mixed_float16 wraps it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def steps_done(optimizer):
+    """Training steps so far, those that only accumulate included."""
+    steps = inner_optimizer(optimizer)._iterations
+    return int(keras.ops.convert_to_numpy(steps.value))
+
+
+def count_step(optimizer):
+    """Adds a training step that updates no weight."""
+    optimizer._iterations.assign_add(1)
+
+
+def strategy(optimizer):
+    """The strategy that the optimizer was made in."""
+    return optimizer._distribution_strategy
+
+
+def accumulators(optimizer, variables):
+    """The optimizer's sum of gradients for each variable; none if it keeps no sums."""
+    if not optimizer.gradient_accumulation_steps:
+        return []
+    sums = optimizer._accumulated_gradients
+    return [sums[optimizer._get_variable_index(variable)] for variable in variables]
+
+
+@contextlib.contextmanager
+def whole_gradients(optimizer):
+    """Inside, the optimizer applies gradients that are whole: accumulated over steps,
+    and summed over replicas.
+
+    Keras's own `apply` accumulates and clips what each replica has, and sums over the
+    replicas behind that, so that a step of several is not a step of one device. In
+    this optimizer two methods are replaced:
+
+    - `_all_reduce_sum_gradients`, which would sum over replicas, does nothing.
+    - `_backend_apply_gradients`, which would accumulate, if the optimizer does, and
+      clip, decay and update, does only the last three. The optimizer keeps its
+      `gradient_accumulation_steps`: bias corrections count updates by it.
+    """
+
+    def update(gradients, variables):
+        gradients = optimizer._clip_gradients(gradients)
+        optimizer._apply_weight_decay(variables)
+        optimizer._backend_update_step(gradients, variables, optimizer.learning_rate)
+
+    replacements = {"_all_reduce_sum_gradients": list}
+    if optimizer.gradient_accumulation_steps:
+        replacements["_backend_apply_gradients"] = update
+    for name, function in replacements.items():
+        setattr(optimizer, name, function)
+    try:
+        yield
+    finally:
+        for name in replacements:
+            delattr(optimizer, name)
+
+
+def build(model, batch):
+    """Makes the variables of model, metrics and optimizer for batches like this one."""
+    model._symbolic_build(data_batch=batch)
+
+
+def mode(model, training):
+    """The arguments that call the model in training or evaluation, if it has two."""
+    return {"training": training} if model._call_has_training_arg else {}
+
+
+def loss(model, x, y, outputs, sample_weight, training):
+    """The loss of a batch, that of layers included, divided by the replicas."""
+    return model._compute_loss(
+        x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=training
+    )
+
+
+def count_loss(model, value, samples):
+    """Adds the mean loss of so many samples to the metric `loss`."""
+    model._loss_tracker.update_state(value, sample_weight=samples)
