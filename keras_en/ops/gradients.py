@@ -29,71 +29,48 @@ def with_backward(forward, backward, inputs, constants=()):
         for which the residuals are computed again. On torch, where a custom gradient of
         Keras has wrong second derivatives, all are the backend's.
     """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return forward(constants, inputs)[0]
+    structure = constants, inputs
+    leaves = keras.tree.flatten(structure)
+    places = [i for i, leaf in enumerate(leaves) if _must_be_argument(leaf)]
 
-    def first(constants, inputs):
+    def flat(*arguments):
+        local = dict(zip(places, arguments, strict=True))
+        constants, inputs = keras.tree.pack_sequence_as(
+            structure, [local.get(i, leaf) for i, leaf in enumerate(leaves)]
+        )
         outputs, residuals = forward(constants, inputs)
 
         def gradient(*upstream):
-            step = inputs, upstream
-            return _custom_gradient(second, step, (constants, residuals))
+            if backend == "jax":
+                # TensorFlow hands them over one by one.
+                (upstream,) = upstream
+            step, fixed = (inputs, upstream), (constants, residuals)
+            gradients = with_backward(backward_pass, derived, step, fixed)
+            none = ops.zeros_like if backend == "jax" else lambda constant: None
+            return [*map(none, arguments[: -len(gradients)]), *gradients]
 
         return outputs, gradient
 
-    def second(fixed, step):
-        constants, residuals = fixed
+    def backward_pass(fixed, step):
+        (constants, residuals), (inputs, upstream) = fixed, step
+        return tuple(_tensors(backward(constants, inputs, residuals, upstream))), ()
+
+    def derived(fixed, step, _, upstream):
+        constants, _ = fixed
 
         def recomputed(*tensors):
             inputs, upstream = _packed(step, tensors)
             _, residuals = forward(constants, inputs)
-            return tuple(_tensors(backward(constants, inputs, residuals, upstream)))
+            return backward_pass((constants, residuals), (inputs, upstream))[0]
 
-        def gradient(*slopes):
-            return vjp(recomputed, _tensors(step), slopes)
+        return _packed(step, vjp(recomputed, _tensors(step), upstream))
 
-        inputs, upstream = step
-        slopes = backward(constants, inputs, residuals, upstream)
-        return tuple(_tensors(slopes)), gradient
-
-    return _custom_gradient(first, inputs, constants)
-
-
-def _custom_gradient(function, inputs, constants):
-    """The outputs of a function that knows its gradient.
-
-    Args:
-        function: Function of `constants` and `inputs` to `(outputs, gradient)`: a tuple
-            of tensors, and a function from the gradients by these to those by the
-            inputs, in their structure. What it closes over must, as a function of the
-            inputs, need no gradient of its own: then second derivatives are right too.
-        inputs, constants: See `with_backward`.
-    """
-    backend = keras.backend.backend()
-    if backend == "torch":
-        return function(constants, inputs)[0]
-    leaves = keras.tree.flatten(constants)
-    places = [i for i, leaf in enumerate(leaves) if _must_be_argument(leaf)]
-
-    def flat(*arguments):
-        held, tensors = arguments[: len(places)], arguments[len(places) :]
-        local = dict(zip(places, held, strict=True))
-        outputs, gradient = function(
-            keras.tree.pack_sequence_as(
-                constants, [local.get(i, leaf) for i, leaf in enumerate(leaves)]
-            ),
-            _packed(inputs, tensors),
-        )
-
-        def flat_gradient(*upstream):
-            if backend == "jax":
-                # TensorFlow hands them over one by one.
-                (upstream,) = upstream
-            none = ops.zeros_like if backend == "jax" else lambda constant: None
-            return [*map(none, held), *_tensors(gradient(*upstream))]
-
-        return outputs, flat_gradient
-
-    arguments = [*(leaves[i] for i in places), *_tensors(inputs)]
-    return ops.custom_gradient(flat)(*map(tracing.in_this_graph, arguments))
+    return ops.custom_gradient(flat)(
+        *map(tracing.in_this_graph, (leaves[i] for i in places))
+    )
 
 
 def vjp(function, tensors, upstream):

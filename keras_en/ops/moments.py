@@ -65,25 +65,13 @@ def per_sample(x, axis, mask=None, training=False):
         `Moments`.
     """
     layout = Spatial.of(x, axis, mask)
-    count = _count(layout, x)
     if not layout.axes:
         x = layout.masked(x)
-        return Moments(x, ops.zeros_like(x), count)
+        return Moments(x, ops.zeros_like(x), layout.count)
     if not training:
-        return Moments(*_moments(layout, layout.masked(x)), count)
+        return Moments(*_moments(layout, layout.masked(x)), layout.count)
     (pair,) = with_backward(_forward, _backward, (x,), layout)
-    return Moments(pair[:, 0], pair[:, 1], count)
-
-
-def _count(layout, x):
-    """`Moments.count`."""
-    samples, count = ops.shape(x)[0], layout.count
-    if layout.mask is not None:
-        return count
-    # Tensors of fixed values would be dozens of nodes a layer.
-    if isinstance(count, int) and isinstance(samples, int) and count and samples:
-        return count
-    return ops.ones((samples, 1), dtype=x.dtype) * count
+    return Moments(pair[:, 0], pair[:, 1], layout.count)
 
 
 def _moments(layout, x):

@@ -24,8 +24,7 @@ class Spatial(NamedTuple):
     - `sizes`: of the spatial axes; a tensor where one is unknown.
     - `chunks`: in how many parts the first spatial axis is added up; see `sum`.
     - `mask`: `None`, or booleans that broadcast to `(N, spatial..., C)`.
-    - `count`: the number of positions of each sample: a number, or with a mask that of
-      its `True`, `(N, 1)`.
+    - `count`: see `moments.Moments`.
     """
 
     axes: tuple
@@ -61,8 +60,9 @@ class Spatial(NamedTuple):
             rows = ops.reshape(ops.cast(mask, x.dtype), (shape[0], -1))
             count = ops.sum(rows, axis=1, keepdims=True)
             mask = ops.expand_dims(mask, axis)
-        elif not isinstance(count, int):
-            count = ops.cast(count, x.dtype)
+        # Tensors of fixed values would be dozens of nodes a layer.
+        elif not all(isinstance(n, int) and n for n in (count, shape[0])):
+            count = ops.ones((shape[0], 1), dtype=x.dtype) * ops.cast(count, x.dtype)
         return cls(axes, broad, sizes, chunks, mask, count)
 
     @property
@@ -118,7 +118,10 @@ class Spatial(NamedTuple):
         """
         if self.chunks > 1 or self.mask is not None:
             return self.sum(function, *tensors) / self.positions
-        return self._average(self._along_last(function(*tensors)))
+        values = function(*tensors)
+        if len(self.axes) > 1:
+            values = _mean(values, self.axes[-1:], keepdims=True)
+        return _mean(values, self.axes)
 
     def exact_mean(self, x):
         """The mean of `x`, exact where float32 sums of many large numbers would drift.
@@ -130,27 +133,21 @@ class Spatial(NamedTuple):
         if self.mask is not None:
             shift = self.mean(lambda x: x, x)
             return shift + self.mean(ops.subtract, x, self.broad(shift))
-        values = self._along_last(x)
-        shift = self._average(values)
-        if len(self.axes) > 1 and all(
-            isinstance(n, int) and n <= _SHORT for n in self.sizes
-        ):
-            return shift
-        return shift + self._average(values - self.broad(shift))
+        if len(self.axes) > 1:
+            x = _mean(x, self.axes[-1:], keepdims=True)
+        mean = _mean(x, self.axes)
+        short = all(isinstance(n, int) and n <= _SHORT for n in self.sizes)
+        if len(self.axes) > 1 and short:
+            return mean
+        return mean + _mean(x - self.broad(mean), self.axes)
 
-    def _along_last(self, x):
-        """Means of `x` along its last spatial axis, if it is not the only one."""
-        if len(self.axes) < 2:
-            return x
-        return self._average(x, self.axes[-1:], keepdims=True)
 
-    def _average(self, values, axes=None, keepdims=False):
-        axes = axes or self.axes
-        if keras.backend.backend() == "tensorflow":
-            return ops.mean(values, axis=axes, keepdims=keepdims)
-        # On JAX `keras.ops.mean` computes float64 in float32.
-        count = math.prod(values.shape[i] for i in axes)
-        return ops.sum(values, axis=axes, keepdims=keepdims) / count
+def _mean(values, axes, keepdims=False):
+    if keras.backend.backend() == "tensorflow":
+        return ops.mean(values, axis=axes, keepdims=keepdims)
+    # On JAX `keras.ops.mean` computes float64 in float32.
+    count = math.prod(values.shape[i] for i in axes)
+    return ops.sum(values, axis=axes, keepdims=keepdims) / count
 
 
 def scale_and_shift(x, scale, shift, axis, training=False):
