@@ -54,7 +54,6 @@ def own_functions(value):
     if not inspect.isclass(value):
         if not isinstance(value, functools.partial):
             yield value
-            yield inspect.unwrap(value)
         return
     for base in value.__mro__:
         if base.__module__.split(".")[0] != "keras_en":
@@ -68,13 +67,16 @@ def own_functions(value):
 
 def without_hint(function):
     """The parameters of a function that lack a hint, and `return`."""
-    for parameter in inspect.signature(function).parameters.values():
+    # As users see it: a decorator may have said another.
+    signature = inspect.signature(function)
+    for parameter in signature.parameters.values():
         several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         if parameter.name in ("self", "cls") or several:
             continue
         if parameter.annotation is parameter.empty:
             yield parameter.name
-    if function.__name__ != "__init__" and "return" not in function.__annotations__:
+    without_return = signature.return_annotation is signature.empty
+    if without_return and function.__name__ != "__init__":
         yield "return"
 
 
@@ -86,7 +88,7 @@ def test_public_functions_have_hints():
     }
     lines = []
     for function in functions:
-        code = function.__code__
+        code = inspect.unwrap(function).__code__
         if missing := list(without_hint(function)):
             path = Path(code.co_filename).relative_to(ROOT)
             at = f"{path}:{code.co_firstlineno}"
