@@ -66,16 +66,37 @@ def loaded(model):
         ) from error
 
 
-def prepared(model):
-    """A model, or that of a `.keras` file, as it is exported: computing in float32.
+class Prepared(NamedTuple):
+    """A model that is ready for every export and comparison.
+
+    - `original`: the `keras.Model`, handed in or loaded.
+    - `model`: it computing in float32: itself, or a copy.
+    - `interface`: the `Interface` of `model`.
+    """
+
+    original: keras.Model
+    model: keras.Model
+    interface: Interface
+
+
+def prepare(model):
+    """The `Prepared` of a model, of a `.keras` file, or of itself.
 
     Raises:
         FileNotFoundError, TypeError: See `loaded`.
         ValueError: So, or a layer is called with `training=True`, or the model cannot
             be copied to float32.
     """
-    model = loaded(model)
-    interface(model)
+    if isinstance(model, Prepared):
+        return model
+    original = loaded(model)
+    interface(original)
+    _check_inference(original)
+    copy = computing_in(original, "float32")
+    return Prepared(original, copy, interface(copy))
+
+
+def _check_inference(model):
     for graph in layers_of(model):
         for operation, arguments in calls(graph):
             call = inspect.signature(getattr(operation, "call", len)).parameters
@@ -86,7 +107,6 @@ def prepared(model):
                     "Argument `model` must not hold a layer that was called with "
                     f"training=True. Received: {operation.name} in {graph.name}"
                 )
-    return computing_in(model, "float32")
 
 
 def spatial_axes(shape):

@@ -1,5 +1,6 @@
 """ONNX files, through tf2onnx."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -76,14 +77,42 @@ def export_onnx(
             JAX.
         ValueError: An argument is not among those allowed, or a size is not known.
     """
+    with staged_onnx(
+        model,
+        path,
+        opset,
+        dynamic,
+        image_size,
+        layout,
+        fp16,
+        simplify,
+        metadata,
+        overwrite,
+    ) as staged:
+        if check is not None:
+            check(staged.path)
+        return staged.publish()
+
+
+@contextlib.contextmanager
+def staged_onnx(
+    model,
+    path,
+    opset=17,
+    dynamic=("batch",),
+    image_size=None,
+    layout="nhwc",
+    fp16=False,
+    simplify=False,
+    metadata=None,
+    overwrite=False,
+):
+    """As `export_onnx`, but for the last step: yields a `keras_en.files.Staged`, the
+    whole file, which `publish` moves to its place; otherwise it is lost."""
     path = Path(path)
     _check_backend("tensorflow", "jax")
-    _check_arguments(path, opset, dynamic, layout)
-    files.check_free(path, overwrite, "path")
-    if path.is_dir():
-        raise FileExistsError(
-            f"Argument `path` must be a file. Received: {path}, a folder"
-        )
+    _check_path(path, overwrite)
+    _check_arguments(opset, dynamic, layout)
     options = {
         "opset": opset,
         "dynamic": list(dynamic),
@@ -96,10 +125,10 @@ def export_onnx(
     proto = _converted(source, **options)
     facts = {**source.facts, "options": options}
     facts["graph_hash"] = onnx_graph.graph_hash(proto)
-    taken = sorted(set(facts) & set(metadata or {}))
-    if taken:
+    reserved = sorted(set(facts) & set(metadata or {}))
+    if reserved:
         raise ValueError(
-            f"Argument `metadata` must not hold the keys {taken}, which the export "
+            f"Argument `metadata` must not hold the keys {reserved}, which the export "
             f"writes. Received: metadata={metadata!r}"
         )
     onnx_graph.set_metadata(proto, {**facts, **(metadata or {})})
@@ -107,14 +136,27 @@ def export_onnx(
     with files.staged(path, path.name) as staged:
         onnx_graph.save(proto, staged.path)
         onnx_graph.check(staged.path, proto)
-        if check is not None:
-            check(staged.path)
         data = f"{path.name}.data"
         external = staged.path.with_name(data).exists()
-        staged.publish()
-        if not external:
+        yield staged
+        published = not staged.path.exists()
+        if published and not external:
             path.with_name(data).unlink(missing_ok=True)
-    return path
+
+
+def build(
+    model,
+    opset=17,
+    dynamic=("batch",),
+    image_size=None,
+    layout="nhwc",
+    fp16=False,
+    simplify=False,
+):
+    """The `onnx.ModelProto` that `export_onnx` writes, without its metadata; arguments
+    as there."""
+    source = _source(model, image_size, dynamic)
+    return _converted(source, opset, dynamic, image_size, layout, fp16, simplify)
 
 
 class Source(NamedTuple):
@@ -145,7 +187,7 @@ def _source(model, image_size, dynamic):
         weights, named = {}, {facts.get("model", ""), *facts.get("layers", ())}
         mixing = []
     else:
-        model = serving.prepared(model)
+        model = serving.prepare(model).model
         inputs, outputs = serving.interface(model, image_size)
         serve, weights, facts = serving.forward(model), {}, record(model)
         named = {layer.name for layer in layers_of(model)}
@@ -354,9 +396,17 @@ def _check_backend(*allowed):
         )
 
 
-def _check_arguments(path, opset, dynamic, layout):
+def _check_path(path, overwrite):
     if path.suffix != ".onnx":
         raise ValueError(f"Argument `path` must end in .onnx. Received: path={path}")
+    files.check_free(path, overwrite, "path")
+    if path.is_dir():
+        raise FileExistsError(
+            f"Argument `path` must be a file. Received: {path}, a folder"
+        )
+
+
+def _check_arguments(opset, dynamic, layout):
     if isinstance(opset, bool) or opset not in OPSETS:
         raise ValueError(
             f"Argument `opset` must be an integer from {OPSETS[0]} to {OPSETS[-1]}. "

@@ -1,5 +1,6 @@
 """SavedModel for TensorFlow Serving."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +75,38 @@ def export_saved_model(
             Serving would do with every request, or holds a layer that was called with
             `training=True`.
     """
+    with staged_saved_model(
+        model,
+        directory,
+        version,
+        signatures,
+        image_size,
+        mean,
+        std,
+        warmup_requests,
+        metadata,
+        overwrite,
+    ) as staged:
+        if check is not None:
+            check(staged.path)
+        return staged.publish()
+
+
+@contextlib.contextmanager
+def staged_saved_model(
+    model,
+    directory,
+    version=None,
+    signatures=None,
+    image_size=None,
+    mean=0.0,
+    std=1.0,
+    warmup_requests=True,
+    metadata=None,
+    overwrite=False,
+):
+    """As `export_saved_model`, but for the last step: yields a `keras_en.files.Staged`,
+    the whole version, which `publish` moves to its place; otherwise it is lost."""
     _check_backend()
     _check_version(version)
     directory = Path(directory)
@@ -95,7 +128,7 @@ def export_saved_model(
         )
     if warmup_requests:
         warmup.check_installed()
-    model = serving.prepared(model)
+    model = serving.prepare(model).model
     options = {
         "signatures": list(signatures or available(model, image_size)),
         "image_size": list(image_size) if image_size else None,
@@ -124,9 +157,7 @@ def export_saved_model(
         )
         (new / FILE).parent.mkdir(exist_ok=True)
         (new / FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        if check is not None:
-            check(new)
-        return staged.publish()
+        yield staged
 
 
 class Endpoint(NamedTuple):
