@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from .calls import nodes_of_calls
 from .onnx import graph as onnx_graph
 from .record import FILE
 from .saved_model import graph as graphs
@@ -51,7 +52,7 @@ class Artefact(NamedTuple):
         """For each class of normalization the number of nodes of every call, constants
         and the reading of variables not counted."""
         layers, found = self.record.get("layers", {}), {}
-        calls = graphs.nodes_of_calls(self.node_names, layers)
+        calls = nodes_of_calls(self.node_names, layers)
         for (layer, _), count in calls.items():
             found.setdefault(layers[layer], []).append(count)
         return found

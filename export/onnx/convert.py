@@ -10,10 +10,10 @@ import keras
 
 from keras_en import files
 from keras_en.keras_private import layers_of
-from keras_en.layers.recording import scopes
 from keras_en.text import unique_all
 
 from .. import serving
+from ..calls import scopes
 from ..precision import structure
 from ..record import FILE, record
 from . import graph as onnx_graph

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..saved_model.graph import call_of
+from ..calls import call_of
 
 # What has inputs that are float32 in any precision, by their places.
 _FLOAT32_INPUTS = {"Resize": (1, 2)}

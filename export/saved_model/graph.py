@@ -1,6 +1,5 @@
 """TensorFlow graphs: what a signature reaches, and what identifies it."""
 
-import collections
 import hashlib
 import operator
 
@@ -187,40 +186,3 @@ def unservable(nodes, functions):
             name = part.name if hasattr(part, "op") else part.signature.name
             found.append(f"{name} must be compiled by XLA (_XlaMustCompile)")
     return found
-
-
-def call_of(name, layers):
-    """The call of a layer that a node belongs to.
-
-    Args:
-        name: Of a node: `scope/layer/operation`, where a scope that was used before
-            has a number at its end.
-        layers: Names of layers.
-
-    Returns:
-        The layer's name and the scope of the call, `scope/layer`, of the innermost if
-        there are several; `None` if there is none.
-    """
-    parts = name.split("/")[:-1]
-    for depth in reversed(range(len(parts))):
-        part = parts[depth]
-        stem, _, number = part.rpartition("_")
-        layer = part if part in layers else stem if number.isdecimal() else None
-        if layer in layers:
-            return layer, "/".join(parts[: depth + 1])
-    return None
-
-
-def nodes_of_calls(names, layers):
-    """How many nodes each call of a layer has.
-
-    Args:
-        names: Names of nodes, see `call_of`.
-        layers: Names of layers.
-
-    Returns:
-        Dictionary from the layer's name and the scope of the call to the number.
-    """
-    calls = collections.Counter(call_of(name, layers) for name in names)
-    del calls[None]
-    return dict(calls)

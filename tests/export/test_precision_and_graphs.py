@@ -5,6 +5,7 @@ import numpy as np
 import onnx
 import pytest
 
+from keras_en.export.calls import nodes_of_calls
 from keras_en.export.onnx import graph as onnx_graph
 from keras_en.export.precision import computing_in
 from keras_en.export.saved_model import graph as graphs
@@ -162,7 +163,7 @@ def test_tensorflow_hashes():
 
 def test_nodes_are_counted_for_each_call_of_a_layer():
     names = ["net/norm/a", "net/norm/b", "net/norm_1/a", "x/norm_1_1/a", "norm", "c/d"]
-    assert graphs.nodes_of_calls(names, {"norm": "EN", "norm_1": "BN"}) == {
+    assert nodes_of_calls(names, {"norm": "EN", "norm_1": "BN"}) == {
         ("norm", "net/norm"): 2,
         ("norm_1", "net/norm_1"): 1,
         ("norm_1", "x/norm_1_1"): 1,
