@@ -51,7 +51,8 @@ class Artefact(NamedTuple):
     def nodes_of_layers(self) -> dict[str, list[int]]:
         """For each class of normalization the number of nodes of every call, constants
         and the reading of variables not counted."""
-        classes, counts = self.record.get("layers", {}), {}
+        classes = self.record.get("layers", {})
+        counts: dict[str, list[int]] = {}
         calls = nodes_of_calls(self.node_names, classes)
         for (layer, _), count in calls.items():
             counts.setdefault(classes[layer], []).append(count)
@@ -61,10 +62,13 @@ class Artefact(NamedTuple):
 def read(path: str | os.PathLike[str]) -> Artefact:
     """The `Artefact` at a path.
 
+    >>> import keras, tempfile
     >>> from keras_en import export
-    >>> export.inspect("nothing.onnx")
-    Traceback (most recent call last):
-    FileNotFoundError: Argument `artefact` must be a SavedModel's version, ...
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> path = export.export_onnx(model, tempfile.mkdtemp() + "/m.onnx")
+    >>> artefact = export.inspect(path)
+    >>> artefact.kind, artefact.record["parameters"]
+    ('ONNX', 3)
 
     Raises:
         FileNotFoundError: There is nothing, or neither a SavedModel nor an ONNX file.

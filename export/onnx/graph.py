@@ -32,6 +32,11 @@ def nodes(graph):
         yield from inner.node
 
 
+def producers(graph):
+    """The node that computes a tensor, by the tensor's name."""
+    return {tensor: node for node in graph.node for tensor in node.output}
+
+
 def read_tensors(graph, without=frozenset()):
     """Names of tensors that are read in a graph or in those inside, or are returned,
     but by nodes whose names are in `without`."""

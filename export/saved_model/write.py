@@ -49,6 +49,13 @@ def export_saved_model(
     itself, and `keras_en.json`, what `inspect` shows. Everything is written beside its
     final place and moved there: no half version is ever visible.
 
+    >>> import keras, tempfile
+    >>> from keras_en import export
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> path = export.export_saved_model(model, tempfile.mkdtemp())
+    >>> export.inspect(path).signatures["serving_default"]
+    ({'inputs': ('float32', [None, 2])}, {'outputs': ('float32', [None, 1])})
+
     Args:
         model: A functional or Sequential model, built, or the path of a `.keras` file.
             Layers in other dtypes are copied to float32 first.
@@ -192,9 +199,6 @@ def build(
     possible = available(model, image_size)
     endpoints = {}
     for name in signatures:
-        check_argument(
-            name in SIGNATURES, "signatures", f"a list of names of {SIGNATURES}", name
-        )
         allowed = (
             f"a list of names of {possible} for this model: "
             '"serving_bytes" needs one input of known size with 1 or 3 channels '
