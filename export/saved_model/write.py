@@ -13,7 +13,7 @@ from keras_en.arguments import check as check_argument
 from keras_en.keras_private import layers_of
 
 from .. import facts, serving
-from . import graph as graphs
+from . import graph as tensorflow_graph
 from . import warmup
 
 SIGNATURES = ("serving_default", "serving_bytes", "ratios")
@@ -125,9 +125,10 @@ def staged_saved_model(
         if warmup_requests:
             requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
             warmup.write(staged.path / warmup.FILE, model.name, requests)
+        graph = tensorflow_graph.read(staged.path)
         more = {
             "options": chosen,
-            "graph_hash": graphs.hash_of_signatures(graphs.read(staged.path)),
+            "graph_hash": tensorflow_graph.hash_of_signatures(graph),
             "metadata": metadata or {},
         }
         facts.write(staged.path, {**facts.facts_of(model), **more})
@@ -241,9 +242,9 @@ def available(model: keras.Model, image_size: Any = None) -> list[str]:
 
 
 def _check_servable(function, name):
-    graph = graphs.Graph(function.graph.as_graph_def())
+    graph = tensorflow_graph.Graph(function.graph.as_graph_def())
     # The nodes of a function being traced are those of its graph, all of them run.
-    wrong = graphs.unservable(*graph.reached(graph.nodes))
+    wrong = tensorflow_graph.unservable(*graph.reached(graph.nodes))
     if wrong:
         raise ValueError(
             "Argument `model` must neither assign variables, nor draw random numbers, "

@@ -8,7 +8,7 @@ import pytest
 from keras_en.export.calls import nodes_of_calls
 from keras_en.export.onnx import graph as onnx_graph
 from keras_en.export.precision import computing_in
-from keras_en.export.saved_model import graph as graphs
+from keras_en.export.saved_model import graph as tensorflow_graph
 from keras_en.keras_private import layers_of
 from tests.backends import images, numpy
 from tests.export.networks import residual, two_sided
@@ -158,7 +158,7 @@ def test_tensorflow_hashes():
         spec = tf.TensorSpec((None, 3), "float32", name="x")
         concrete = tf.function(function, input_signature=[spec]).get_concrete_function()
         graph = concrete.graph.as_graph_def()
-        return graphs.Graph(graph).hash({"y": concrete.outputs[0].name})
+        return tensorflow_graph.Graph(graph).hash({"y": concrete.outputs[0].name})
 
     inner = tf.function(lambda x: x * 2)
     first = hashed(lambda x: tf.abs(inner(x)) + 1)
