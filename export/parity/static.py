@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .. import artefact as artefacts
 from .. import serving
+from ..calls import nodes_of_calls
 from ..onnx import compact
 from ..onnx import graph as onnx_graph
 from ..onnx.convert import export_onnx
@@ -83,7 +84,7 @@ def few_nodes(artefact):
         raise runners.Unavailable("no normalization has nodes of its own")
     most = {kind: max(counts) for kind, counts in nodes.items()}
     compacted = compact.scopes(artefact.node_names)
-    calls = graphs.nodes_of_calls(artefact.node_names, artefact.record["layers"])
+    calls = nodes_of_calls(artefact.node_names, artefact.record["layers"])
     over = [
         f"{scope} {count}"
         for (_, scope), count in calls.items()

@@ -87,7 +87,7 @@ def verify(model, artefact, batches=BATCHES, sizes=None, atol=None, rtol=None, s
     }
     name = str(model) if isinstance(model, (str, Path)) else model.name
     original = serving.loaded(model)
-    subject, checks = prepare(serving.prepared(original), found, settings, half)
+    subject, checks = prepare(serving.prepare(original).model, found, settings, half)
     if subject.model is not original:
         checks.append(_check(4, "float32 copy", _copied, subject, original))
     checks += _saved_model(subject) if found.kind == "SavedModel" else _onnx(subject)

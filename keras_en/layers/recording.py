@@ -1,4 +1,4 @@
-"""What layers compute, and where, while their model is called."""
+"""What layers compute while their model is called."""
 
 import contextlib
 import inspect
@@ -33,42 +33,14 @@ def recording(layers):
 
         return call
 
-    with _replaced(
+    with replaced_calls(
         (layer, noting(layer.call, recorded[key])) for key, layer in layers.items()
     ):
         yield recorded
 
 
 @contextlib.contextmanager
-def scopes(layers):
-    """Notes in which name scope of a TensorFlow graph each layer is called.
-
-    The scope's name alone does not tell: "norm_1" is the second call of "norm" or the
-    first of "norm_1".
-
-    Args:
-        layers: List of layers.
-
-    Yields:
-        Dictionary from name scope to the layer that was called in it.
-    """
-    import tensorflow as tf
-
-    found = {}
-
-    def noting(layer, original):
-        def call(*args, **kwargs):
-            found[tf.compat.v1.get_default_graph().get_name_scope()] = layer
-            return original(*args, **kwargs)
-
-        return call
-
-    with _replaced((layer, noting(layer, layer.call)) for layer in layers):
-        yield found
-
-
-@contextlib.contextmanager
-def _replaced(calls):
+def replaced_calls(calls):
     """Gives layers another `call` each, pairs of both, for a while."""
     layers = []
     try:
