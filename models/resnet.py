@@ -25,13 +25,8 @@ class ResidualOptions(Options):
 
 
 def bottlenecks(
-    build: Builder,
-    blocks: tuple[int, ...],
-    strides: dict[int, int] = STRIDES,
-    dilations: dict[int, int] = DILATIONS,
-    attention: tuple[int, ...] = (),
-    squeeze: bool = False,
-) -> Any:
+    build, blocks, strides=STRIDES, dilations=DILATIONS, attention=(), squeeze=False
+):
     """The feature maps of a residual network.
 
     Args:

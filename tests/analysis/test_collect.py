@@ -77,9 +77,9 @@ def test_layers_of_one_name_are_all_found(rng):
 
 def test_errors(rng):
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    with pytest.raises(ValueError, match="`model` must hold an ExemplarNormalization"):
+    with pytest.raises(ValueError, match="`model` must be .* with an ExemplarNorm"):
         collect_ratios(plain, images(rng, (2, 4)))
-    with pytest.raises(ValueError, match="`inputs` must hold a sample"):
+    with pytest.raises(ValueError, match="`inputs` must be an array with a sample"):
         collect_ratios(functional(), images(rng, (0, 6, 6, 4)))
     inputs, shared = keras.Input((6, 4)), ExemplarNormalization()
     twice = keras.Model(inputs, shared(shared(inputs)))
