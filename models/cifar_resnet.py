@@ -59,11 +59,12 @@ def CifarResNet(build: Builder) -> Any:
     return x
 
 
-def _of_depth(depth):
-    builder = functools.partial(CifarResNet, depth)
-    builder.__name__ = f"CifarResNet{depth}"
-    builder.__doc__ = f"`CifarResNet({depth})` (Table 5), with the same arguments."
-    return builder
-
-
-CifarResNet20, CifarResNet56, CifarResNet110 = map(_of_depth, (20, 56, 110))
+CifarResNet20 = functools.partial(CifarResNet, 20)
+CifarResNet56 = functools.partial(CifarResNet, 56)
+CifarResNet110 = functools.partial(CifarResNet, 110)
+for _builder in (CifarResNet20, CifarResNet56, CifarResNet110):
+    (_depth,) = _builder.args
+    vars(_builder).update(
+        __name__=f"CifarResNet{_depth}",
+        __doc__=f"`CifarResNet({_depth})` (Table 5), with the same arguments.",
+    )

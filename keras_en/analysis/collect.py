@@ -26,7 +26,7 @@ def exemplar_layers(model: keras.layers.Layer) -> dict[str, ExemplarNormalizatio
         Dictionary from `layer.path` to layer, in the order of the model's layers. A
         path that several layers have is numbered: `path`, `path_1`, ...
     """
-    by_path = {}
+    by_path: dict[str, ExemplarNormalization] = {}
     for layer in layers_of(model):
         if isinstance(layer, ExemplarNormalization):
             by_path[unique(layer.path, by_path)] = layer
@@ -60,7 +60,7 @@ def collect_ratios(
     layers = exemplar_layers(model)
     check(layers, "model", "a model with an ExemplarNormalization layer", model)
     check(len(inputs), "inputs", "an array with a sample", inputs)
-    batches = {path: [] for path in layers}
+    batches: dict[str, list] = {path: [] for path in layers}
     for start in range(0, len(inputs), batch_size):
         with recording(layers) as recorded:
             model(inputs[start : start + batch_size], training=False)

@@ -47,11 +47,11 @@ def plot_class_ratios(
                 f"Received: {name} of shape {values.shape}"
             )
     classes = np.unique(labels)
-    means = [
+    by_layer = [
         [values[labels == c].mean(axis=0) for c in classes]
         for values in ratios.values()
     ]
-    means = np.array(means).transpose(2, 0, 1)
+    means = np.array(by_layer).transpose(2, 0, 1)
     names = classes if class_names is None else class_names
     figure = _heatmaps(means, normalizers, list(ratios), names)
     if title:

@@ -50,7 +50,7 @@ def walk(layer, path="", seen=None):
         yield from walk(child, f"{path}/{child.name}" if path else child.name, seen)
 
 
-def again(layer, path):
+def remake(layer, path):
     """A layer from the configuration of another.
 
     Raises:

@@ -213,7 +213,7 @@ class _Surgery:
 
     def _composite(self, layer):
         """A copy of a layer that is no graph of layers, those inside it replaced."""
-        new = layer_tree.again(layer, self._path(layer))
+        new = layer_tree.remake(layer, self._path(layer))
         if not isinstance(layer, keras.layers.Layer):
             return new
         inner = dict(layer_tree.attributes(layer))
@@ -243,7 +243,7 @@ class _Surgery:
         inner = self.selection.chosen
         chosen = {p: child for p, child in places.items() if id(child) in inner}
         if chosen:
-            by_code = dict(layer_tree.attributes(layer_tree.again(new, new.name)))
+            by_code = dict(layer_tree.attributes(layer_tree.remake(new, new.name)))
         for place, child in chosen.items():
             if type(by_code.get(place)) is not type(self.clones[id(child)]):
                 path = self.selection.paths[id(child)]

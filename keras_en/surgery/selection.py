@@ -25,7 +25,7 @@ def choose(model, to, select, norm_kwargs):
     paths, normalizations = {}, []
     for path, layer in layer_tree.walk(model):
         paths[id(layer)] = unique(path, paths.values(), "#", start=2)
-        if isinstance(layer, transplant.KNOWN):
+        if isinstance(layer, transplant.NORMALIZATIONS):
             normalizations.append(layer)
     reached = [layer for layer in normalizations if layer.built]
     if select is None:

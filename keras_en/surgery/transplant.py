@@ -17,7 +17,7 @@ from keras_en.ops import ratios
 
 _KINDS = ("mean", "variance")
 SWITCHABLE = (SwitchableNormalization, SparseSwitchableNormalization)
-KNOWN = (
+NORMALIZATIONS = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
     ExemplarNormalization,
@@ -36,7 +36,7 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
     """A built layer in the place of `old`, see `surgery.replace_normalization`.
 
     Args:
-        old: Layer of one of `KNOWN`, built.
+        old: Layer of one of `NORMALIZATIONS`, built.
         path: Its path, for errors.
         to, initial_ratios, norm_kwargs: As given there.
 
@@ -48,10 +48,10 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
             new layer refuses its arguments or shape.
     """
     check(
-        type(old) in KNOWN and not getattr(old, "renorm", False),
+        type(old) in NORMALIZATIONS and not getattr(old, "renorm", False),
         "model",
-        f"a network without subclasses of {[k.__name__ for k in KNOWN]} and without "
-        "renorm=True among the selected layers",
+        f"a network without subclasses of {[c.__name__ for c in NORMALIZATIONS]} and "
+        "without renorm=True among the selected layers",
         f"{path}, {type(old).__name__}",
         "layer",
     )
