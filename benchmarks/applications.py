@@ -19,6 +19,7 @@ import numpy as np
 import timing
 
 from keras_en import ExemplarNormalization, replace_normalization
+from keras_en.keras_private import layers_of
 
 # The smallest input that is not 32.
 SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
@@ -26,8 +27,8 @@ SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 
 def names():
     """Those that hold BatchNormalization: neither VGG nor ConvNeXt does."""
-    found = inspect.getmembers(keras.applications, inspect.isfunction)
-    return [name for name, _ in found if not name.startswith(("VGG", "ConvNeXt"))]
+    functions = inspect.getmembers(keras.applications, inspect.isfunction)
+    return [name for name, _ in functions if not name.startswith(("VGG", "ConvNeXt"))]
 
 
 def build(name):
@@ -38,7 +39,7 @@ def build(name):
         weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3)
     )
     rng = np.random.default_rng(0)
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             for variable in layer.variables:
                 noise = rng.uniform(-0.05, 0.05, variable.shape)
@@ -46,40 +47,38 @@ def build(name):
     return model, rng.uniform(0, 255, (8, size, size, 3)).astype("float32")
 
 
-def measure(name):
-    """A row of the table, and whether everything is as it must be."""
-    model, x = build(name)
-    new, report = replace_normalization(
-        model, initial_ratios={"batch": 1.0}, return_report=True
-    )
-    old_layers = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    new_layers = list(new._flatten_layers())
-    left = sum(isinstance(v, keras.layers.BatchNormalization) for v in new_layers)
-    put = sum(isinstance(v, ExemplarNormalization) for v in new_layers)
-    expected, found = (np.asarray(m(x, training=False)) for m in (model, new))
-    scale = np.abs(expected).max()
-    difference = np.abs(expected - found).max() / scale
-    nudged = np.asarray(model(x * np.float32(1 + 1e-7), training=False))
-    rounding = np.abs(expected - nudged).max() / scale
-    # Every new layer on what the old one was given.
-    pairs = [[layer.input, layer.output] for layer in old_layers]
-    seen = keras.Model(model.input, pairs)(x, training=False)
-    alone = 0.0
-    for layer, (given, wanted) in zip(old_layers, seen, strict=True):
-        wanted = np.asarray(wanted)
-        got = np.asarray(new.get_layer(layer.name)(given, training=False))
-        alone = max(alone, np.abs(got - wanted).max() / np.abs(wanted).max())
+def largest(difference, expected):
+    """The largest difference over the largest expected value."""
+    return np.abs(difference).max() / np.abs(expected).max()
 
+
+def of_type(model, kind):
+    return [layer for layer in layers_of(model) if isinstance(layer, kind)]
+
+
+def of_one_layer(model, new, x):
+    """The largest difference of a new layer on the inputs of the old one."""
+    old_layers = of_type(model, keras.layers.BatchNormalization)
+    pairs = [[layer.input, layer.output] for layer in old_layers]
+    values = keras.Model(model.input, pairs)(x, training=False)
+    differences = [0.0]
+    for layer, (inputs, expected) in zip(old_layers, values, strict=True):
+        expected = np.asarray(expected)
+        outputs = np.asarray(new.get_layer(layer.name)(inputs, training=False))
+        differences.append(largest(outputs - expected, expected))
+    return max(differences)
+
+
+def survives_a_file(new, x, outputs):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         new.save(path)
-        again = np.asarray(keras.models.load_model(path)(x, training=False))
-    kept = np.array_equal(again, found)
+        again = keras.models.load_model(path)
+    return np.array_equal(np.asarray(again(x, training=False)), outputs)
 
+
+def trains(new, x, targets):
+    """Whether a step of Adam has a finite loss and moves every kernel."""
     new.compile(keras.optimizers.Adam(1e-3), "mse", run_eagerly=True)
     # Ratios move from the second step on, and what a share of 1e-8 scales not at all.
     kernels = [
@@ -89,20 +88,39 @@ def measure(name):
     ]
     before = [v.numpy() for v in kernels]
     # Enough samples that stochastic depth does not drop a block for all of them.
-    loss = new.train_on_batch(x, np.zeros_like(expected))
+    loss = new.train_on_batch(x, targets)
     moved = [
         not np.array_equal(v.numpy(), old)
         for v, old in zip(kernels, before, strict=True)
     ]
-    trained = bool(np.isfinite(loss)) and all(moved)
-    fine = difference < max(1e-4, 10 * rounding) and alone < 1e-5 and not left
-    fine = fine and put == len(old_layers) == len(report.replaced)
-    row = (
-        f"| {name} | {x.shape[1]} | {put} of {len(old_layers)} | {difference:.1e} | "
-        f"{rounding:.1e} | {alone:.1e} | "
-        f"{'yes' if kept else 'NO'} | {'yes' if trained else 'NO'} |"
+    return bool(np.isfinite(loss)) and all(moved)
+
+
+def measure(name):
+    """A row of the table, and whether everything is as it must be."""
+    model, x = build(name)
+    new, report = replace_normalization(
+        model, initial_ratios={"batch": 1.0}, return_report=True
     )
-    return row, fine and kept and trained
+    expected, outputs = (np.asarray(m(x, training=False)) for m in (model, new))
+    difference = largest(expected - outputs, expected)
+    nudged = np.asarray(model(x * np.float32(1 + 1e-7), training=False))
+    rounding = largest(expected - nudged, expected)
+    alone = of_one_layer(model, new, x)
+    saved = survives_a_file(new, x, outputs)
+    trained = trains(new, x, np.zeros_like(expected))
+
+    old = len(of_type(model, keras.layers.BatchNormalization))
+    replaced = len(of_type(new, ExemplarNormalization))
+    left = of_type(new, keras.layers.BatchNormalization)
+    fine = difference < max(1e-4, 10 * rounding) and alone < 1e-5 and not left
+    fine = fine and replaced == old == len(report.replaced)
+    row = (
+        f"| {name} | {x.shape[1]} | {replaced} of {old} | {difference:.1e} | "
+        f"{rounding:.1e} | {alone:.1e} | "
+        f"{'yes' if saved else 'NO'} | {'yes' if trained else 'NO'} |"
+    )
+    return row, fine and saved and trained
 
 
 def main():
@@ -124,7 +142,7 @@ def main():
                 "weights, smallest input. Difference: the largest one of the outputs, "
                 "over the largest output; rounding: what one unit in the last place of "
                 "the images does to those of the old network; one layer: the largest "
-                "difference of a new layer on what the old one was given. File: a "
+                "difference of a new layer on the inputs of the old one. File: a "
                 "`.keras` round trip gives equal outputs. Trained: after one step of "
                 "Adam the loss is finite and every kernel has moved.",
                 "",

@@ -85,10 +85,9 @@ def main():
         for size in (224, 193):
             x = np.random.default_rng(0).normal(size=(2, size, size, 3))
             x = x.astype("float32")
-            given = torch.tensor(x.transpose(0, 3, 1, 2))
-            expected = network(given).detach().numpy()
-            found = np.asarray(model(x, training=False))
-            difference = np.abs(found - expected).max() / np.abs(expected).max()
+            expected = network(torch.tensor(x.transpose(0, 3, 1, 2))).detach().numpy()
+            outputs = np.asarray(model(x, training=False))
+            difference = np.abs(outputs - expected).max() / np.abs(expected).max()
             print(f"{model.name} {size}: {difference:.1e}")
 
 

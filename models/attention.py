@@ -39,11 +39,11 @@ class RelativeAttention2D(keras.layers.Layer):
         super().__init__(**kwargs)
         self.heads, self.keys = heads, keys
         self.data_format = data_format or keras.config.image_data_format()
-        self.first = self.data_format == "channels_first"
+        self.channels_first = self.data_format == "channels_first"
 
     def build(self, input_shape):
         channels, height, width = input_shape[1:]
-        if not self.first:
+        if not self.channels_first:
             height, width, channels = input_shape[1:]
         values = channels - 2 * self.keys
         if None in (height, width):
@@ -68,7 +68,7 @@ class RelativeAttention2D(keras.layers.Layer):
         self.size, self.values = (height, width), values
 
     def call(self, inputs):
-        if self.first:
+        if self.channels_first:
             inputs = ops.transpose(inputs, (0, 2, 3, 1))
         count = math.prod(self.size)
 
@@ -92,10 +92,10 @@ class RelativeAttention2D(keras.layers.Layer):
         shares = ops.softmax(ops.reshape(logits, (-1, self.heads, count, count)))
         outputs = ops.transpose(ops.matmul(shares, v), (0, 2, 1, 3))
         outputs = ops.reshape(outputs, (-1, height, width, self.values))
-        return ops.transpose(outputs, (0, 3, 1, 2)) if self.first else outputs
+        return ops.transpose(outputs, (0, 3, 1, 2)) if self.channels_first else outputs
 
     def compute_output_shape(self, input_shape):
-        if self.first:
+        if self.channels_first:
             return (input_shape[0], self.values, *input_shape[2:])
         return (*input_shape[:3], self.values)
 

@@ -1,14 +1,29 @@
 """Residual networks for small images (He et al. 2016, Sec. 4.2)."""
 
+import dataclasses
 import functools
-
-from keras import layers
+from typing import Any
 
 from .application import application
+from .builder import Builder
+from .resnet import ResidualOptions, add, last_gamma, shortcut
 
 
-@application(32, classes=10, minimum=8, name="cifar_resnet{depth}")
-def CifarResNet(build, depth, zero_init_last_gamma=False):
+@dataclasses.dataclass
+class _Depth:
+    depth: int
+
+
+# Fields of the last base come first, as an argument without a default has to.
+@dataclasses.dataclass
+class CifarOptions(ResidualOptions, _Depth):
+    """Of `CifarResNet`."""
+
+    classes: int = 10
+
+
+@application(CifarOptions, 32, minimum=8, name="cifar_resnet{depth}")
+def CifarResNet(build: Builder) -> Any:
     """A residual network of `6 n + 2` layers (Table 5).
 
     A 3x3 convolution, then three stages of `n` basic blocks with 16, 32 and 64
@@ -16,38 +31,40 @@ def CifarResNet(build, depth, zero_init_last_gamma=False):
     shortcut is a 1x1 convolution with its own normalization (option B). The paper
     gives no reduction for it; the default of Exemplar Normalization is 8, 16 and 32.
 
+    >>> model = CifarResNet(8, classes=4, norm="bn")
+    >>> model.name, model.output_shape
+    ('cifar_resnet8_bn', (None, 4))
+
     Args:
         depth: `6 n + 2`: 8, 14, 20, ..., 56, 110.
         zero_init_last_gamma: Whether gamma starts at 0 in the last normalization of
             each block (Goyal et al. 2017).
     """
+    depth = build.options.depth
     if not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
         raise ValueError(
             "Argument `depth` must be 6 n + 2 with n of at least 1: 8, 14, 20, ... "
             f"Received: depth={depth!r}"
         )
-    last = {"gamma_initializer": "zeros"} if zero_init_last_gamma else {}
+    last = last_gamma(build)
     x = build.conv(build.images, 16, 3, name="stem", relu=True)
     for stage, filters in enumerate((16, 32, 64), start=1):
         for block in range(1, (depth - 2) // 6 + 1):
-            prefix = f"stage{stage}_block{block}"
             stride = 2 if stage > 1 and block == 1 else 1
-            shortcut = x
-            if x.shape[build.axis] != filters:
-                name = f"{prefix}_shortcut"
-                shortcut = build.conv(x, filters, 1, stride, name=name)
+            prefix = f"stage{stage}_block{block}"
+            short = shortcut(build, x, filters, stride, prefix)
             x = build.conv(x, filters, 3, stride, name=f"{prefix}_1", relu=True)
             x = build.conv(x, filters, 3, name=f"{prefix}_2", **last)
-            x = layers.Add(name=f"{prefix}_add")([shortcut, x])
-            x = layers.ReLU(name=f"{prefix}_relu")(x)
+            x = add(short, x, prefix)
     return x
 
 
-def _of_depth(depth):
-    builder = functools.partial(CifarResNet, depth)
-    builder.__name__ = f"CifarResNet{depth}"
-    builder.__doc__ = f"`CifarResNet({depth})` (Table 5), with the same arguments."
-    return builder
-
-
-CifarResNet20, CifarResNet56, CifarResNet110 = map(_of_depth, (20, 56, 110))
+CifarResNet20 = functools.partial(CifarResNet, 20)
+CifarResNet56 = functools.partial(CifarResNet, 56)
+CifarResNet110 = functools.partial(CifarResNet, 110)
+for _builder in (CifarResNet20, CifarResNet56, CifarResNet110):
+    (_depth,) = _builder.args
+    vars(_builder).update(
+        __name__=f"CifarResNet{_depth}",
+        __doc__=f"`CifarResNet({_depth})` (Table 5), with the same arguments.",
+    )

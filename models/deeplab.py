@@ -1,9 +1,13 @@
 """Semantic segmentation with dilated convolutions (Chen et al. 2018)."""
 
+import dataclasses
+from typing import Any
+
 import keras
 from keras import layers, ops
 
-from .application import application, at_least_float32
+from .application import Options, application
+from .builder import Builder, at_least_float32
 from .resnet import BLOCKS, bottlenecks
 
 
@@ -50,8 +54,17 @@ class ResizeLike(keras.layers.Layer):
         return {**super().get_config(), "data_format": self.data_format}
 
 
-@application(512, classes=19, name="deeplab_resnet50")
-def DeepLabResNet50(build, aspp=False, zero_init_last_gamma=False):
+@dataclasses.dataclass
+class DeepLabOptions(Options):
+    """Of `DeepLabResNet50`."""
+
+    classes: int = 19
+    aspp: bool = False
+    zero_init_last_gamma: bool = False
+
+
+@application(DeepLabOptions, 512, name="deeplab_resnet50", own_top=True)
+def DeepLabResNet50(build: Builder) -> Any:
     """ResNet-50 with dilation 2 and 4 in its last two stages (Table 6; Sec. 4.4).
 
     The last feature maps have an eighth of the image's size; a 1x1 convolution makes
@@ -69,22 +82,23 @@ def DeepLabResNet50(build, aspp=False, zero_init_last_gamma=False):
     x = bottlenecks(
         build,
         BLOCKS[50],
-        zero_init_last_gamma,
         strides={1: 1, 2: 2, 3: 1, 4: 1},
         dilations={1: 1, 2: 1, 3: 2, 4: 4},
     )
-    if aspp:
+    if build.options.aspp:
         x = _pyramid(build, x)
-    if not build.include_top:
-        return x
-    build.finished = True
-    x = layers.Conv2D(build.classes, 1, name="predictions", dtype=at_least_float32())(x)
-    x = ResizeLike(name="resize", dtype=at_least_float32())([x, build.images])
-    common = {"name": "activation", "dtype": at_least_float32()}
-    if keras.activations.get(build.activation) is keras.activations.softmax:
+    return _top(build, x) if build.options.include_top else x
+
+
+def _top(build, x):
+    options, dtype = build.options, at_least_float32()
+    x = layers.Conv2D(options.classes, 1, name="predictions", dtype=dtype)(x)
+    x = ResizeLike(name="resize", dtype=dtype)([x, build.images])
+    activation = options.classifier_activation
+    if keras.activations.get(activation) is keras.activations.softmax:
         # `Activation` has it over the last axis, whatever the data format.
-        return layers.Softmax(build.axis, **common)(x)
-    return layers.Activation(build.activation, **common)(x)
+        return layers.Softmax(build.axis, name="activation", dtype=dtype)(x)
+    return layers.Activation(activation, name="activation", dtype=dtype)(x)
 
 
 def _pyramid(build, x):

@@ -1,18 +1,49 @@
 """The one place where a normalization is chosen by name."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
+from keras_en.arguments import check
 from keras_en.layers import (
     ExemplarNormalization,
     SparseSwitchableNormalization,
     SwitchableNormalization,
 )
 
-NAMES = ("en", "sn", "ssn", "bn", "sync_bn", "gn", "in", "ln")
+LAYERS = {
+    "en": ExemplarNormalization,
+    "sn": SwitchableNormalization,
+    "ssn": SparseSwitchableNormalization,
+    "bn": keras.layers.BatchNormalization,
+    "sync_bn": SwitchableNormalization,
+    **dict.fromkeys(("gn", "in", "ln"), keras.layers.GroupNormalization),
+}
+NAMES = tuple(LAYERS)
 
 
-def normalization(norm, channels, axis=-1, name=None, **kwargs):
+def check_norm(argument: str, norm: Any) -> None:
+    """Raises `ValueError` unless `norm` is a name, a layer class or a callable."""
+    check(
+        callable(norm) or (isinstance(norm, str) and norm in LAYERS),
+        argument,
+        f"one of {NAMES}, a layer class or a callable",
+        norm,
+    )
+
+
+def normalization(
+    norm: str | Callable[..., Any],
+    channels: int,
+    axis: int = -1,
+    name: str | None = None,
+    **kwargs: Any,
+) -> keras.layers.Layer:
     """The normalization layer called `norm`.
+
+    >>> normalization("gn", 48, name="norm").groups
+    24
 
     Args:
         norm: One of
@@ -41,34 +72,24 @@ def normalization(norm, channels, axis=-1, name=None, **kwargs):
     Raises:
         ValueError: `norm` is unknown.
     """
-    groups = {
-        "gn": max(g for g in range(1, min(32, channels) + 1) if channels % g == 0),
-        "in": -1,
-        "ln": 1,
-    }
-    known = {
-        "en": ExemplarNormalization,
-        "sn": SwitchableNormalization,
-        "ssn": SparseSwitchableNormalization,
-        "bn": keras.layers.BatchNormalization,
-        "sync_bn": SwitchableNormalization,
-        **dict.fromkeys(groups, keras.layers.GroupNormalization),
-    }
+    check_norm("norm", norm)
     if callable(norm):
         return norm(axis=axis, name=name, **kwargs)
-    if isinstance(norm, str) and norm in known:
-        if norm in groups:
-            kwargs = {"groups": groups[norm], **kwargs}
-        elif norm == "sync_bn":
-            kwargs = {"normalizers": ("batch",), "synchronized": True, **kwargs}
-        return known[norm](axis=axis, name=name, **kwargs)
-    raise ValueError(
-        f"Argument `norm` must be one of {NAMES}, a layer class or a callable. "
-        f"Received: norm={norm!r}"
-    )
+    kwargs = {**_arguments(norm, channels), **kwargs}
+    return LAYERS[norm](axis=axis, name=name, **kwargs)
 
 
-def norm_name(norm):
+def _arguments(norm, channels):
+    """Those that tell normalizations of one class apart."""
+    if norm == "sync_bn":
+        return {"normalizers": ("batch",), "synchronized": True}
+    if norm == "gn":
+        groups = range(min(32, channels), 0, -1)
+        return {"groups": next(g for g in groups if channels % g == 0)}
+    return {"in": {"groups": -1}, "ln": {"groups": 1}}.get(norm, {})
+
+
+def norm_name(norm: str | Callable[..., Any]) -> str:
     """What a network with `norm` is called after."""
     name = norm if isinstance(norm, str) else getattr(norm, "__name__", "norm").lower()
     return name if name.isidentifier() else "norm"  # a lambda has no name

@@ -1,9 +1,15 @@
 """ShuffleNet v2 (Ma et al. 2018)."""
 
+import dataclasses
+from typing import Any
+
 import keras
 from keras import layers, ops
 
-from .application import application
+from keras_en.arguments import check
+
+from .application import Options, application
+from .builder import Builder
 
 CHANNELS = {
     0.5: (48, 96, 192, 1024),
@@ -49,8 +55,15 @@ class ShuffledHalves(keras.layers.Layer):
         return {**super().get_config(), "axis": self.axis}
 
 
-@application(224, name="shufflenet_v2_x{width}")
-def ShuffleNetV2(build, width=1.0):
+@dataclasses.dataclass
+class ShuffleNetOptions(Options):
+    """Of `ShuffleNetV2`."""
+
+    width: float = 1.0
+
+
+@application(ShuffleNetOptions, 224, name="shufflenet_v2_x{width}")
+def ShuffleNetV2(build: Builder) -> Any:
     """ShuffleNet v2 (Table 2 has width 0.5): 56 normalizations.
 
     With "en" the reduction is 8, as in Sec. 4.1, unless it is given; the widths 1.0 and
@@ -59,32 +72,36 @@ def ShuffleNetV2(build, width=1.0):
     Args:
         width: 0.5, 1.0, 1.5 or 2.0.
     """
-    if width not in list(CHANNELS):
-        raise ValueError(
-            f"Argument `width` must be one of {list(CHANNELS)}. "
-            f"Received: width={width!r}"
-        )
+    width = build.options.width
+    check(width in list(CHANNELS), "width", f"one of {list(CHANNELS)}", width)
     if width in (0.5, 1.5):
         build.default_reduction(8)
     *stages, top = CHANNELS[width]
     x = build.conv(build.images, 24, 3, 2, name="stem", relu=True)
-    x = build.max_pool(x, "stem_pool")
+    x = build.max_pooling(x, "stem_pool")
     for stage, (channels, count) in enumerate(zip(stages, (4, 8, 4), strict=True), 2):
-        half = channels // 2
-        for block in range(1, count + 1):
-            prefix = f"stage{stage}_block{block}"
-            if block == 1:
-                kept = build.conv(x, None, 3, 2, name=f"{prefix}_left_1")
-                kept = build.conv(kept, half, 1, name=f"{prefix}_left_2", relu=True)
-                stride = 2
-            else:
-                name = f"stage{stage}_block{block - 1}_shuffle"
-                kept, x = ShuffledHalves(build.axis, name=name)([kept, x])
-                stride = 1
-            x = build.conv(x, half, 1, name=f"{prefix}_1", relu=True)
-            x = build.conv(x, None, 3, stride, name=f"{prefix}_2")
-            x = build.conv(x, half, 1, name=f"{prefix}_3", relu=True)
-        name = f"stage{stage}_block{count}_shuffle"
-        halves = ShuffledHalves(build.axis, name=name)([kept, x])
-        x = layers.Concatenate(build.axis, name=f"stage{stage}_concat")(halves)
+        x = _stage(build, x, channels // 2, count, f"stage{stage}")
     return build.conv(x, top, 1, name="top", relu=True)
+
+
+def _stage(build, x, channels, count, prefix):
+    """`count` blocks of two branches with `channels` each; the first halves the
+    image."""
+    left = build.conv(x, None, 3, 2, name=f"{prefix}_block1_left_1")
+    left = build.conv(left, channels, 1, name=f"{prefix}_block1_left_2", relu=True)
+    right = _right(build, x, channels, 2, f"{prefix}_block1")
+    for block in range(2, count + 1):
+        left, x = _shuffled(build, left, right, f"{prefix}_block{block - 1}")
+        right = _right(build, x, channels, 1, f"{prefix}_block{block}")
+    halves = _shuffled(build, left, right, f"{prefix}_block{count}")
+    return layers.Concatenate(build.axis, name=f"{prefix}_concat")(halves)
+
+
+def _right(build, x, channels, stride, prefix):
+    x = build.conv(x, channels, 1, name=f"{prefix}_1", relu=True)
+    x = build.conv(x, None, 3, stride, name=f"{prefix}_2")
+    return build.conv(x, channels, 1, name=f"{prefix}_3", relu=True)
+
+
+def _shuffled(build, left, right, prefix):
+    return ShuffledHalves(build.axis, name=f"{prefix}_shuffle")([left, right])

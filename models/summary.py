@@ -2,9 +2,12 @@
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
+
+from keras_en.arguments import check
 
 from .inception import InceptionV2
 from .resnet import AAResNet50, ResNet50, SEResNet50
@@ -62,7 +65,9 @@ class Row(NamedTuple):
     paper_parameters: float | None
 
 
-def summary_table(networks=tuple(NETWORKS), norms=None):
+def summary_table(
+    networks: Iterable[str] = tuple(NETWORKS), norms: Iterable[str] | None = None
+) -> list[Row]:
     """Counts parameters and operations of networks at 224 x 224.
 
     Args:
@@ -83,11 +88,7 @@ def summary_table(networks=tuple(NETWORKS), norms=None):
             f"Received: KERAS_BACKEND={keras.backend.backend()}"
         )
     unknown = [name for name in networks if name not in NETWORKS]
-    if unknown:
-        raise ValueError(
-            f"Argument `networks` must be names out of {list(NETWORKS)}. "
-            f"Received: {unknown}"
-        )
+    check(not unknown, "networks", f"names out of {list(NETWORKS)}", unknown)
     rows = []
     for network in networks:
         all_of_them = NORMS if (network, "en") in PAPER else NORMS[:1]
@@ -95,7 +96,7 @@ def summary_table(networks=tuple(NETWORKS), norms=None):
     return rows
 
 
-def markdown(rows):
+def markdown(rows: Iterable[Row]) -> str:
     """The rows as a table, what the paper prints in parentheses."""
     lines = [
         "| network | norm | parameters (M) | GFLOPs: products | all of the graph "
@@ -115,28 +116,27 @@ def markdown(rows):
 
 def _row(network, norm):
     model = NETWORKS[network](norm=norm)
-    by_kind = _operations(model)
-    products = sum(by_kind.get(kind, 0) for kind in PRODUCTS) / 2e9
+    operations = _operations(model)
+    products = sum(operations.get(kind, 0) for kind in PRODUCTS) / 2e9
     counted = None
     if norm == "bn":
-        sizes = {
-            end: sum(
-                math.prod(layer.output.shape[1:])
-                for layer in model.layers
-                if layer.name.endswith(end)
-            )
-            for end in ("_norm", "_relu")
-        }
-        counted = products + (4 * sizes["_norm"] + sizes["_relu"]) / 1e9
+        elements = 4 * _elements(model, "_norm") + _elements(model, "_relu")
+        counted = products + elements / 1e9
     return Row(
         network,
         norm,
         sum(math.prod(v.shape) for v in model.trainable_variables),
         products,
-        sum(by_kind.values()) / 2e9,
+        sum(operations.values()) / 2e9,
         counted,
         *PAPER.get((network, norm), (None, None)),
     )
+
+
+def _elements(model, ending):
+    """Elements of the outputs of all layers with such a name, for one image."""
+    outputs = [x.output for x in model.layers if x.name.endswith(ending)]
+    return sum(math.prod(output.shape[1:]) for output in outputs)
 
 
 def _operations(model):
@@ -152,9 +152,9 @@ def _operations(model):
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
-    found = profiler.profile(graph, cmd="op", options=options)
+    profile = profiler.profile(graph, cmd="op", options=options)
     by_kind = {}
-    nodes = list(found.children)
+    nodes = list(profile.children)
     while nodes:
         node = nodes.pop()
         by_kind[node.name] = by_kind.get(node.name, 0) + node.float_ops

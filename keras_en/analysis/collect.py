@@ -1,16 +1,23 @@
 """The important ratios of every sample in every layer."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
+from keras_en.arguments import check
 from keras_en.keras_private import layers_of
 from keras_en.layers import ExemplarNormalization
 from keras_en.layers.recording import recording
 from keras_en.text import unique
 
 
-def exemplar_layers(model):
+def exemplar_layers(model: keras.layers.Layer) -> dict[str, ExemplarNormalization]:
     """Every `ExemplarNormalization` of `model`, nested ones too, by its path.
+
+    >>> layers = [keras.Input((8, 3)), ExemplarNormalization(name="norm")]
+    >>> list(exemplar_layers(keras.Sequential(layers, name="model")))
+    ['model/norm']
 
     Args:
         model: A built Keras model or layer of any kind.
@@ -19,15 +26,23 @@ def exemplar_layers(model):
         Dictionary from `layer.path` to layer, in the order of the model's layers. A
         path that several layers have is numbered: `path`, `path_1`, ...
     """
-    found = {}
+    by_path: dict[str, ExemplarNormalization] = {}
     for layer in layers_of(model):
         if isinstance(layer, ExemplarNormalization):
-            found[unique(layer.path, found)] = layer
-    return found
+            by_path[unique(layer.path, by_path)] = layer
+    return by_path
 
 
-def collect_ratios(model, inputs, batch_size=128):
+def collect_ratios(
+    model: keras.Model, inputs: Any, batch_size: int = 128
+) -> dict[str, np.ndarray]:
     """The ratios `lambda[n, k]` of every sample in every layer, in inference mode.
+
+    >>> norm = ExemplarNormalization(normalizers=("layer", "batch"), name="norm")
+    >>> model = keras.Sequential([keras.Input((8, 3)), norm], name="model")
+    >>> ratios = collect_ratios(model, np.zeros((2, 8, 3)))
+    >>> ratios["model/norm"].tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
 
     Args:
         model: A built Keras model of any kind.
@@ -42,19 +57,12 @@ def collect_ratios(model, inputs, batch_size=128):
         ValueError: No layer of `model` is an `ExemplarNormalization`, or one runs
             more than once in a call of the model, or not at all; `inputs` is empty.
     """
-    found = exemplar_layers(model)
-    if not found:
-        raise ValueError(
-            "Argument `model` must hold an ExemplarNormalization layer. "
-            f"Received: model={model!r}"
-        )
-    if not len(inputs):
-        raise ValueError(
-            f"Argument `inputs` must hold a sample. Received: inputs={inputs!r}"
-        )
-    batches = {path: [] for path in found}
+    layers = exemplar_layers(model)
+    check(layers, "model", "a model with an ExemplarNormalization layer", model)
+    check(len(inputs), "inputs", "an array with a sample", inputs)
+    batches: dict[str, list] = {path: [] for path in layers}
     for start in range(0, len(inputs), batch_size):
-        with recording(found) as recorded:
+        with recording(layers) as recorded:
             model(inputs[start : start + batch_size], training=False)
         for path, calls in recorded.items():
             if len(calls) != 1:

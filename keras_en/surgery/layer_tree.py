@@ -1,44 +1,42 @@
-"""Layers inside layers: how to walk them, copy them and put others in their place."""
+"""Layers inside layers: to walk them, make them again, put others in their place."""
 
 import inspect
+import tempfile
 import warnings
 
 import keras
 
+from keras_en.arguments import check
 from keras_en.keras_private import children, source, tracker
+from keras_en.text import one_line
 
 # What Keras itself keeps in a layer or a model.
 BASE = set(vars(keras.layers.Layer())) | set(vars(keras.Model()))
 
 
-def join(path, name):
-    return f"{path}/{name}" if path else name
-
-
 def is_graph(layer):
     """Whether it is a `Sequential` or functional model, which `clone_model` copies."""
-    if isinstance(layer, keras.Sequential):
-        return True
-    return isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    is_functional = isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    return is_functional or isinstance(layer, keras.Sequential)
 
 
 def call(layer, *args, **kwargs):
-    """Calls a layer as the one before it was, which may have known more arguments."""
+    """Calls a layer as the one before it was, which may have taken more arguments."""
     if isinstance(layer, keras.layers.Layer):
-        known = inspect.signature(layer.call).parameters
-        if all(p.kind is not p.VAR_KEYWORD for p in known.values()):
-            kwargs = {n: v for n, v in kwargs.items() if n in known}
+        parameters = inspect.signature(layer.call).parameters
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            kwargs = {n: v for n, v in kwargs.items() if n in parameters}
     return layer(*args, **kwargs)
 
 
 def inputs_like(model):
     """New inputs, which would otherwise have other names."""
 
-    def again(tensor):
+    def like(tensor):
         layer = source(tensor)
         return type(layer).from_config(layer.get_config()).output
 
-    return keras.tree.map_structure(again, model.input)
+    return keras.tree.map_structure(like, model.input)
 
 
 def walk(layer, path="", seen=None):
@@ -49,7 +47,51 @@ def walk(layer, path="", seen=None):
     seen.add(id(layer))
     yield path, layer
     for child in children(layer):
-        yield from walk(child, join(path, child.name), seen)
+        yield from walk(child, f"{path}/{child.name}" if path else child.name, seen)
+
+
+def remake(layer, path):
+    """A layer from the configuration of another.
+
+    Raises:
+        ValueError: Keras cannot make it; `path` says which.
+    """
+    try:
+        return type(layer).from_config(layer.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            "Argument `model` must hold layers that Keras can make again from "
+            "their `get_config`: registered, if they are not Keras's own. "
+            f"Received: {path}, of class {type(layer).__name__}: {one_line(error)}"
+        ) from error
+
+
+def clone_graph(model, path, clone):
+    """A copy of a graph, in which `clone` makes each layer.
+
+    Raises:
+        ValueError: The model has a constructor of its own; `path` says which.
+    """
+    (of_keras, *_) = (
+        c for c in type(model).__mro__ if c.__module__.startswith("keras.")
+    )
+    check(
+        type(model).__init__ is of_keras.__init__,
+        "model",
+        "a network whose functional models have the constructor of keras.Model, "
+        "(inputs, outputs, name)",
+        f"{path}, of class {type(model).__name__}",
+        "part",
+    )
+    graph = {}
+    if not isinstance(model, keras.Sequential):
+        graph = {"input_tensors": inputs_like(model), "call_function": call}
+    # Keras would compile the copy, with losses that it may not find by name.
+    compiled, model.compiled = model.compiled, False
+    try:
+        return keras.models.clone_model(model, clone_function=clone, **graph)
+    finally:
+        model.compiled = compiled
 
 
 def build_as(new, old):
@@ -76,8 +118,8 @@ def attributes(layer):
                 yield from search((*place, i), item)
 
     # On torch a layer is a module, which keeps those inside it by themselves.
-    held = {**vars(layer), **vars(layer).get("_modules", {})}
-    for name, value in held.items():
+    values = {**vars(layer), **vars(layer).get("_modules", {})}
+    for name, value in values.items():
         if name not in BASE and not name.startswith(("_self_", "_tracked")):
             yield from search((name,), value)
 
@@ -101,7 +143,34 @@ def put(layer, place, new):
 
 def own_variables(layer):
     """Those that belong to none of the layers inside it."""
-    if not isinstance(layer, keras.layers.Layer):
-        return []
     inner = {id(v) for child in children(layer) for v in child.variables}
     return [v for v in layer.variables if id(v) not in inner]
+
+
+def copy_state(old, new, path):
+    """Copies the variables and assets of a layer, without those of inner layers, and
+    returns the number of variables.
+
+    Raises:
+        ValueError: Variables of `new` have other shapes; `path` says where.
+    """
+    sources, targets = own_variables(old), own_variables(new)
+    shapes = [[tuple(v.shape) for v in side] for side in (sources, targets)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "Argument `model` must hold layers that can be built again as they "
+            f"were. Received: {path}, of class {type(old).__name__}, with weights "
+            f"{shapes[0]}, and {shapes[1]} when built again"
+        )
+    # What a layer has beside its variables it computes when it loads them.
+    store = {}
+    old.save_own_variables(store)
+    new.load_own_variables(store)
+    # And what it does not save, such as the state of random numbers.
+    for target, value in zip(targets, sources, strict=True):
+        target.assign(value)
+    if hasattr(old, "save_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
+    return len(sources)

@@ -1,58 +1,79 @@
-"""Another normalization in a network that exists."""
+"""Another normalization in a network that exists, in four steps: clone, build, copy,
+check.
+
+Clone: from the outside in every layer is made again from its configuration, a selected
+normalization as another (`transplant.py`). Build: what was not built with the layer
+that holds it. Copy: the variables of every layer that is no new normalization. Check:
+every selected layer was replaced, every variable was copied or replaced.
+"""
 
 import contextlib
-import tempfile
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 
 from keras_en.arguments import check
 from keras_en.keras_private import children
 from keras_en.models import norms
-from keras_en.surgery import layer_tree, transplant
-from keras_en.text import one_line, unique
-
-MADE = "which no .keras file keeps: it is made by the code of"
+from keras_en.surgery import layer_tree, selection, transplant
 
 
 class Report(NamedTuple):
     """What became of the layers of a network; keys are paths of names.
 
+    >>> print(Report({"block/bn": "A -> B"}, {"conv": 2}, {}, {}))
+    1 layers replaced, 1 copied, 0 normalizations left
+      replaced block/bn: A -> B
+
     - `replaced`: from each normalization that was replaced, to what, and what of it
       could not be carried over.
     - `copied`: the layers whose weights were copied, and their number.
     - `skipped`: from each normalization that was left, to the reason.
+    - `rebuilt_by_code`: from each new normalization that no `.keras` file keeps, to
+      the class name of the layer or model whose code makes the old one again.
     """
 
-    replaced: dict
-    copied: dict
-    skipped: dict
+    replaced: dict[str, str]
+    copied: dict[str, int]
+    skipped: dict[str, str]
+    rebuilt_by_code: dict[str, str]
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"{len(self.replaced)} layers replaced, {len(self.copied)} copied, "
             f"{len(self.skipped)} normalizations left"
         ]
-        for title in ("replaced", "skipped"):
-            found = getattr(self, title)
-            lines += [f"  {title} {path}: {text}" for path, text in found.items()]
+        for path, text in self.replaced.items():
+            if path in self.rebuilt_by_code:
+                text += ", which no .keras file keeps: it is made by the code of "
+                text += self.rebuilt_by_code[path]
+            lines.append(f"  replaced {path}: {text}")
+        lines += [f"  skipped {path}: {text}" for path, text in self.skipped.items()]
         return "\n".join(lines)
 
 
 def replace_normalization(
-    model,
-    to="en",
-    select=None,
-    initial_ratios=None,
-    return_report=False,
-    **norm_kwargs,
-):
+    model: keras.Model,
+    to: str | Callable[..., Any] = "en",
+    select: str | list[str] | tuple[str, ...] | Callable[..., bool] | None = None,
+    initial_ratios: dict[str, float] | None = None,
+    return_report: bool = False,
+    **norm_kwargs: Any,
+) -> Any:
     """A copy of `model` with another normalization, which starts close to it.
 
     Every `BatchNormalization`, and every other layer of `keras_en.models.norms`,
     becomes a layer `to` of the same name, with its epsilon, momentum, axis, gamma,
     beta, moving statistics, regularizers, constraints, dtype policy and trainable
     flag. All other weights are copied. `model` is left as it was.
+
+    >>> bn = keras.layers.BatchNormalization(name="bn")
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), bn])
+    >>> new, report = replace_normalization(model, return_report=True)
+    >>> print(report)
+    1 layers replaced, 0 copied, 0 normalizations left
+      replaced bn: BatchNormalization -> ExemplarNormalization
 
     - Batch to Exemplar Normalization: every row of gamma is the old gamma; beta is
       the old one in the row of "batch" and 0 in the others, since Eq. 3 adds all of
@@ -99,17 +120,19 @@ def replace_normalization(
             "Argument `model` must be a keras.Model that is built. "
             f"Received: model={model!r}"
         )
-    known = callable(to) or (isinstance(to, str) and to in norms.NAMES)
-    check(known, "to", f"one of {norms.NAMES}, a layer class or a callable", to)
-    if not (
-        select is None or callable(select) or isinstance(select, str | list | tuple)
-    ):
+    norms.check_norm("to", to)
+    if not (callable(select) or isinstance(select, str | list | tuple | None)):
         raise TypeError(
             "Argument `select` must be None, a function, or names of normalizations. "
             f"Received: select={select!r}"
         )
-    taken = sorted({"name", "axis", "trainable", "dtype"} & set(norm_kwargs))
-    check(not taken, "norm_kwargs", "what every layer has not of its own", taken)
+    reserved = ["axis", "dtype", "name", "trainable"]
+    check(
+        norm_kwargs.keys().isdisjoint(reserved),
+        "norm_kwargs",
+        f"without {reserved}, which each new layer has from the old one",
+        sorted(norm_kwargs),
+    )
     with _scope(model):
         surgery = _Surgery(model, to, select, initial_ratios, norm_kwargs)
         new = surgery.run()
@@ -128,74 +151,117 @@ def _scope(model):
 
 
 class _Surgery:
-    def __init__(self, model, to, select, initial_ratios, norm_kwargs):
-        self.model, self.to = model, to
-        self.initial_ratios, self.norm_kwargs = initial_ratios, norm_kwargs
-        self.report = Report({}, {}, {})
-        self.clones = {}  # by the id of the old layer
-        self.pairs = []  # (old, new) of what is not replaced, outer first
-        self.shadowed = []  # (layer, its `build`)
-        self.paths = {}  # by the id of the layer
-        self.norms = []
-        for path, layer in layer_tree.walk(model):
-            self.paths[id(layer)] = unique(path, self.paths.values(), "#", start=2)
-            if isinstance(layer, transplant.KNOWN):
-                self.norms.append(layer)
-        self.selected = {id(layer) for layer in self._select(select)}
+    """One replacement.
 
-    def _select(self, select):
-        reached = [layer for layer in self.norms if layer.built]
-        if select is None:
-            chosen = [
-                x for x in reached if not transplant.alike(x, self.to, self.norm_kwargs)
-            ]
-        elif callable(select):
-            chosen = [x for x in reached if select(x)]
-        else:
-            names = [select] if isinstance(select, str) else list(select)
-            known = [(x.name, self.paths[id(x)]) for x in reached]
-            absent = [n for n in names if not any(n in both for both in known)]
-            check(
-                not absent,
-                "select",
-                "None, a function, or names of normalizations: "
-                f"{[path for _, path in known]}",
-                absent,
-            )
-            chosen = [
-                x
-                for x, both in zip(reached, known, strict=True)
-                if any(name in both for name in names)
-            ]
-        check(
-            chosen,
-            "model",
-            f"a network with normalizations to replace by {self.to!r}",
-            sorted({type(layer).__name__ for layer in reached}),
-            "normalizations",
-        )
-        for layer in self.norms:
-            if not any(layer is other for other in chosen):
-                reason = "not selected"
-                if not layer.built:
-                    reason = "never called"
-                elif select is None:
-                    reason = f"is {type(layer).__name__} already"
-                self.report.skipped[self.paths[id(layer)]] = reason
-        return chosen
+    - `selection`: which layers are replaced, and the paths of all.
+    - `clones`: from the id of each old layer to the new one.
+    - `builds`: gives new layers back the `build` that cloning hides.
+    """
+
+    def __init__(self, model, to, select, initial_ratios, norm_kwargs):
+        self.model = model
+        self.arguments = to, initial_ratios, norm_kwargs
+        self.selection = selection.choose(model, to, select, norm_kwargs)
+        self.report = Report({}, {}, self.selection.skipped, {})
+        self.clones = {}
+        self.builds = contextlib.ExitStack()
 
     def run(self):
-        try:
+        with self.builds:
             new = self._clone(self.model)
-            for old, clone in self.pairs:
-                layer = isinstance(old, keras.layers.Layer)
-                if layer and old.built and not clone.built:
-                    layer_tree.build_as(clone, old)
-        finally:
-            for layer, build in self.shadowed:
-                layer.build = build
-        left = [self.paths[i] for i in self.selected]
-        left = [path for path in left if path not in self.report.replaced]
+            self._build()
+        self._check_all_replaced()
+        self._copy()
+        self._check_all_copied(new)
+        self._set_trainable()
+        return new
+
+    def _path(self, layer):
+        return self.selection.paths.get(id(layer)) or layer.name
+
+    def _pairs(self):
+        """Old and new of every layer that was cloned, outer first."""
+        for _, layer in layer_tree.walk(self.model):
+            if id(layer) in self.clones:
+                yield layer, self.clones[id(layer)]
+
+    def _copies(self):
+        """Those that are no new normalizations."""
+        return [
+            pair for pair in self._pairs() if id(pair[0]) not in self.selection.chosen
+        ]
+
+    def _clone(self, layer):
+        if id(layer) not in self.clones:
+            if id(layer) in self.selection.chosen:
+                new = self._replacement(layer)
+            elif layer_tree.is_graph(layer):
+                path = self._path(layer)
+                new = layer_tree.clone_graph(layer, path, self._clone)
+            else:
+                new = self._composite(layer)
+            self.clones[id(layer)] = new
+        return self.clones[id(layer)]
+
+    def _replacement(self, layer):
+        path = self.selection.paths[id(layer)]
+        new, lost = transplant.replacement(layer, path, *self.arguments)
+        self._hide_build(new)
+        kind = f"{type(layer).__name__} -> {type(new).__name__}"
+        self.report.replaced[path] = ", ".join([kind, *lost])
+        return new
+
+    def _composite(self, layer):
+        """A copy of a layer that is no graph of layers, those inside it replaced."""
+        new = layer_tree.remake(layer, self._path(layer))
+        if not isinstance(layer, keras.layers.Layer):
+            return new
+        inner = dict(layer_tree.attributes(layer))
+        places = self._put_clones(new, inner)
+        if len(places) < len(inner):
+            # The others are made when it is built.
+            layer_tree.build_as(new, layer)
+            others = {p: child for p, child in inner.items() if p not in places}
+            places |= self._put_clones(new, others)
+        if isinstance(layer, keras.Model) and layer.built:
+            layer_tree.build_as(new, layer)
+        if inner and new.built:
+            self._hide_build(new)
+        self._note_what_no_file_keeps(new, places)
+        return new
+
+    def _put_clones(self, new, inner):
+        """Puts the clone of every layer whose place `new` has into it, and returns
+        these layers by their places."""
+        existing = dict(layer_tree.attributes(new))
+        places = {p: child for p, child in inner.items() if p in existing}
+        for place, child in places.items():
+            layer_tree.put(new, place, self._clone(child))
+        return places
+
+    def _note_what_no_file_keeps(self, new, places):
+        inner = self.selection.chosen
+        chosen = {p: child for p, child in places.items() if id(child) in inner}
+        if chosen:
+            by_code = dict(layer_tree.attributes(layer_tree.remake(new, new.name)))
+        for place, child in chosen.items():
+            if type(by_code.get(place)) is not type(self.clones[id(child)]):
+                path = self.selection.paths[id(child)]
+                self.report.rebuilt_by_code[path] = type(new).__name__
+
+    def _hide_build(self, layer):
+        """The `build` of what holds `layer`, which is built, would build it again."""
+        self.builds.callback(setattr, layer, "build", layer.build)
+        layer.build = lambda *args, **kwargs: None
+
+    def _build(self):
+        for old, new in self._copies():
+            if old.built and not new.built:
+                layer_tree.build_as(new, old)
+
+    def _check_all_replaced(self):
+        paths = [self.selection.paths[i] for i in self.selection.chosen]
+        left = [path for path in paths if path not in self.report.replaced]
         check(
             not left,
             "model",
@@ -204,149 +270,24 @@ class _Surgery:
             left,
             "not_replaced",
         )
-        for old, clone in self.pairs:
-            if isinstance(old, keras.layers.Layer):
-                self._copy(old, clone)
-        self._check_all_copied(new)
-        # Those that hold layers set theirs, so that these come last.
-        layers = [(x, y) for x, y in self.pairs if isinstance(x, keras.layers.Layer)]
-        layers.sort(key=lambda pair: not children(pair[0]))
-        layers += [(x, self.clones[id(x)]) for x in self.norms if id(x) in self.clones]
-        for old, clone in layers:
-            clone.trainable = old.trainable
-        return new
 
-    def _clone(self, layer):
-        if id(layer) in self.clones:
-            return self.clones[id(layer)]
-        if id(layer) in self.selected:
-            path = self.paths[id(layer)]
-            new, lost = transplant.replacement(
-                layer, path, self.to, self.initial_ratios, self.norm_kwargs
-            )
-            self._shadow(new)
-            kind = f"{type(layer).__name__} -> {type(new).__name__}"
-            self.report.replaced[path] = ", ".join([kind, *lost])
-        else:
-            place = len(self.pairs)
-            new = (
-                self._graph(layer)
-                if layer_tree.is_graph(layer)
-                else self._copy_of(layer)
-            )
-            self.pairs.insert(place, (layer, new))
-        self.clones[id(layer)] = new
-        return new
-
-    def _graph(self, model):
-        sequential = isinstance(model, keras.Sequential)
-        (theirs, *_) = (
-            c for c in type(model).__mro__ if c.__module__.startswith("keras.")
-        )
-        check(
-            type(model).__init__ is theirs.__init__,
-            "model",
-            "a network whose functional models have the constructor of keras.Model, "
-            "(inputs, outputs, name)",
-            f"{self.paths[id(model)] or model.name}, of class {type(model).__name__}",
-            "part",
-        )
-        # Keras would compile the copy, with losses that it may not find by name.
-        compiled, model.compiled = model.compiled, False
-        try:
-            return keras.models.clone_model(
-                model,
-                input_tensors=None if sequential else layer_tree.inputs_like(model),
-                clone_function=self._clone,
-                call_function=None if sequential else layer_tree.call,
-            )
-        finally:
-            model.compiled = compiled
-
-    def _copy_of(self, layer):
-        """A copy of a layer that is no graph of layers, those inside it replaced."""
-        try:
-            new = type(layer).from_config(layer.get_config())
-        except (NotImplementedError, TypeError, ValueError) as error:
-            where = self.paths.get(id(layer)) or layer.name
-            raise ValueError(
-                "Argument `model` must hold layers that Keras can make again from "
-                "their `get_config`: registered, if they are not Keras's own. "
-                f"Received: {where}, of class {type(layer).__name__}: "
-                f"{one_line(error)}"
-            ) from error
-        if not isinstance(layer, keras.layers.Layer):
-            return new
-        held = list(layer_tree.attributes(layer))
-        put = self._put_all(new, held)
-        if len(put) < len(held):
-            # The others are made when it is built.
-            layer_tree.build_as(new, layer)
-            put += self._put_all(new, [pair for pair in held if pair not in put])
-        if isinstance(layer, keras.Model) and layer.built:
-            layer_tree.build_as(new, layer)
-        if held and new.built:
-            self._shadow(new)
-        self._say_what_no_file_keeps(layer, new, put)
-        return new
-
-    def _put_all(self, new, held):
-        there = dict(layer_tree.attributes(new))
-        put = [(place, child) for place, child in held if place in there]
-        for place, child in put:
-            layer_tree.put(new, place, self._clone(child))
-        return put
-
-    def _say_what_no_file_keeps(self, layer, new, put):
-        inside = [(place, child) for place, child in put if id(child) in self.selected]
-        if not inside:
-            return
-        again = dict(layer_tree.attributes(type(layer).from_config(new.get_config())))
-        for place, child in inside:
-            if type(again.get(place)) is not type(self.clones[id(child)]):
-                text = f", {MADE} {type(layer).__name__}"
-                self.report.replaced[self.paths[id(child)]] += text
-
-    def _shadow(self, layer):
-        """Lets the `build` of what holds `layer`, which is built, build it again."""
-        self.shadowed.append((layer, layer.build))
-        layer.build = lambda *args, **kwargs: None
-
-    def _copy(self, old, new):
-        path = self.paths[id(old)] or old.name
-        mine, yours = layer_tree.own_variables(old), layer_tree.own_variables(new)
-        shapes = [[tuple(v.shape) for v in side] for side in (mine, yours)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                "Argument `model` must hold layers that can be built again as they "
-                f"were. Received: {path}, of class {type(old).__name__}, with weights "
-                f"{shapes[0]}, and {shapes[1]} when built again"
-            )
-        # What a layer has beside its variables it computes when it loads them.
-        store = {}
-        old.save_own_variables(store)
-        new.load_own_variables(store)
-        # And what it does not save, such as the state of random numbers.
-        for variable, value in zip(yours, mine, strict=True):
-            variable.assign(value)
-        if hasattr(old, "save_assets"):
-            with tempfile.TemporaryDirectory() as folder:
-                old.save_assets(folder)
-                new.load_assets(folder)
-        if mine:
-            self.report.copied[path] = len(mine)
+    def _copy(self):
+        for old, new in self._copies():
+            path = self._path(old)
+            count = layer_tree.copy_state(old, new, path)
+            if count:
+                self.report.copied[path] = count
 
     def _check_all_copied(self, new):
-        """Every weight of the old network has gone somewhere, every new one was set."""
-        for i, model in enumerate((self.model, new)):
-            known = {
-                id(v) for pair in self.pairs for v in layer_tree.own_variables(pair[i])
-            }
-            for layer in self.norms:
-                if id(layer) in self.clones:
-                    both = layer, self.clones[id(layer)]
-                    known |= {id(v) for v in both[i].variables}
-            missed = [v.path for v in model.variables if id(v) not in known]
+        """Of both networks every variable belongs to a layer with a counterpart."""
+        for position, model in enumerate((self.model, new)):
+            ids = set()
+            for pair in self._pairs():
+                chosen = id(pair[0]) in self.selection.chosen
+                layer = pair[position]
+                own = layer.variables if chosen else layer_tree.own_variables(layer)
+                ids |= {id(v) for v in own}
+            missed = [v.path for v in model.variables if id(v) not in ids]
             check(
                 not missed,
                 "model",
@@ -355,3 +296,8 @@ class _Surgery:
                 missed,
                 "not_copied",
             )
+
+    def _set_trainable(self):
+        # Layers that hold others set theirs, too, and therefore come first.
+        for old, new in sorted(self._pairs(), key=lambda pair: not children(pair[0])):
+            new.trainable = old.trainable

@@ -17,7 +17,7 @@ from keras_en.ops import ratios
 
 _KINDS = ("mean", "variance")
 SWITCHABLE = (SwitchableNormalization, SparseSwitchableNormalization)
-KNOWN = (
+NORMALIZATIONS = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
     ExemplarNormalization,
@@ -36,7 +36,7 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
     """A built layer in the place of `old`, see `surgery.replace_normalization`.
 
     Args:
-        old: Layer of one of `KNOWN`, built.
+        old: Layer of one of `NORMALIZATIONS`, built.
         path: Its path, for errors.
         to, initial_ratios, norm_kwargs: As given there.
 
@@ -48,19 +48,21 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
             new layer refuses its arguments or shape.
     """
     check(
-        type(old) in KNOWN and not getattr(old, "renorm", False),
+        type(old) in NORMALIZATIONS and not getattr(old, "renorm", False),
         "model",
-        f"a network without subclasses of {[k.__name__ for k in KNOWN]} and without "
-        "renorm=True among the selected layers",
+        f"a network without subclasses of {[c.__name__ for c in NORMALIZATIONS]} and "
+        "without renorm=True among the selected layers",
         f"{path}, {type(old).__name__}",
         "layer",
     )
-    learned = Learned.of(old)
-    shape = _shape(old)
+    learned, shape = Learned.of(old), _input_shape(old)
     try:
-        settings = _settings(old, learned, to, initial_ratios, norm_kwargs)
+        arguments = norm_kwargs
+        if isinstance(to, str | type):
+            carried = _carried(old, learned, to, initial_ratios, norm_kwargs)
+            arguments = {**carried, **norm_kwargs}
         new = norms.normalization(
-            to, shape[old.axis], axis=old.axis, name=old.name, **settings
+            to, shape[old.axis], axis=old.axis, name=old.name, **arguments
         )
         new.build(shape)
     except (ValueError, TypeError) as error:
@@ -69,7 +71,7 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
         for variable, value in zip(new.variables, old.variables, strict=True):
             variable.assign(value)
         return new, []
-    return new, learned.put(new, initial_ratios is None)
+    return new, learned.put(new, with_ratios=initial_ratios is None)
 
 
 def _alike_in_all(old, new):
@@ -82,43 +84,36 @@ def _alike_in_all(old, new):
 
 def alike(layer, to, norm_kwargs):
     """Whether `layer` normalizes as one made by `to` would."""
-    channels = _shape(layer)[layer.axis]
+    channels = _input_shape(layer)[layer.axis]
     probe = norms.normalization(to, channels, **norm_kwargs)
     return _kind(probe, channels) == _kind(layer, channels)
 
 
 def _kind(layer, channels):
-    found = [type(layer)]
+    """What tells normalizations of different names apart."""
+    variant = None
     if isinstance(layer, keras.layers.GroupNormalization):
-        found.append(channels if layer.groups == -1 else layer.groups)
-    elif isinstance(layer, SWITCHABLE):
-        single = layer.normalizers is not None and len(layer.normalizers) == 1
-        found.append(layer.normalizers if single else None)
-    return found
+        variant = channels if layer.groups == -1 else layer.groups
+    elif isinstance(layer, SWITCHABLE) and len(layer.normalizers or ()) == 1:
+        variant = layer.normalizers
+    return type(layer), variant
 
 
-def _settings(old, learned, to, initial_ratios, norm_kwargs):
-    """Arguments of the new layer, beside its axis and name."""
-    if not isinstance(to, str | type):
-        return norm_kwargs
-    probe = norms.normalization(to, _shape(old)[old.axis], **norm_kwargs)
-    taken = probe.get_config()
-    theirs = type(probe) is keras.layers.BatchNormalization
-    if theirs and keras.backend.backend() != "tensorflow":
-        del taken["synchronized"]  # There Keras refuses it.
-    config = old.get_config()
-    found = {n: config[n] for n in CARRIED if n in config and n in taken}
-    found |= {"trainable": old.trainable, "dtype": old.dtype_policy}
-    if "initial_ratios" in taken:
-        pool = probe.normalizers or default_pool(len(_shape(old)))
-        start, shares = initial_ratios, learned.shares
-        if start is None and shares and set(shares) <= set(pool):
-            start = {**dict.fromkeys(pool, 0.0), **shares}
-        elif start is None and learned.own in pool:
-            start = {learned.own: 0.9}
-        found["initial_ratios"] = start if len(pool) > 1 else None
+def _carried(old, learned, to, initial_ratios, norm_kwargs):
+    """Arguments that the new layer has from the old one, beside axis and name."""
+    shape, config = _input_shape(old), old.get_config()
+    probe = norms.normalization(to, shape[old.axis], **norm_kwargs)
+    accepted = probe.get_config()
+    is_batch = type(probe) is keras.layers.BatchNormalization
+    if is_batch and keras.backend.backend() != "tensorflow":
+        del accepted["synchronized"]  # There Keras refuses it.
+    arguments = {n: config[n] for n in CARRIED if n in config and n in accepted}
+    arguments |= {"trainable": old.trainable, "dtype": old.dtype_policy}
+    if "initial_ratios" in accepted:
+        pool = probe.normalizers or default_pool(len(shape))
+        arguments["initial_ratios"] = _start(learned, pool, initial_ratios)
         if "group" in pool and getattr(old, "groups", 1) > 1:
-            found["groups"] = old.groups
+            arguments["groups"] = old.groups
     else:
         check(
             initial_ratios is None,
@@ -126,7 +121,18 @@ def _settings(old, learned, to, initial_ratios, norm_kwargs):
             f"None for {to!r}, which mixes nothing",
             initial_ratios,
         )
-    return {**found, **norm_kwargs}
+    return arguments
+
+
+def _start(learned, pool, initial_ratios):
+    """The ratios that a new mixture of `pool` starts with."""
+    if len(pool) == 1:
+        return None
+    if initial_ratios is not None:
+        return initial_ratios
+    if learned.shares and set(learned.shares) <= set(pool):
+        return {**dict.fromkeys(pool, 0.0), **learned.shares}
+    return {learned.own: 0.9} if learned.own in pool else None
 
 
 class Learned(NamedTuple):
@@ -142,86 +148,109 @@ class Learned(NamedTuple):
     gamma: object
     beta: object
     moving: object
-    shares: object
-    pair: object
+    shares: object = None
+    pair: object = None
 
     @classmethod
     def of(cls, layer):
-        gamma, beta = (_array(getattr(layer, name)) for name in ("gamma", "beta"))
-        moving = [
-            getattr(layer, name, None) for name in ("moving_mean", "moving_variance")
-        ]
-        moving = None if moving[0] is None else [_array(v) for v in moving]
-        own, shares, pair = "batch", None, None
+        values = cls("batch", _array(layer.gamma), _array(layer.beta), _moving(layer))
         if isinstance(layer, keras.layers.GroupNormalization):
-            channels = _shape(layer)[layer.axis]
-            own = {channels: "instance", 1: "layer"}.get(layer.groups, "group")
+            normalizers = {_input_shape(layer)[layer.axis]: "instance", 1: "layer"}
+            values = values._replace(own=normalizers.get(layer.groups, "group"))
         elif isinstance(layer, ExemplarNormalization):
-            values = ratios.softmax(layer.ratio_output_bias.value[None])
-            shares = _array(values)[0]
-            if gamma is not None and gamma.ndim == 2:
-                gamma = shares @ gamma
-            if beta is not None and beta.ndim == 2:
-                beta = beta.sum(axis=0)
-            shares = _by_name(layer.pool, shares)
+            values = values._of_exemplar(layer)
         elif isinstance(layer, SWITCHABLE):
-            found = layer.ratios()
-            pair = [_by_name(layer.pool, _array(found[kind])) for kind in _KINDS]
-            shares = {k: (pair[0][k] + pair[1][k]) / 2 for k in layer.pool}
-        if shares is not None and len(shares) == 1:
-            (own,), shares = shares, None
-        return cls(own, gamma, beta, moving, shares, pair)
+            values = values._of_switchable(layer)
+        if values.shares is not None and len(values.shares) == 1:
+            (own,) = values.shares
+            values = values._replace(own=own, shares=None)
+        return values
 
-    def put(self, layer, shares):
-        """Assigns to `layer` what it has room for, the ratios if `shares`; what was
-        lost, in words."""
-        lost = []
-        if self.gamma is not None and getattr(layer, "gamma", None) is not None:
-            shape = tuple(layer.gamma.shape)
-            layer.gamma.assign(np.broadcast_to(self.gamma, shape))
-        elif self.gamma is not None:
-            lost.append("gamma dropped")
-        if self.beta is not None and getattr(layer, "beta", None) is not None:
-            beta = np.zeros(tuple(layer.beta.shape), self.beta.dtype)
-            if beta.ndim == 2:
-                # Eq. 3 adds all rows, whatever the ratios.
-                row = layer.pool.index(self.own) if self.own in layer.pool else 0
-                beta[row] = self.beta
-            else:
-                beta[:] = self.beta
-            layer.beta.assign(beta)
-        elif self.beta is not None:
-            lost.append("beta dropped")
-        moves = getattr(layer, "moving_mean", None) is not None
-        if moves and self.moving is not None:
+    def _of_exemplar(self, layer):
+        """Gamma and beta of all rows, as one sample with the ratios of the last bias
+        sees them."""
+        shares = _array(ratios.softmax(layer.ratio_output_bias.value[None]))[0]
+        gamma, beta = self.gamma, self.beta
+        if gamma is not None and gamma.ndim == 2:
+            gamma = shares @ gamma
+        if beta is not None and beta.ndim == 2:
+            beta = beta.sum(axis=0)
+        shares = _by_name(layer.pool, shares)
+        return self._replace(gamma=gamma, beta=beta, shares=shares)
+
+    def _of_switchable(self, layer):
+        mean, variance = (
+            _by_name(layer.pool, _array(layer.ratios()[kind])) for kind in _KINDS
+        )
+        shares = {name: (mean[name] + variance[name]) / 2 for name in layer.pool}
+        return self._replace(shares=shares, pair=(mean, variance))
+
+    def put(self, layer, with_ratios):
+        """Assigns to `layer` what it has room for, and returns what was lost, in
+        words.
+
+        Args:
+            with_ratios: Whether a switchable layer gets the pair of ratios.
+        """
+        has_gamma, has_beta, has_moving = (
+            getattr(layer, name, None) is not None
+            for name in ("gamma", "beta", "moving_mean")
+        )
+        if has_gamma and self.gamma is not None:
+            layer.gamma.assign(np.broadcast_to(self.gamma, tuple(layer.gamma.shape)))
+        if has_beta and self.beta is not None:
+            self._put_beta(layer)
+        if has_moving and self.moving:
             layer.moving_mean.assign(self.moving[0])
             layer.moving_variance.assign(self.moving[1])
-        elif moves:
-            lost.append("moving statistics start anew: recalibrate")
-        elif self.moving is not None:
-            lost.append("moving statistics dropped")
+        lost = {
+            "gamma dropped": self.gamma is not None and not has_gamma,
+            "beta dropped": self.beta is not None and not has_beta,
+            "moving statistics dropped": self.moving and not has_moving,
+            "moving statistics start anew: recalibrate": has_moving and not self.moving,
+        }
+        texts = [text for text, is_lost in lost.items() if is_lost]
+        return texts + self._put_ratios(layer, with_ratios)
+
+    def _put_beta(self, layer):
+        beta = np.zeros(tuple(layer.beta.shape), self.beta.dtype)
+        if beta.ndim == 2:
+            # Eq. 3 adds all rows, whatever the ratios.
+            row = layer.pool.index(self.own) if self.own in layer.pool else 0
+            beta[row] = self.beta
+        else:
+            beta[:] = self.beta
+        layer.beta.assign(beta)
+
+    def _put_ratios(self, layer, with_ratios):
         pool = getattr(layer, "pool", ())
         if self.shares is None:
-            if pool and self.own not in pool:
-                lost.append(f'no "{self.own}", which it was, to start with')
-        elif not set(self.shares) <= set(pool):
-            lost.append("ratios dropped")
-        elif shares and isinstance(layer, SWITCHABLE) and self.pair:
-            for kind, found in zip(_KINDS, self.pair, strict=True):
-                logits = layer.logits_of([found.get(name, 0.0) for name in pool])
+            absent = pool and self.own not in pool
+            return [f'no "{self.own}", which it was, to start with'] if absent else []
+        if not set(self.shares) <= set(pool):
+            return ["ratios dropped"]
+        if isinstance(layer, ExemplarNormalization) or self.pair is None:
+            return ["ratios are those that are the same for all samples"]
+        if with_ratios and isinstance(layer, SWITCHABLE):
+            for kind, shares in zip(_KINDS, self.pair, strict=True):
+                logits = layer.logits_of([shares.get(name, 0.0) for name in pool])
                 getattr(layer, f"{kind}_logits").assign(logits)
-        elif isinstance(layer, ExemplarNormalization) or self.pair is None:
-            lost.append("ratios are those that are the same for all samples")
-        return lost
+        return []
 
 
-def _shape(layer):
-    """Of the input of a normalization that is built."""
+def _input_shape(layer):
+    """Of a normalization that is built."""
     return layer.get_build_config()["input_shape"]
 
 
 def _array(value):
     return None if value is None else keras.ops.convert_to_numpy(value)
+
+
+def _moving(layer):
+    if getattr(layer, "moving_mean", None) is None:
+        return None
+    return _array(layer.moving_mean), _array(layer.moving_variance)
 
 
 def _by_name(pool, shares):

@@ -8,6 +8,15 @@ from tests import backends
 from tests.backends import images, numpy
 
 
+def test_equal_ratios_at_the_start():
+    """Two samples, two normalizers: all ratios are a half."""
+    norm = ExemplarNormalization(normalizers=("layer", "batch"), name="norm")
+    model = keras.Sequential([keras.Input((8, 3)), norm], name="model")
+    ratios = collect_ratios(model, np.zeros((2, 8, 3)))
+    assert list(ratios) == ["model/norm"]
+    np.testing.assert_allclose(ratios["model/norm"], [[0.5, 0.5], [0.5, 0.5]])
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class Subclassed(keras.Model):
     def __init__(self, **kwargs):
@@ -33,19 +42,19 @@ def functional():
 def test_ratios_of_every_layer(rng, build):
     model, x = build(), images(rng, (7, 6, 6, 4))
     model(x)
-    found = exemplar_layers(model)
-    assert len(found) == 2
-    for layer in found.values():
+    by_path = exemplar_layers(model)
+    assert len(by_path) == 2
+    for layer in by_path.values():
         backends.randomize(layer, rng)
     before = numpy(model(x))
     nodes = len(model.layers[-1]._inbound_nodes)
     ratios = collect_ratios(model, x, batch_size=3)
-    assert list(ratios) == list(found)
+    assert list(ratios) == list(by_path)
     np.testing.assert_array_equal(numpy(model(x)), before)
     assert len(model.layers[-1]._inbound_nodes) == nodes, "the model is left as it was"
 
-    first = next(iter(found))
-    _, expected = found[first](x, training=False, return_ratios=True)
+    first = next(iter(by_path))
+    _, expected = by_path[first](x, training=False, return_ratios=True)
     np.testing.assert_allclose(ratios[first], numpy(expected), atol=1e-6)
     for values in ratios.values():
         assert values.shape == (7, 3)
@@ -77,9 +86,9 @@ def test_layers_of_one_name_are_all_found(rng):
 
 def test_errors(rng):
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    with pytest.raises(ValueError, match="`model` must hold an ExemplarNormalization"):
+    with pytest.raises(ValueError, match="`model` must be .* with an ExemplarNorm"):
         collect_ratios(plain, images(rng, (2, 4)))
-    with pytest.raises(ValueError, match="`inputs` must hold a sample"):
+    with pytest.raises(ValueError, match="`inputs` must be an array with a sample"):
         collect_ratios(functional(), images(rng, (0, 6, 6, 4)))
     inputs, shared = keras.Input((6, 4)), ExemplarNormalization()
     twice = keras.Model(inputs, shared(shared(inputs)))

@@ -5,6 +5,14 @@ import pytest
 from keras_en.analysis import plot_class_ratios
 
 
+def test_one_layer_and_one_class(tmp_path):
+    ratios = {"norm": np.array([[0.2, 0.8], [0.4, 0.6]])}
+    path = tmp_path / "ratios.png"
+    means = plot_class_ratios(ratios, ("layer", "batch"), [7, 7], path)
+    np.testing.assert_allclose(means, [[[0.3]], [[0.7]]])
+    assert path.exists()
+
+
 def test_means_by_layer_and_class(tmp_path):
     labels = [3, 5, 3, 5]
     ratios = {

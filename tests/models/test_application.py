@@ -1,5 +1,6 @@
 """What all builders share: the interface of `keras.applications`."""
 
+import doctest
 import inspect
 import re
 
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_en import models
 from keras_en.models import CifarResNet, CifarResNet20, ShuffleNetV2
 from keras_en.models.norms import NAMES
 from keras_en.ops.ratios import resolve_reduction
@@ -26,6 +28,74 @@ SHARED = {
     "norm": "en",
     "norm_kwargs": None,
 }
+
+
+def test_a_small_network():
+    """9 normalized convolutions: a stem, 3 blocks of 2, and 2 shortcuts."""
+    model = CifarResNet(8, input_shape=(8, 12, 1), classes=4, norm="bn")
+    assert model.name == "cifar_resnet8_bn"
+    assert model.input_shape == (None, 8, 12, 1)
+    assert model.output_shape == (None, 4)
+    assert len(norms(model)) == 9
+    kernel = model.get_layer("predictions").kernel
+    assert kernel.shape == (64, 4)
+
+
+# What stands before and behind the shared arguments, and the number of classes.
+OWN = {
+    "AAResNet50": ("", ", zero_init_last_gamma=False", 1000),
+    "CifarResNet": ("depth, ", ", zero_init_last_gamma=False", 10),
+    "CifarResNet20": ("", ", zero_init_last_gamma=False", 10),
+    "CifarResNet56": ("", ", zero_init_last_gamma=False", 10),
+    "CifarResNet110": ("", ", zero_init_last_gamma=False", 10),
+    "DeepLabResNet50": ("", ", aspp=False, zero_init_last_gamma=False", 19),
+    "InceptionV2": ("", "", 1000),
+    "ResNet50": ("", ", zero_init_last_gamma=False", 1000),
+    "ResNet101": ("", ", zero_init_last_gamma=False", 1000),
+    "ResNet152": ("", ", zero_init_last_gamma=False", 1000),
+    "SEResNet50": ("", ", zero_init_last_gamma=False", 1000),
+    "ShuffleNetV2": ("", ", width=1.0", 1000),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_arguments_in_their_order(name):
+    """Positions and defaults are those of `keras.applications`."""
+    signature = inspect.signature(getattr(models, name))
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    before, behind, classes = OWN[name]
+    assert str(inspect.Signature(parameters)) == (
+        f"({before}include_top=True, weights=None, input_tensor=None, "
+        f"input_shape=None, pooling=None, classes={classes}, "
+        "classifier_activation='softmax', name=None, norm='en', norm_kwargs=None"
+        f"{behind})"
+    )
+    assert signature.return_annotation is keras.Model
+
+
+def test_every_builder_is_in_the_table():
+    assert {*OWN, "summary_table"} == set(models.__all__)
+
+
+def test_arguments_by_position():
+    model = CifarResNet(8, False, None, None, (8, 8, 3), "avg", 10, None, "m", "bn")
+    assert model.name == "m" and model.output_shape == (None, 64)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'clases'"):
+        CifarResNet(8, clases=3)
+    with pytest.raises(TypeError, match="'depth'"):
+        CifarResNet()
+
+
+@pytest.mark.parametrize("name", ["CifarResNet", "ResNet50"])
+def test_the_examples_of_the_docstrings(name):
+    builder = getattr(models, name)
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    (example,) = finder.find(builder, name, globs={name: builder})
+    assert runner.run(example) == (0, len(example.examples))
+    assert example.examples
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

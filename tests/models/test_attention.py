@@ -9,6 +9,13 @@ HEADS, KEYS, VALUES = 2, 6, 4
 SHAPE = (3, 4, 5, 2 * KEYS + VALUES)  # images, height, width, channels
 
 
+def test_queries_of_zero():
+    """They attend to all positions alike: outputs are the mean of the values."""
+    layer = RelativeAttention2D(heads=1, keys=1)
+    inputs = np.array([[[[0, 3, 5], [0, 4, 9]]]], "float32")  # query, key, value
+    np.testing.assert_allclose(numpy(layer(inputs)), [[[[7], [7]]]])
+
+
 def oracle(x, rows, columns, heads, keys):
     """Bello et al. 2019, Eq. 2 to 5, a query and a head at a time."""
     n, height, width, channels = x.shape

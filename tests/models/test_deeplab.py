@@ -57,8 +57,8 @@ def test_dilations(features):
 def test_every_fourth_feature_is_that_of_the_classifier(rng, features, resnet):
     """What a stride leaves out is there, and nothing else has changed."""
     x = images(rng, (1, 65, 65, 3))
-    found, expected = (numpy(m(x, training=False)) for m in (features, resnet))
-    difference = np.abs(found[:, ::4, ::4] - expected).max()
+    outputs, expected = (numpy(m(x, training=False)) for m in (features, resnet))
+    difference = np.abs(outputs[:, ::4, ::4] - expected).max()
     assert difference < 1e-5 * np.abs(expected).max()
 
 

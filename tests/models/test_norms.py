@@ -11,6 +11,14 @@ AXES = {"in": (1, 2), "ln": (1, 2, 3), "bn": (0, 1, 2), "sync_bn": (0, 1, 2)}
 OF_THE_BATCH = ("en", "sn", "ssn", "bn", "sync_bn")
 
 
+def test_batch_normalization_of_two_values():
+    """Mean 3, variance 4: epsilon 0 leaves -1 and 1."""
+    layer = normalization("bn", 1, epsilon=0.0, name="n")
+    outputs = numpy(layer(np.array([[1.0], [5.0]]), training=True))
+    np.testing.assert_allclose(outputs, [[-1], [1]], rtol=1e-6)
+    assert layer.name == "n" and isinstance(layer, keras.layers.BatchNormalization)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_every_name_builds_a_layer(rng, name, axis):
@@ -40,10 +48,10 @@ def test_arguments_reach_the_layer():
 def test_a_class_or_a_callable():
     layer = normalization(keras.layers.UnitNormalization, 8, axis=1, name="n")
     assert isinstance(layer, keras.layers.UnitNormalization) and layer.name == "n"
-    made = normalization(
+    layer = normalization(
         lambda axis, name: keras.layers.BatchNormalization(axis, 0.5, name=name), 8
     )
-    assert made.momentum == 0.5
+    assert layer.momentum == 0.5
 
 
 def test_names_of_networks():

@@ -57,13 +57,13 @@ def test_squeeze_and_excite(rng):
 def test_where_attention_augments():
     """Bello et al. 2019: k = 2 v = 0.2, 8 heads, keys of at least 20 a head."""
     model = outline(AAResNet50, input_shape=(64, 96, 3), norm="bn")
-    found = {}
+    shapes = {}
     for layer in model.layers:
         if layer.name.endswith("_attention"):
             stage = layer.name.split("_")[0]
             shape = (layer.heads, layer.keys, *layer.output.shape[1:])
-            found.setdefault(stage, []).append(shape)
-    assert found == {
+            shapes.setdefault(stage, []).append(shape)
+    assert shapes == {
         "stage2": [(8, 160, 8, 12, 8)] * 4,
         "stage3": [(8, 160, 4, 6, 24)] * 6,
         "stage4": [(8, 160, 2, 3, 48)] * 3,

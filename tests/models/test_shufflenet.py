@@ -8,6 +8,12 @@ from tests.backends import images, numpy
 from tests.models.networks import norms, outline
 
 
+def test_two_channels_each():
+    """1, 2 and 3, 4 in turn are 1, 3, 2, 4."""
+    halves = ShuffledHalves()([np.array([[1.0, 2]]), np.array([[3.0, 4]])])
+    assert [numpy(x).tolist() for x in halves] == [[[1, 3]], [[2, 4]]]
+
+
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_shuffled_halves(rng, axis):
     """Ma et al. 2018, Fig. 3c: concatenation, channel shuffle, split."""
@@ -16,15 +22,15 @@ def test_shuffled_halves(rng, axis):
     joint = np.moveaxis(np.concatenate([a, b], axis), axis, -1)
     shuffled = joint.reshape(2, *joint.shape[1:3], 2, 6).swapaxes(-1, -2)
     halves = np.split(shuffled.reshape(joint.shape), 2, axis=-1)
-    for half, expected in zip(layer([a, b]), halves, strict=True):
-        np.testing.assert_array_equal(numpy(half), np.moveaxis(expected, -1, axis))
+    for channels, expected in zip(layer([a, b]), halves, strict=True):
+        np.testing.assert_array_equal(numpy(channels), np.moveaxis(expected, -1, axis))
 
 
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_shuffled_halves_of_any_size(axis):
     shape = (None, None, None, 6) if axis == -1 else (None, 6, None, None)
     halves = ShuffledHalves(axis)([keras.KerasTensor(shape), keras.KerasTensor(shape)])
-    assert [half.shape for half in halves] == [shape, shape]
+    assert [x.shape for x in halves] == [shape, shape]
 
 
 def test_the_configuration_of_shuffled_halves():

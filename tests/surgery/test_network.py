@@ -6,6 +6,8 @@ import pytest
 from keras import layers
 
 from keras_en import ExemplarNormalization, recalibrate, replace_normalization
+from keras_en.keras_private import layers_of
+from keras_en.surgery import Report
 from tests.backends import images, numpy
 from tests.networks import (
     SHAPE,
@@ -27,6 +29,31 @@ from tests.networks import (
 )
 
 SAME = {"batch": 1.0}
+
+
+def test_a_network_of_one_normalization():
+    """Gamma is copied to each of the three rows; beta, whose rows are added, to one."""
+    bn = layers.BatchNormalization(name="bn")
+    model = keras.Sequential([keras.Input((2, 2, 1)), bn])
+    # gamma, beta, mean, variance
+    bn.set_weights(np.array([[5], [7], [2], [4]], "float32"))
+    new, report = replace_normalization(model, return_report=True)
+    norm = new.get_layer("bn")
+    assert norm.pool == ("instance", "layer", "batch")
+    np.testing.assert_array_equal(numpy(norm.gamma), [[5], [5], [5]])
+    np.testing.assert_array_equal(numpy(norm.beta), [[0], [0], [7]])
+    assert numpy(norm.moving_mean) == 2 and numpy(norm.moving_variance) == 4
+    assert report.replaced == {"bn": "BatchNormalization -> ExemplarNormalization"}
+
+
+def test_a_report_in_print():
+    report = Report({"a": "X -> Y"}, {"conv": 2}, {"b": "not selected"}, {"a": "Block"})
+    assert str(report).splitlines() == [
+        "1 layers replaced, 1 copied, 1 normalizations left",
+        "  replaced a: X -> Y, which no .keras file keeps: "
+        "it is made by the code of Block",
+        "  skipped b: not selected",
+    ]
 
 
 NETWORKS = {
@@ -52,7 +79,7 @@ def test_with_all_ratio_on_batch_it_is_the_old_network(rng, tmp_path, build):
     assert sorted(report.replaced) == sorted(NETWORKS[build])
     assert not report.skipped
     assert difference(model, new, x) < 1e-5
-    kinds = [type(layer) for layer in new._flatten_layers()]
+    kinds = [type(layer) for layer in layers_of(new)]
     assert layers.BatchNormalization not in kinds
     assert kinds.count(ExemplarNormalization) == len(NETWORKS[build])
     assert type(new) is type(model) and new.name == model.name
@@ -63,15 +90,21 @@ def test_with_all_ratio_on_batch_it_is_the_old_network(rng, tmp_path, build):
         np.testing.assert_array_equal(numpy(variable), value)
     assert not {id(v) for v in model.variables} & {id(v) for v in new.variables}
 
-    made = [path for path, text in report.replaced.items() if "no .keras file" in text]
+    by_code = report.rebuilt_by_code
+    text = "which no .keras file keeps: it is made by the code of"
+    assert str(report).count(text) == len(by_code)
     inside = ("block/", "late/") if build is composite else ("block/", "norm")
     if build in (composite, subclassed):
-        assert made == [p for p in report.replaced if p.startswith(inside)]
+        owners = {"block": "Block", "late": "Late", "norm": "Subclassed"}
+        inner = [p for p in report.replaced if p.startswith(inside)]
+        assert by_code == {path: owners[path.split("/")[0]] for path in inner}
+        for path, owner in by_code.items():
+            assert f"{path}: {report.replaced[path]}, {text} {owner}\n" in f"{report}\n"
         new.save_weights(tmp_path / "m.weights.h5")
         again = replace_normalization(randomize(build(), rng))
         again.load_weights(tmp_path / "m.weights.h5")
     else:
-        assert not made
+        assert not by_code
         new.save(tmp_path / "m.keras")
         again = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(
@@ -96,8 +129,7 @@ def test_what_is_frozen_stays_frozen():
     model.get_layer("sequential").get_layer("bn").trainable = False
     new = replace_normalization(model)
     flags = [
-        {layer.name: layer.trainable for layer in m._flatten_layers()}
-        for m in (model, new)
+        {layer.name: layer.trainable for layer in layers_of(m)} for m in (model, new)
     ]
     assert flags[0] == flags[1] and False in flags[0].values()
 
@@ -194,8 +226,8 @@ def test_layers_with_a_build_of_their_own(rng, kind):
         len(new.trainable_variables)
     )
     # Each can be built anew afterwards.
-    kept = [x for x in new._flatten_layers() if isinstance(x, ExemplarNormalization)]
-    assert all(type(x).build.__name__ == x.build.__name__ for x in kept)
+    norms = [x for x in layers_of(new) if isinstance(x, ExemplarNormalization)]
+    assert all(type(x).build.__name__ == x.build.__name__ for x in norms)
 
 
 def test_what_a_layer_computes_when_it_loads(rng):
@@ -228,8 +260,8 @@ def test_what_tensorflow_tracks(rng, tmp_path):
         path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
         return {n for n, _ in tf.train.list_variables(path) if "/gamma/" in n}
 
-    found = gammas(old)
-    assert len(found) == 3 and gammas(replace_normalization(old)) == found
+    names = gammas(old)
+    assert len(names) == 3 and gammas(replace_normalization(old)) == names
 
 
 @pytest.mark.tensorflow

@@ -18,6 +18,19 @@ GROUPED, MIXED = ("gn", "in", "ln"), ("en", "sn", "ssn")
 SAME = {"batch": 1.0}
 
 
+def test_from_a_mixture_to_batch_normalization():
+    """Ratios 1/2 each: gamma is the mean of rows, beta their sum."""
+    norm = ExemplarNormalization(normalizers=("layer", "batch"), name="n")
+    model = keras.Sequential([keras.Input((2, 2, 1)), norm])
+    norm.gamma.assign([[1.0], [3.0]])
+    norm.beta.assign([[4.0], [5.0]])
+    new, report = replace_normalization(model, "bn", return_report=True)
+    gamma, beta, mean, variance = new.get_layer("n").get_weights()
+    np.testing.assert_allclose([gamma, beta, mean, variance], [[2], [9], [0], [1]])
+    kind = "ExemplarNormalization -> BatchNormalization"
+    assert report.replaced == {"n": f"{kind}, ratios dropped"}
+
+
 def test_what_a_layer_says_is_carried_over():
     old = keras.layers.BatchNormalization(
         axis=1,
