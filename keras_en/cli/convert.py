@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from keras_en import files
-from keras_en.surgery.network import MADE, replace_normalization
+from keras_en.surgery import replace_normalization
 from keras_en.text import one_line
 
 
@@ -51,11 +51,10 @@ def run(source, to, out, initial_ratios=None, overwrite=False):
         raise RuntimeError(
             f"{source} cannot be converted: {one_line(error)}"
         ) from error
-    made = [path for path, text in report.replaced.items() if MADE in text]
-    if made:
+    if report.rebuilt_by_code:
         raise RuntimeError(
-            f"{source} cannot be converted: a .keras file would not keep {made}, which "
-            "the code of other layers makes"
+            f"{source} cannot be converted: a .keras file would not keep "
+            f"{list(report.rebuilt_by_code)}, which the code of other layers makes"
         )
     # Keras looks at the ending.
     with files.staged(out, out.name) as staged:

@@ -12,8 +12,6 @@ from keras_en.models import norms
 from keras_en.surgery import layer_tree, transplant
 from keras_en.text import one_line, unique
 
-MADE = "which no .keras file keeps: it is made by the code of"
-
 
 class Report(NamedTuple):
     """What became of the layers of a network; keys are paths of names.
@@ -22,20 +20,26 @@ class Report(NamedTuple):
       could not be carried over.
     - `copied`: the layers whose weights were copied, and their number.
     - `skipped`: from each normalization that was left, to the reason.
+    - `rebuilt_by_code`: from each new normalization that no `.keras` file keeps, to
+      the class name of the layer or model whose code makes the old one again.
     """
 
-    replaced: dict
-    copied: dict
-    skipped: dict
+    replaced: dict[str, str]
+    copied: dict[str, int]
+    skipped: dict[str, str]
+    rebuilt_by_code: dict[str, str]
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"{len(self.replaced)} layers replaced, {len(self.copied)} copied, "
             f"{len(self.skipped)} normalizations left"
         ]
-        for title in ("replaced", "skipped"):
-            found = getattr(self, title)
-            lines += [f"  {title} {path}: {text}" for path, text in found.items()]
+        for path, text in self.replaced.items():
+            if path in self.rebuilt_by_code:
+                text += ", which no .keras file keeps: it is made by the code of "
+                text += self.rebuilt_by_code[path]
+            lines.append(f"  replaced {path}: {text}")
+        lines += [f"  skipped {path}: {text}" for path, text in self.skipped.items()]
         return "\n".join(lines)
 
 
@@ -131,7 +135,7 @@ class _Surgery:
     def __init__(self, model, to, select, initial_ratios, norm_kwargs):
         self.model, self.to = model, to
         self.initial_ratios, self.norm_kwargs = initial_ratios, norm_kwargs
-        self.report = Report({}, {}, {})
+        self.report = Report({}, {}, {}, {})
         self.clones = {}  # by the id of the old layer
         self.pairs = []  # (old, new) of what is not replaced, outer first
         self.shadowed = []  # (layer, its `build`)
@@ -304,8 +308,9 @@ class _Surgery:
         again = dict(layer_tree.attributes(type(layer).from_config(new.get_config())))
         for place, child in inside:
             if type(again.get(place)) is not type(self.clones[id(child)]):
-                text = f", {MADE} {type(layer).__name__}"
-                self.report.replaced[self.paths[id(child)]] += text
+                self.report.rebuilt_by_code[self.paths[id(child)]] = type(
+                    layer
+                ).__name__
 
     def _shadow(self, layer):
         """Lets the `build` of what holds `layer`, which is built, build it again."""

@@ -63,15 +63,21 @@ def test_with_all_ratio_on_batch_it_is_the_old_network(rng, tmp_path, build):
         np.testing.assert_array_equal(numpy(variable), value)
     assert not {id(v) for v in model.variables} & {id(v) for v in new.variables}
 
-    made = [path for path, text in report.replaced.items() if "no .keras file" in text]
+    by_code = report.rebuilt_by_code
+    text = "which no .keras file keeps: it is made by the code of"
+    assert str(report).count(text) == len(by_code)
     inside = ("block/", "late/") if build is composite else ("block/", "norm")
     if build in (composite, subclassed):
-        assert made == [p for p in report.replaced if p.startswith(inside)]
+        owners = {"block": "Block", "late": "Late", "norm": "Subclassed"}
+        inner = [p for p in report.replaced if p.startswith(inside)]
+        assert by_code == {path: owners[path.split("/")[0]] for path in inner}
+        for path, owner in by_code.items():
+            assert f"{path}: {report.replaced[path]}, {text} {owner}\n" in f"{report}\n"
         new.save_weights(tmp_path / "m.weights.h5")
         again = replace_normalization(randomize(build(), rng))
         again.load_weights(tmp_path / "m.weights.h5")
     else:
-        assert not made
+        assert not by_code
         new.save(tmp_path / "m.keras")
         again = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(
