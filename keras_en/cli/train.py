@@ -1,37 +1,108 @@
-"""The quickstart's network, trained on one device, many, or many hosts."""
+"""`keras-en train`: the quickstart's network on one device, many, or many hosts."""
 
+import argparse
 import importlib.util
+import os
+import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_en import training
+from keras_en.cli.options import add_command, add_recipe, integer
 from keras_en.cli.quickstart import check_folder
-from keras_en.training import checkpoints
+from keras_en.training import checkpoints, strategies
 from keras_en.training.recipes.digits import (
     BATCH_SIZE,
     EPOCHS,
     compiled_model,
     write_history,
 )
-from keras_en.training.strategies import is_chief
 
 FILES = ("history.csv", "model.keras", checkpoints.NAME)
 
 
-def run(
-    output,
-    seed=0,
-    epochs=EPOCHS,
-    norm="en",
-    batch_size=BATCH_SIZE,
-    strategy="none",
-    replicas=None,
-    checkpoint_every=None,
-    resume=False,
-    verbose="auto",
-):
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    command = add_command(
+        commands,
+        "train",
+        run,
+        "--resume goes on from the last checkpoint",
+        help="train that network on one device, many, or many hosts, with checkpoints",
+        description="Trains the network of the quickstart under a strategy of "
+        "tf.distribute; the result does not depend on how batches are split. Start "
+        "a process a worker for --strategy multiworker, each with its TF_CONFIG.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add_recipe(command, "runs/train")
+    command.add_argument(
+        "--batch-size",
+        type=integer(1),
+        default=BATCH_SIZE,
+        help="images of a global batch",
+    )
+    command.add_argument(
+        "--strategy", choices=strategies.NAMES, default="none", help="see tf.distribute"
+    )
+    command.add_argument(
+        "--replicas",
+        type=integer(1),
+        help="of --strategy mirrored; default: all GPUs, or 2 logical CPUs",
+    )
+    command.add_argument(
+        "--checkpoint-every",
+        type=integer(1),
+        metavar="STEPS",
+        help="steps between checkpoints; default: at the end of each epoch only",
+    )
+    command.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in --output"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    results = train(
+        options.output,
+        options.seed,
+        options.epochs,
+        options.norm,
+        options.batch_size,
+        options.strategy,
+        options.replicas,
+        options.checkpoint_every,
+        options.resume,
+        verbose="auto" if sys.stdout.isatty() else 2,
+    )
+    if results.chief:
+        print(f"\nTest accuracy: {results.test_accuracy:.2%}")
+        print("Written:")
+        for name in FILES:
+            print(f"  {options.output / name}")
+
+
+class Results(NamedTuple):
+    """Of a training; `chief` is whether this is the process that wrote."""
+
+    chief: bool
+    test_loss: float
+    test_accuracy: float
+
+
+def train(
+    output: str | os.PathLike[str],
+    seed: int = 0,
+    epochs: int = EPOCHS,
+    norm: str = "en",
+    batch_size: int = BATCH_SIZE,
+    strategy: str = "none",
+    replicas: int | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    verbose: str | int = "auto",
+) -> Results:
     """Trains a residual network of 8 layers on handwritten digits.
 
     Every worker calls this; the chief writes `checkpoint.npz` after every epoch, and
@@ -48,8 +119,7 @@ def run(
         checkpoint_every, resume, verbose: See `keras_en.training.fit`.
 
     Returns:
-        Dictionary: "chief", whether this is the process that wrote; "test_loss";
-        "test_accuracy".
+        `Results`.
 
     Raises:
         FileExistsError: `output` holds a run and `resume` is `False`, or other files.
@@ -58,19 +128,13 @@ def run(
         ValueError: See `keras_en.training.strategy` and `fit`.
     """
     output = Path(output)
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "keras-en train needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
-    if importlib.util.find_spec("sklearn") is None:
-        raise RuntimeError("keras-en train needs sklearn: pip install 'keras-en[all]'")
+    _check_environment()
     # First: TensorFlow must not have touched a device yet.
     chosen = training.strategy(strategy, replicas)
-    chief = is_chief(chosen)
+    chief = strategies.is_chief(chosen)
     if chief:
-        kept = (*FILES, checkpoints.PARTIAL)
-        check_folder(output, kept, resume, "--resume goes on with it")
+        own = (*FILES, checkpoints.PARTIAL)
+        check_folder(output, own, resume, "--resume goes on with it")
     keras.utils.set_random_seed(seed)
     data = training.digits(seed)
     with chosen.scope():
@@ -93,12 +157,18 @@ def run(
         checkpoint_every=checkpoint_every,
         resume=resume,
     ).history
-    found = training.evaluate(model, *data["test"], batch_size=120, verbose=0)
+    results = training.evaluate(model, *data["test"], batch_size=120, verbose=0)
     if chief:
         write_history(output / "history.csv", history)
         model.save(output / "model.keras")
-    return {
-        "chief": chief,
-        "test_loss": found["loss"],
-        "test_accuracy": found["accuracy"],
-    }
+    return Results(chief, results["loss"], results["accuracy"])
+
+
+def _check_environment():
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "keras-en train needs the TensorFlow backend. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
+    if importlib.util.find_spec("sklearn") is None:
+        raise RuntimeError("keras-en train needs sklearn: pip install 'keras-en[all]'")

@@ -15,6 +15,13 @@ pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parents[2]
 
 
+def test_a_folder_with_other_files(tmp_path, capsys):
+    (tmp_path / "thesis.tex").touch()
+    assert cli.main(["train", "--output", str(tmp_path), "--resume"]) == 2
+    assert "which holds thesis.tex" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_mirrored_then_resumed(tmp_path, capsys):
     folder = tmp_path / "run"
     command = ["train", "--output", folder, "--strategy", "mirrored", "--norm", "en"]
@@ -84,10 +91,3 @@ def test_another_backend(tmp_path):
     assert code == 2
     assert "needs the TensorFlow backend" in err.splitlines()[-1], err
     assert not folder.exists()
-
-
-def test_a_folder_with_other_files(tmp_path, capsys):
-    (tmp_path / "thesis.tex").touch()
-    assert cli.main(["train", "--output", str(tmp_path), "--resume"]) == 2
-    assert "which holds thesis.tex" in capsys.readouterr().err
-    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
