@@ -1,12 +1,12 @@
 """What a file or folder says about itself."""
 
-import json
+import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from . import facts
 from .calls import nodes_of_calls
 from .onnx import graph as onnx_graph
-from .record import FILE
 from .saved_model import graph as graphs
 from .saved_model.warmup import FILE as WARMUP
 
@@ -29,17 +29,17 @@ class Artefact(NamedTuple):
     path: Path
     signatures: dict
     record: dict
-    proto: object
+    proto: Any
 
     @property
-    def graph_hash(self):
+    def graph_hash(self) -> str:
         """Identifies what it computes, whatever its nodes are called."""
         if self.kind == "ONNX":
             return onnx_graph.graph_hash(self.proto)
         return graphs.hash_of_signatures(self.proto)
 
     @property
-    def node_names(self):
+    def node_names(self) -> list[str]:
         """Names of the nodes behind "serving_default"."""
         if self.kind == "ONNX":
             return [node.name for node in self.proto.graph.node]
@@ -48,18 +48,23 @@ class Artefact(NamedTuple):
         return [node.name for node in nodes if node.op not in _WEIGHTS]
 
     @property
-    def nodes_of_layers(self):
+    def nodes_of_layers(self) -> dict[str, list[int]]:
         """For each class of normalization the number of nodes of every call, constants
         and the reading of variables not counted."""
-        layers, found = self.record.get("layers", {}), {}
-        calls = nodes_of_calls(self.node_names, layers)
+        classes, counts = self.record.get("layers", {}), {}
+        calls = nodes_of_calls(self.node_names, classes)
         for (layer, _), count in calls.items():
-            found.setdefault(layers[layer], []).append(count)
-        return found
+            counts.setdefault(classes[layer], []).append(count)
+        return counts
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Artefact:
     """The `Artefact` at a path.
+
+    >>> from keras_en import export
+    >>> export.inspect("nothing.onnx")
+    Traceback (most recent call last):
+    FileNotFoundError: Argument `artefact` must be a SavedModel's version, ...
 
     Raises:
         FileNotFoundError: There is nothing, or neither a SavedModel nor an ONNX file.
@@ -80,32 +85,30 @@ def read(path):
 
 def _saved_model(path):
     from google.protobuf.message import DecodeError
+    from tensorflow import as_dtype
 
     try:
         meta = graphs.read(path)
     except DecodeError as error:
         raise ValueError(f"{path} is not a SavedModel: {error}") from error
+
+    def described(info):
+        sizes = [d.size if d.size >= 0 else None for d in info.tensor_shape.dim]
+        shape = None if info.tensor_shape.unknown_rank else sizes
+        return as_dtype(info.dtype).name, shape
+
     signatures = {
-        name: (_tensors(signature.inputs), _tensors(signature.outputs))
+        name: tuple(
+            {key: described(info) for key, info in sorted(tensors.items())}
+            for tensors in (signature.inputs, signature.outputs)
+        )
         for name, signature in sorted(meta.signature_def.items())
         if not name.startswith("__")
     }
-    file = path / FILE
-    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    record = facts.read(path)
     if record:
         record["warmup_requests"] = (path / WARMUP).is_file()
     return Artefact("SavedModel", path, signatures, record, meta)
-
-
-def _tensors(infos):
-    from tensorflow import as_dtype
-
-    found = {}
-    for name, info in sorted(infos.items()):
-        sizes = [d.size if d.size >= 0 else None for d in info.tensor_shape.dim]
-        shape = None if info.tensor_shape.unknown_rank else sizes
-        found[name] = as_dtype(info.dtype).name, shape
-    return found
 
 
 def _onnx(path):
@@ -118,28 +121,20 @@ def _onnx(path):
         raise ValueError(f"{path} is not an ONNX file: {error}") from error
     if not proto.graph.output:
         raise ValueError(f"{path} is not an ONNX file: it has no graph")
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in constants]
-    signature = _values(inputs), _values(proto.graph.output)
-    return Artefact(
-        "ONNX",
-        path,
-        {"serving_default": signature},
-        onnx_graph.get_metadata(proto),
-        proto,
-    )
 
-
-def _values(values):
-    import onnx
-
-    found = {}
-    for value in values:
+    def described(value):
         tensor = value.type.tensor_type
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-        shape = [
+        return dtype, [
             d.dim_value if d.HasField("dim_value") else d.dim_param or None
             for d in tensor.shape.dim
         ]
-        found[value.name] = dtype, shape
-    return found
+
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in constants]
+    signature = tuple(
+        {value.name: described(value) for value in values}
+        for values in (inputs, proto.graph.output)
+    )
+    signatures = {"serving_default": signature}
+    return Artefact("ONNX", path, signatures, onnx_graph.get_metadata(proto), proto)

@@ -1,17 +1,18 @@
 """SavedModel for TensorFlow Serving."""
 
 import contextlib
-import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
 from keras_en import files
+from keras_en.arguments import check as check_argument
 from keras_en.keras_private import layers_of
 
-from .. import serving
-from ..record import FILE, record
+from .. import facts, serving
 from . import graph as graphs
 from . import warmup
 
@@ -19,18 +20,18 @@ SIGNATURES = ("serving_default", "serving_bytes", "ratios")
 
 
 def export_saved_model(
-    model,
-    directory,
-    version=None,
-    signatures=None,
-    image_size=None,
-    mean=0.0,
-    std=1.0,
-    warmup_requests=True,
-    metadata=None,
-    overwrite=False,
-    check=None,
-):
+    model: Any,
+    directory: str | os.PathLike[str],
+    version: int | None = None,
+    signatures: list | tuple | None = None,
+    image_size: list | tuple | None = None,
+    mean: float | list | tuple = 0.0,
+    std: float | list | tuple = 1.0,
+    warmup_requests: bool = True,
+    metadata: dict | None = None,
+    overwrite: bool = False,
+    check: Callable[[Path], Any] | None = None,
+) -> Path:
     """Writes `directory/<version>/`, which TensorFlow Serving loads.
 
     Signatures, all in inference mode, of any batch size, computed in float32, with
@@ -75,17 +76,9 @@ def export_saved_model(
             Serving would do with every request, or holds a layer that was called with
             `training=True`.
     """
+    options = dict(signatures=signatures, image_size=image_size, mean=mean, std=std)
     with staged_saved_model(
-        model,
-        directory,
-        version,
-        signatures,
-        image_size,
-        mean,
-        std,
-        warmup_requests,
-        metadata,
-        overwrite,
+        model, directory, version, warmup_requests, metadata, overwrite, **options
     ) as staged:
         if check is not None:
             check(staged.path)
@@ -94,22 +87,51 @@ def export_saved_model(
 
 @contextlib.contextmanager
 def staged_saved_model(
-    model,
-    directory,
-    version=None,
-    signatures=None,
-    image_size=None,
-    mean=0.0,
-    std=1.0,
-    warmup_requests=True,
-    metadata=None,
-    overwrite=False,
-):
-    """As `export_saved_model`, but for the last step: yields a `keras_en.files.Staged`,
-    the whole version, which `publish` moves to its place; otherwise it is lost."""
-    _check_backend()
-    _check_version(version)
-    directory = Path(directory)
+    model: Any,
+    directory: str | os.PathLike[str],
+    version: int | None = None,
+    warmup_requests: bool = True,
+    metadata: dict | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Iterator[files.Staged]:
+    """As `export_saved_model`, but for the last step.
+
+    Yields:
+        `keras_en.files.Staged`, the whole version, which `publish` moves to its place;
+        otherwise it is lost.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "Export to SavedModel needs the TensorFlow backend. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
+    path = _place(Path(directory), version, overwrite)
+    if warmup_requests:
+        warmup.check_installed()
+    model = serving.prepare(model).model
+    chosen = _plain(model, **options)
+    endpoints = build(model, **chosen)
+    archive = _archive(model, endpoints)
+    with files.staged(path) as staged:
+        archive.write_out(str(staged.path), verbose=False)
+        if warmup_requests:
+            requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
+            warmup.write(staged.path / warmup.FILE, model.name, requests)
+        more = {
+            "options": chosen,
+            "graph_hash": graphs.hash_of_signatures(graphs.read(staged.path)),
+            "metadata": metadata or {},
+        }
+        facts.write(staged.path, {**facts.facts_of(model), **more})
+        yield staged
+
+
+def _place(directory, version, overwrite):
+    """The folder of the version, which is free, or may be replaced."""
+    whole = isinstance(version, int) and not isinstance(version, bool)
+    right = version is None or (whole and version > 0)
+    check_argument(right, "version", "a positive integer", version)
     if directory.exists() and not directory.is_dir():
         raise FileExistsError(
             f"Argument `directory` must be a folder. Received: {directory}, a file"
@@ -126,16 +148,26 @@ def staged_saved_model(
             "Argument `overwrite` replaces versions only, folders that hold "
             f"saved_model.pb. Received: {path}"
         )
-    if warmup_requests:
-        warmup.check_installed()
-    model = serving.prepare(model).model
-    options = {
+    return path
+
+
+def next_version(directory: Path) -> int:
+    """One more than the largest version in a folder."""
+    versions = [int(p.name) for p in directory.glob("*") if p.name.isdecimal()]
+    return max(versions, default=0) + 1
+
+
+def _plain(model, signatures=None, image_size=None, mean=0.0, std=1.0):
+    """What is chosen, as JSON keeps it."""
+    return {
         "signatures": list(signatures or available(model, image_size)),
         "image_size": list(image_size) if image_size else None,
-        "mean": _plain(mean),
-        "std": _plain(std),
+        "mean": list(mean) if isinstance(mean, (list, tuple)) else mean,
+        "std": list(std) if isinstance(std, (list, tuple)) else std,
     }
-    endpoints = build(model, **options)
+
+
+def _archive(model, endpoints):
     archive = keras.export.ExportArchive()
     # Not the model itself: everything would be saved twice.
     for layer in layers_of(model):
@@ -143,89 +175,65 @@ def staged_saved_model(
             archive.track(layer)
     for name, endpoint in endpoints.items():
         archive.add_endpoint(name, endpoint.function)
-    with files.staged(path) as staged:
-        new = staged.path
-        archive.write_out(str(new), verbose=False)
-        if warmup_requests:
-            requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
-            warmup.write(new / warmup.FILE, model.name, requests)
-        facts = record(
-            model,
-            options=options,
-            graph_hash=graphs.hash_of_signatures(graphs.read(new)),
-            metadata=metadata or {},
-        )
-        (new / FILE).parent.mkdir(exist_ok=True)
-        (new / FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        yield staged
+    return archive
 
 
 class Endpoint(NamedTuple):
     """A `tf.function` that has been traced once, for `specs`."""
 
-    function: object
+    function: Callable
     specs: list
 
 
-def build(model, signatures, image_size, mean, std):
+def build(
+    model: keras.Model, signatures: Any, image_size: Any, mean: Any, std: Any
+) -> dict[str, Endpoint]:
     """The `Endpoint` of every signature; arguments as in `export_saved_model`."""
+    possible = available(model, image_size)
+    endpoints = {}
+    for name in signatures:
+        check_argument(
+            name in SIGNATURES, "signatures", f"a list of names of {SIGNATURES}", name
+        )
+        allowed = (
+            f"a list of names of {possible} for this model: "
+            '"serving_bytes" needs one input of known size with 1 or 3 channels '
+            '(image_size gives it), "ratios" an ExemplarNormalization'
+        )
+        check_argument(name in possible, "signatures", allowed, name)
+        endpoints[name] = _endpoint(model, name, image_size, mean, std)
+    return endpoints
+
+
+def _endpoint(model, name, image_size, mean, std):
     import tensorflow as tf
 
-    possible = available(model, image_size)
-    inputs = serving.interface(model, image_size)
-    found = {}
-    for name in signatures:
-        if name not in SIGNATURES:
-            raise ValueError(
-                f"Argument `signatures` must hold names of {SIGNATURES}. "
-                f"Received: {name!r}"
-            )
-        if name not in possible:
-            raise ValueError(
-                f"Argument `signatures` must hold names of {possible} for this model: "
-                '"serving_bytes" needs one input of known size with 1 or 3 channels '
-                '(image_size gives it), "ratios" an ExemplarNormalization. '
-                f"Received: {name!r}"
-            )
-        specs = inputs.specs
-        if name == "serving_bytes":
-            image = inputs.inputs[0]
-            _check_pixels("mean", mean, image.shape[-1])
-            _check_pixels("std", std, image.shape[-1], positive=True)
-            serve = serving.forward_bytes(model, image, mean, std)
-            specs = [tf.TensorSpec((None,), tf.string, name=serving.BYTES)]
-        elif name == "ratios":
-            serve = serving.forward_with_ratios(model)
-        else:
-            serve = serving.forward(model)
-        function = tf.function(serve, input_signature=specs, autograph=False)
-        _check_servable(function.get_concrete_function(), name)
-        found[name] = Endpoint(function, specs)
-    return found
+    interface = serving.interface(model, image_size)
+    specs = interface.specs
+    if name == "serving_bytes":
+        image = interface.inputs[0]
+        _check_pixels("mean", mean, image.shape[-1])
+        _check_pixels("std", std, image.shape[-1], positive=True)
+        serve = serving.forward_bytes(model, image, mean, std)
+        specs = [tf.TensorSpec((None,), tf.string, name=serving.BYTES)]
+    elif name == "ratios":
+        serve = serving.forward_with_ratios(model)
+    else:
+        serve = serving.forward(model)
+    function = tf.function(serve, input_signature=specs, autograph=False)
+    _check_servable(function.get_concrete_function(), name)
+    return Endpoint(function, specs)
 
 
-def available(model, image_size=None):
+def available(model: keras.Model, image_size: Any = None) -> list[str]:
     """The signatures that a model can have."""
     inputs = serving.interface(model, image_size).inputs
-    found = ["serving_default"]
-    if serving.can_decode(inputs):
-        found.append("serving_bytes")
-    if serving.mixing_layers(model):
-        found.append("ratios")
-    return found
-
-
-def next_version(directory):
-    found = [int(p.name) for p in directory.glob("*") if p.name.isdecimal()]
-    return max(found, default=0) + 1
-
-
-def _check_backend():
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "Export to SavedModel needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
+    possible = {
+        "serving_default": True,
+        "serving_bytes": serving.can_decode(inputs),
+        "ratios": bool(serving.mixing_layers(model)),
+    }
+    return [name for name in SIGNATURES if possible[name]]
 
 
 def _check_servable(function, name):
@@ -240,28 +248,11 @@ def _check_servable(function, name):
         )
 
 
-def _check_version(version):
-    if version is None:
-        return
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ValueError(
-            "Argument `version` must be a positive integer. "
-            f"Received: version={version!r}"
-        )
-
-
 def _check_pixels(name, value, channels, positive=False):
     values = value if isinstance(value, list) else [value]
     right = len(values) in (1, channels) and all(
         isinstance(v, (int, float)) and (v > 0 or not positive) for v in values
     )
-    if not right:
-        kind = "a positive number" if positive else "a number"
-        raise ValueError(
-            f"Argument `{name}` must be {kind}, or one for each of {channels} "
-            f"channels. Received: {name}={value!r}"
-        )
-
-
-def _plain(value):
-    return list(value) if isinstance(value, (list, tuple)) else value
+    kind = "a positive number" if positive else "a number"
+    allowed = f"{kind}, or one for each of {channels} channels"
+    check_argument(right, name, allowed, value)
