@@ -1,13 +1,14 @@
 """Inputs for the comparison of an artefact with its model."""
 
 import functools
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..serving import spatial_axes
 
+# By name.
+Arrays = dict[str, np.ndarray]
 # Where an artefact leaves height and width open.
 SIZES = ((64, 64), (96, 80))
 # Of other open sizes.
@@ -23,22 +24,18 @@ class Case(NamedTuple):
 
     name: str
     kind: str
-    inputs: dict[str, np.ndarray]
+    inputs: Arrays
 
 
 class Call(NamedTuple):
     """What an artefact is asked: a signature, and arrays by its names of inputs."""
 
     signature: str
-    inputs: dict[str, np.ndarray]
+    inputs: Arrays
 
 
 def cases(
-    inputs: Mapping[str, tuple],
-    batches: Sequence[int],
-    sizes: Sequence | None,
-    seed: int,
-    integers: int = 10,
+    inputs: dict, batches: list, sizes: list | None, seed: int, integers: int = 10
 ) -> list[Case]:
     """Random inputs of every batch and size, and edge cases: constant images, images
     far from 0, and, where the size is open, images of one pixel.
@@ -63,16 +60,16 @@ def cases(
     batches = list(fixed or batches)
     opened = any(_open_axes(shape) for _, shape in inputs.values())
     draw = functools.partial(_drawn, inputs, np.random.default_rng(seed), integers)
-    sizes = (list(sizes) if sizes else SIZES) if opened else [None]
+    chosen = list(sizes or SIZES) if opened else [None]
     drawn = []
-    for size in sizes:
+    for size in chosen:
         place = f", {size[0]} x {size[1]}" if size else ""
         for n in batches:
             drawn.append(Case(f"random, batch {n}{place}", "random", draw(n, size)))
     middle = sorted(batches)[len(batches) // 2]
     edges = [
-        ("constant", "constant", sizes[0], lambda x: np.full_like(x, 0.5)),
-        ("offset", "offset", sizes[0], lambda x: x + OFFSET),
+        ("constant", "constant", chosen[0], lambda x: np.full_like(x, 0.5)),
+        ("offset", "offset", chosen[0], lambda x: x + OFFSET),
     ]
     if opened:
         edges.append(("one pixel", "pixel", (1, 1), lambda x: x))
@@ -81,13 +78,13 @@ def cases(
     return drawn
 
 
-def samples(case: Case) -> list[dict[str, np.ndarray]]:
-    """The inputs of each sample of a case alone."""
-    n = len(next(iter(case.inputs.values())))
-    return [{k: v[i : i + 1] for k, v in case.inputs.items()} for i in range(n)]
+def samples(arrays: Arrays) -> list[Arrays]:
+    """Each sample alone."""
+    n = len(next(iter(arrays.values())))
+    return [{k: v[i : i + 1] for k, v in arrays.items()} for i in range(n)]
 
 
-def backwards(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def backwards(arrays: Arrays) -> Arrays:
     """Arrays with their samples in the other order."""
     return {k: v[::-1].copy() for k, v in arrays.items()}
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from keras_en.text import one_line
 
+# What a check returns that passes: text, and numbers by name.
+Outcome = tuple[str, dict[str, Any]]
 PASSED, FAILED, NOT_RUN = "passed", "FAILED", "not run"
 
 
@@ -36,8 +38,7 @@ class Check(NamedTuple):
 
 
 def check(gate: int, name: str, function: Callable, *args: Any) -> Check:
-    """The `Check` that calls `function`, which returns a text and a dictionary of
-    numbers, or raises."""
+    """The `Check` that calls `function`, which returns an `Outcome` or raises."""
     try:
         detail, measured = function(*args)
     except Unavailable as reason:

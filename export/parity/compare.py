@@ -1,14 +1,14 @@
 """Outputs against those of the model."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
 from .. import serving
-from .cases import Case
-from .checks import Unequal
+from .cases import Arrays, Case
+from .checks import Outcome, Unequal
 
 # The share of the tolerance by which the two largest outputs may differ and still be a
 # tie. With all of it no difference that is allowed could change the class. Twice what
@@ -18,6 +18,7 @@ TIE = 0.1
 COPY, EXACT_COPY = 0.2, 1e-2
 
 
+@dataclasses.dataclass
 class Reference:
     """What a model computes, in float32 and in float64.
 
@@ -30,16 +31,11 @@ class Reference:
             sums in another order cannot be held to more.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        exact: keras.Model | None,
-        atol: float,
-        rtol: float,
-    ) -> None:
-        self.model, self.exact = model, exact
-        self.atol, self.rtol = atol, rtol
-        self._outputs: dict = {}
+    model: keras.Model
+    exact: keras.Model | None
+    atol: float
+    rtol: float
+    _outputs: dict = dataclasses.field(default_factory=dict, init=False)
 
     def outputs(self, case: Case, function: Callable = serving.forward) -> tuple:
         """What a function that `serving` makes of the model returns, and of its float64
@@ -57,11 +53,11 @@ class Reference:
 
     def compare(
         self,
-        outputs: Mapping[str, np.ndarray],
+        outputs: Arrays,
         case: Case,
         function: Callable = serving.forward,
-        expected: Mapping[str, np.ndarray] | None = None,
-    ) -> tuple[str, dict[str, Any]]:
+        expected: Arrays | None = None,
+    ) -> Outcome:
         """The largest difference between an artefact's outputs and the model's, and
         what is to be known of it.
 
@@ -145,7 +141,7 @@ def distance(outputs: np.ndarray, expected: np.ndarray) -> float:
 
 def evaluated(
     model: keras.Model, tensors: list, function: Callable = serving.forward
-) -> dict[str, np.ndarray]:
+) -> Arrays:
     """Outputs of a function that `serving` makes of a model, NumPy arrays by name."""
     outputs = function(model)(*map(keras.ops.convert_to_tensor, tensors))
     return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}

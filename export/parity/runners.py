@@ -13,18 +13,19 @@ from typing import NamedTuple
 import numpy as np
 
 from ..saved_model import graph as graphs
-from .cases import Call
+from .cases import Arrays, Call
 from .checks import Unavailable, VariablesChanged
 
 PROCESSES = Path(__file__).parent / "processes"
 DEFAULT = "serving_default"
-Inputs = np.ndarray | dict[str, np.ndarray]
-Outputs = dict[str, np.ndarray]
+AnyPath = str | os.PathLike[str]
 
 
 def run_saved_model(
-    directory: str | os.PathLike[str], inputs: Inputs, signature: str = DEFAULT
-) -> np.ndarray | Outputs:
+    directory: str | os.PathLike[str],
+    inputs: np.ndarray | Arrays,
+    signature: str = DEFAULT,
+) -> np.ndarray | Arrays:
     """Outputs of a signature through the graph-mode loader, in a process that can
     import neither keras nor keras_en.
 
@@ -67,7 +68,9 @@ def run_saved_model(
     return _plain(*session_loader(directory, [Call(signature, inputs)]).outputs)
 
 
-def run_onnx(path: str | os.PathLike[str], inputs: Inputs) -> np.ndarray | Outputs:
+def run_onnx(
+    path: str | os.PathLike[str], inputs: np.ndarray | Arrays
+) -> np.ndarray | Arrays:
     """Outputs of an ONNX file under onnxruntime on the CPU.
 
     Args:
@@ -95,13 +98,13 @@ def run_onnx(path: str | os.PathLike[str], inputs: Inputs) -> np.ndarray | Outpu
     return _plain(_run_session(session, inputs))
 
 
-def onnxruntime(path: Path, calls: Sequence[Call]) -> list[Outputs]:
+def onnxruntime(path: Path, calls: Sequence[Call]) -> list[Arrays]:
     """Outputs of each of `calls` by onnxruntime on the CPU."""
     session = _onnx_session(path)
     return [_run_session(session, call.inputs) for call in calls]
 
 
-def openvino(path: Path, calls: Sequence[Call]) -> list[Outputs]:
+def openvino(path: Path, calls: Sequence[Call]) -> list[Arrays]:
     """Outputs of each of `calls` by OpenVINO."""
     import onnx
 
@@ -123,7 +126,7 @@ def openvino(path: Path, calls: Sequence[Call]) -> list[Outputs]:
     return results
 
 
-def python_loader(directory: Path, calls: Sequence[Call]) -> list[Outputs]:
+def python_loader(directory: Path, calls: Sequence[Call]) -> list[Arrays]:
     """Outputs of each of `calls` by `tf.saved_model.load`, without Keras."""
     return _loaded("python_loader.py", directory, calls)[0]
 
@@ -135,11 +138,11 @@ class Session(NamedTuple):
     - `digests`: the SHA-256 of every variable by its name.
     """
 
-    outputs: list[Outputs]
+    outputs: list[Arrays]
     digests: dict[str, str]
 
 
-def session_loader(directory: str | os.PathLike[str], calls: Sequence[Call]) -> Session:
+def session_loader(directory: AnyPath, calls: Sequence[Call]) -> Session:
     """Runs `calls` by the graph-mode loader, without Keras.
 
     Raises:
@@ -154,7 +157,7 @@ def session_loader(directory: str | os.PathLike[str], calls: Sequence[Call]) -> 
     return Session(outputs, variables["digests"])
 
 
-def c_loader(directory: Path, calls: Sequence[Call]) -> list[Outputs]:
+def c_loader(directory: Path, calls: Sequence[Call]) -> list[Arrays]:
     """Outputs of each of `calls` of "serving_default" by TensorFlow's C library, with
     the loader that TensorFlow Serving uses."""
     signature = graphs.read(directory).signature_def[DEFAULT]

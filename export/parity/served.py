@@ -1,77 +1,62 @@
 """What is seen of an artefact when it is run: gates 1, 2, 4, 5 and 7."""
 
-import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from .. import serving
 from ..saved_model import warmup
-from . import runners, static, warmup_requests
+from . import checks, runners, static, warmup_requests
 from .cases import Call, Case, backwards, samples
-from .checks import (
-    PASSED,
-    Check,
-    Unavailable,
-    Unequal,
-    VariablesChanged,
-    check,
-    failed,
-    not_run,
-)
+from .checks import Check, Outcome, check
 from .compare import COPY, distance, evaluated
-from .runners import Outputs
 from .subject import Subject
-
-Outcome = tuple[str, dict[str, Any]]
 
 
 def saved_model_checks(subject: Subject) -> list[Check]:
     """Gates 1, 2, 4, 5 and 7 of a SavedModel."""
-    checks = [
+    first = [
         check(2, "graph", static.no_side_effects, subject.artefact),
         check(1, "Python loader", _random_cases, subject, runners.python_loader),
         check(1, "C program", _random_cases, subject, runners.c_loader),
         check(7, "warm-up requests", warmup_requests.played, subject.artefact),
     ]
-    others = list(_other_signatures(subject))
-    calls = _calls(subject, [other.call for other in others])
+    asked = list(_questions(subject))
     try:
-        session = runners.session_loader(subject.artefact.path, calls.flat)
+        session = runners.session_loader(subject.artefact.path, _calls(asked))
     except RuntimeError as error:
-        gate = 2 if isinstance(error, VariablesChanged) else 1
-        stopped = failed(gate, "graph-mode loader", error)
-        return [*checks, stopped, *_parity_not_run(f"gate {gate} failed")]
-    outputs, count = calls.grouped(session.outputs), len(session.outputs)
-    checks += [
-        Check(1, "graph-mode loader", PASSED, f"{count} calls"),
-        Check(2, "variables", PASSED, f"unchanged after {count} calls"),
+        gate = 2 if isinstance(error, checks.VariablesChanged) else 1
+        failed = checks.failed(gate, "graph-mode loader", error)
+        return [*first, failed, *_parity_not_run(f"gate {gate} failed")]
+    count = f"{len(session.outputs)} calls"
+    return [
+        *first,
+        Check(1, "graph-mode loader", checks.PASSED, count),
+        Check(2, "variables", checks.PASSED, f"unchanged after {count}"),
         check(2, "weights", same_weights, subject.model, session.digests),
-        *_parity(subject, outputs),
+        *_judged(asked, session.outputs),
     ]
-    for other, arrays in zip(others, outputs.others, strict=True):
-        checks.append(check(4, other.call.signature, other.judge, arrays))
-    return checks
 
 
 def onnx_checks(subject: Subject) -> list[Check]:
     """Gates 2, 3, 4, 5 and 7 of an ONNX file."""
-    checks = [
+    first = [
         check(2, "graph", static.nothing_random, subject.artefact),
         check(3, "form", static.well_formed, subject.artefact, subject.model),
         check(7, "OpenVINO", _random_cases, subject, runners.openvino),
     ]
-    calls = _calls(subject)
+    asked = list(_questions(subject))
     try:
-        outputs = runners.onnxruntime(subject.artefact.path, calls.flat)
+        outputs = runners.onnxruntime(subject.artefact.path, _calls(asked))
     except Exception as error:  # onnxruntime has one class for each of its codes.
-        stopped = failed(7, "onnxruntime", error)
-        return [*checks, stopped, *_parity_not_run("onnxruntime failed")]
-    ran = Check(7, "onnxruntime", PASSED, f"{len(outputs)} calls")
-    return [*checks, ran, *_parity(subject, calls.grouped(outputs))]
+        failed = checks.failed(7, "onnxruntime", error)
+        return [*first, failed, *_parity_not_run("onnxruntime failed")]
+    ran = Check(7, "onnxruntime", checks.PASSED, f"{len(outputs)} calls")
+    return [*first, ran, *_judged(asked, outputs)]
 
 
 def same_weights(model: keras.Model, digests: Mapping[str, str]) -> Outcome:
@@ -85,7 +70,7 @@ def same_weights(model: keras.Model, digests: Mapping[str, str]) -> Outcome:
     own = {hashlib.sha256(array.tobytes()).hexdigest() for array in arrays}
     other = sorted(name for name, digest in digests.items() if digest not in own)
     if other:
-        raise Unequal(f"{len(other)} are not the model's: {other[:5]}")
+        raise checks.Unequal(f"{len(other)} are not the model's: {other[:5]}")
     return f"{len(digests)} variables are the model's", {"variables": len(digests)}
 
 
@@ -95,62 +80,78 @@ def same_copy(subject: Subject, original: keras.Model) -> Outcome:
     expected, _ = subject.reference.outputs(subject.middle)
     apart = max(distance(outputs[k], value) for k, value in expected.items())
     if apart > COPY:
-        raise Unequal(
+        raise checks.Unequal(
             f"outputs are {apart:.1e} of their size away from those of the model; "
             "does a layer hold what is neither in its configuration nor a weight?"
         )
     return f"{apart:.1e} of the size of outputs away", {"distance": apart}
 
 
-class _Groups(NamedTuple):
-    """Calls, or their outputs: of every case; of each sample of the middle one alone;
-    of its samples in the other order; of other signatures."""
-
-    cases: list
-    alone: list
-    backwards: list
-    others: list
-
-    @property
-    def flat(self):
-        return [part for group in self for part in group]
-
-    def grouped(self, outputs):
-        """Outputs of `flat`, in groups."""
-        remaining = iter(outputs)
-        return _Groups(*([next(remaining) for _ in group] for group in self))
-
-
-def _calls(subject: Subject, others: Sequence[Call] = ()) -> _Groups:
-    middle = subject.middle
-    return _Groups(
-        [subject.call(case.inputs) for case in subject.cases],
-        [subject.call(inputs) for inputs in samples(middle)],
-        [subject.call(backwards(middle.inputs))],
-        list(others),
+def _random_cases(subject: Subject, runner: Callable) -> Outcome:
+    """Compares what a runner returns for random inputs."""
+    cases = subject.random
+    results = runner(subject.artefact.path, [subject.call(c.inputs) for c in cases])
+    difference = max(
+        subject.compare(outputs, case)[1]["difference"]
+        for outputs, case in zip(results, cases, strict=True)
     )
+    text = f"largest difference {difference:.1e}, {len(cases)} batches"
+    return text, {"difference": difference}
 
 
-def _parity(subject: Subject, outputs: _Groups) -> list[Check]:
+class _Question(NamedTuple):
+    """What an artefact is asked for a check.
+
+    - `gate`, `name`: of the check.
+    - `judge`: function of the outputs of each of the calls.
+    - `calls`: list of `Call`.
+    """
+
+    gate: int
+    name: str
+    judge: Callable[..., Outcome]
+    calls: list[Call]
+
+
+def _questions(subject: Subject) -> Iterator[_Question]:
     """Gates 4 and 5."""
-    together = outputs.cases[subject.cases.index(subject.middle)]
+    for case in subject.cases:
+        judge = partial(subject.compare, case=case)
+        yield _Question(4, case.name, judge, [subject.call(case.inputs)])
+    middle = subject.middle.inputs
+    together = subject.call(middle)
+    alone = [subject.call(sample) for sample in samples(middle)]
+    order = subject.call(backwards(middle))
+    yield _Question(5, "alone", partial(_alone, subject), [together, *alone])
+    yield _Question(5, "order", partial(_order, subject), [together, order])
+    if "ratios" in subject.artefact.signatures:
+        call = subject.call(middle, "ratios")
+        yield _Question(4, "ratios", partial(_ratios, subject), [call])
+    if "serving_bytes" in subject.artefact.signatures:
+        images = warmup.images(3)
+        call = Call("serving_bytes", {serving.BYTES: images})
+        yield _Question(4, call.signature, partial(_encoded, subject, images), [call])
+
+
+def _calls(questions: Sequence[_Question]) -> list[Call]:
+    return [call for question in questions for call in question.calls]
+
+
+def _judged(questions: Sequence[_Question], outputs: Sequence[dict]) -> list[Check]:
+    remaining = iter(outputs)
     return [
-        *(
-            check(4, case.name, subject.compare, arrays, case)
-            for case, arrays in zip(subject.cases, outputs.cases, strict=True)
-        ),
-        check(5, "alone", _alone, subject, together, outputs.alone),
-        check(5, "order", _order, subject, together, outputs.backwards[0]),
+        check(gate, name, judge, *[next(remaining) for _ in calls])
+        for gate, name, judge, calls in questions
     ]
 
 
 def _parity_not_run(reason):
-    return [not_run(gate, "all", reason) for gate in (4, 5)]
+    return [checks.not_run(gate, "all", reason) for gate in (4, 5)]
 
 
-def _alone(subject, together, alone):
+def _alone(subject, together, *alone):
     if len(alone) < 2:
-        raise Unavailable("the batch is fixed at 1")
+        raise checks.Unavailable("the batch is fixed at 1")
     joined = {k: np.concatenate([one[k] for one in alone]) for k in together}
     return _same_outputs(subject, together, joined)
 
@@ -169,46 +170,11 @@ def _same_outputs(subject, expected, outputs):
     return f"largest difference {difference:.1e}", {"difference": difference}
 
 
-def _random_cases(subject: Subject, runner: Callable) -> Outcome:
-    """Compares what a runner returns for random inputs."""
-    calls = [subject.call(case.inputs) for case in subject.random]
-    difference = max(
-        subject.compare(outputs, case)[1]["difference"]
-        for outputs, case in zip(
-            runner(subject.artefact.path, calls), subject.random, strict=True
-        )
-    )
-    text = f"largest difference {difference:.1e}, {len(calls)} batches"
-    return text, {"difference": difference}
-
-
-class _Signature(NamedTuple):
-    """A signature besides "serving_default".
-
-    - `call`: what it is asked.
-    - `judge`: function of what it returns.
-    """
-
-    call: Call
-    judge: Callable[[Outputs], Outcome]
-
-
-def _other_signatures(subject: Subject) -> Iterator[_Signature]:
-    signatures = subject.artefact.signatures
-    if "ratios" in signatures:
-        call = subject.call(subject.middle.inputs, "ratios")
-        yield _Signature(call, functools.partial(_ratios, subject))
-    if "serving_bytes" in signatures:
-        images = warmup.images(3)
-        call = Call("serving_bytes", {serving.BYTES: images})
-        yield _Signature(call, functools.partial(_encoded, subject, images))
-
-
 def _ratios(subject, outputs):
     layers = serving.mixing_layers(subject.model)
     for name in layers:
         if np.abs(outputs[name].sum(axis=1) - 1).max() > 1e-5:
-            raise Unequal(f"the ratios of {name} do not sum to 1")
+            raise checks.Unequal(f"the ratios of {name} do not sum to 1")
     text, measured = subject.reference.compare(
         outputs, subject.middle, serving.forward_with_ratios
     )

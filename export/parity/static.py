@@ -1,7 +1,6 @@
 """What can be seen of an artefact without running it: gates 2, 3 and 6."""
 
 import tempfile
-from typing import Any
 
 import keras
 
@@ -14,10 +13,9 @@ from ..onnx.convert import build
 from ..saved_model import graph as graphs
 from ..saved_model.write import staged_saved_model
 from ..serving import Prepared, interface
-from .checks import Unavailable, Unequal
+from .checks import Outcome, Unavailable, Unequal
 from .runners import DEFAULT
 
-Outcome = tuple[str, dict[str, Any]]
 NODES = 70
 
 

@@ -1,6 +1,5 @@
 """What is compared with what, and for which inputs."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -12,8 +11,8 @@ from keras_en.text import one_line
 from ..artefact import Artefact
 from ..precision import computing_in
 from ..serving import Prepared
-from .cases import Call, Case, cases
-from .checks import Check, not_run
+from .cases import Arrays, Call, Case, cases
+from .checks import Check, Outcome, not_run
 from .compare import Reference
 from .runners import DEFAULT
 
@@ -30,11 +29,11 @@ class Translation(NamedTuple):
     outputs: dict[str, str]
     channels_moved: bool
 
-    def to_artefact(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def to_artefact(self, arrays: Arrays) -> Arrays:
         """Inputs of the model, named and laid out as the artefact takes them."""
         return {self.inputs[k]: self._moved(v, -1, 1) for k, v in arrays.items()}
 
-    def to_model(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def to_model(self, arrays: Arrays) -> Arrays:
         """Outputs of the artefact, named and laid out as the model's."""
         names = {theirs: ours for ours, theirs in self.outputs.items()}
         return {names.get(k, k): self._moved(v, 1, -1) for k, v in arrays.items()}
@@ -46,21 +45,23 @@ class Translation(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """An artefact, its model, and the inputs for which they are compared."""
+    """An artefact, its model, and the inputs for which they are compared.
+
+    - `skipped`: the checks for which there are none.
+    """
 
     artefact: Artefact
     model: keras.Model
     reference: Reference
     cases: list[Case]
+    skipped: list[Check]
     translation: Translation
 
-    def call(self, inputs: Mapping[str, np.ndarray], signature: str = DEFAULT) -> Call:
+    def call(self, inputs: Arrays, signature: str = DEFAULT) -> Call:
         """What a runner takes."""
         return Call(signature, self.translation.to_artefact(inputs))
 
-    def compare(
-        self, outputs: Mapping[str, np.ndarray], case: Case
-    ) -> tuple[str, dict[str, Any]]:
+    def compare(self, outputs: Arrays, case: Case) -> Outcome:
         """See `Reference.compare`; outputs are as the artefact gives them."""
         return self.reference.compare(self.translation.to_model(outputs), case)
 
@@ -77,13 +78,11 @@ class Subject(NamedTuple):
 
 
 def subject_of(
-    artefact: Artefact, prepared: Prepared, settings: Mapping[str, Any], float16: bool
-) -> tuple[Subject, list[Check]]:
-    """The `Subject`, and the checks that cannot be run.
+    artefact: Artefact, prepared: Prepared, settings: dict[str, Any], float16: bool
+) -> Subject:
+    """Draws the inputs and copies the model to float64.
 
     Args:
-        artefact: `Artefact`.
-        prepared: `Prepared`.
         settings: "batches", "sizes", "atol", "rtol" and "seed".
         float16: Whether the artefact computes in float16.
 
@@ -91,6 +90,7 @@ def subject_of(
         ValueError: The artefact has other inputs or outputs than the model.
     """
     model, translation = prepared.model, _translation(artefact, prepared)
+    skipped: list[Check] = []
     drawn = cases(
         _inputs(artefact, translation),
         settings["batches"],
@@ -98,7 +98,6 @@ def subject_of(
         settings["seed"],
         min(_vocabularies(model), default=10),
     )
-    skipped = []
     if float16:
         drawn = [case for case in drawn if case.kind != "offset"]
         reason = "inputs around 1e4 exceed float16 after a convolution"
@@ -109,9 +108,14 @@ def subject_of(
     except ValueError as error:
         skipped.append(not_run(4, "float64 copy", error))
     reference = Reference(model, exact, settings["atol"], settings["rtol"])
-    drawn, impossible = _without_impossible_pixels(drawn, reference)
-    subject = Subject(artefact, model, reference, drawn, translation)
-    return subject, [*skipped, *impossible]
+    pixel = next((case for case in drawn if case.kind == "pixel"), None)
+    if pixel is None:
+        skipped.append(not_run(4, "one pixel", "the size is fixed"))
+    elif reason := _impossible(pixel, reference):
+        drawn = [case for case in drawn if case is not pixel]
+        reason = f"the model itself cannot: {reason}"[:200]
+        skipped.append(not_run(4, pixel.name, reason))
+    return Subject(artefact, model, reference, drawn, skipped, translation)
 
 
 def _translation(artefact, prepared):
@@ -126,7 +130,7 @@ def _translation(artefact, prepared):
     )
 
 
-def _names(ours: Sequence[str], theirs: Mapping[str, Any], path: object):
+def _names(ours, theirs, path):
     """The artefact's name of each of the model's tensors: of a single one it may be
     another."""
     if len(ours) == len(theirs) == 1:
@@ -166,24 +170,8 @@ def _float64_copy(model):
     return exact
 
 
-def _without_impossible_pixels(drawn, reference):
-    """The cases that the model itself can compute, and the checks that are left out:
-    an image of one pixel may be too small for its strides."""
-    if not any(case.kind == "pixel" for case in drawn):
-        return drawn, [not_run(4, "one pixel", "the size is fixed")]
-    possible, skipped = [], []
-    for case in drawn:
-        reason = _impossible(case, reference) if case.kind == "pixel" else ""
-        if reason:
-            reason = f"the model itself cannot: {reason}"[:200]
-            skipped.append(not_run(4, case.name, reason))
-        else:
-            possible.append(case)
-    return possible, skipped
-
-
 def _impossible(case, reference):
-    """Why the model has no outputs for a case; empty if it has."""
+    """Why the model has no outputs for an image of one pixel; empty if it has."""
     try:
         for outputs in filter(None, reference.outputs(case)):
             for name, value in outputs.items():

@@ -1,15 +1,13 @@
 """Gate 7 of a SavedModel: TensorFlow Serving plays its warm-up requests to itself."""
 
-from typing import Any
-
 from ..artefact import Artefact
 from ..saved_model.warmup import FILE
 from . import runners
 from .cases import Call
-from .checks import Unavailable, Unequal
+from .checks import Outcome, Unavailable, Unequal
 
 
-def played(artefact: Artefact) -> tuple[str, dict[str, Any]]:
+def played(artefact: Artefact) -> Outcome:
     """Plays every warm-up request to the graph-mode loader.
 
     Raises:
@@ -43,7 +41,7 @@ def read(artefact: Artefact) -> list[Call]:
         raise Unavailable("tensorflow-serving-api is not installed") from None
     import tensorflow as tf
 
-    calls = []
+    calls: list[Call] = []
     for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         log = PredictionLog.FromString(data)
         kind = log.WhichOneof("log_type")

@@ -1,4 +1,8 @@
-"""`keras-en convert`: another normalization in a file."""
+"""`keras-en convert`: put another normalization into the network of a .keras file.
+
+Replaces every normalization layer; all other weights, and what the old layers had
+learned, are kept. Prints what became of each.
+"""
 
 import argparse
 import os
@@ -10,7 +14,7 @@ from typing import Any
 import keras
 
 from keras_en import files
-from keras_en.cli.options import add_command, add_model, share
+from keras_en.cli.options import add_command, add_model, add_overwrite, share
 from keras_en.models import norms
 from keras_en.surgery import Report, replace_normalization
 from keras_en.text import one_line
@@ -18,21 +22,13 @@ from keras_en.text import one_line
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
-    command = add_command(
-        commands,
-        "convert",
-        run,
-        help="put another normalization into the network of a .keras file",
-        description="Replaces every normalization layer; all other weights, and what "
-        "the old layers had learned, are kept. Prints what became of each.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    command = add_command(commands, "convert", __doc__, run)
+    command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     add_model(command)
-    command.add_argument("--to", choices=norms.NAMES, default="en", help="the new one")
-    command.add_argument(
-        "--out", type=Path, required=True, metavar="NEW", help="the new .keras file"
-    )
-    command.add_argument(
+    option, new = command.add_argument, "the new .keras file"
+    option("--to", choices=norms.NAMES, default="en", help="the new one")
+    option("--out", type=Path, required=True, metavar="NEW", help=new)
+    option(
         "--initial-ratio",
         type=share,
         action="append",
@@ -40,9 +36,7 @@ def add(commands: Any) -> None:
         help="ratio that a normalizer starts with, such as batch=1.0; may be repeated; "
         "default: 0.9 for the old one",
     )
-    command.add_argument(
-        "--overwrite", action="store_true", help="replace the file of --out"
-    )
+    add_overwrite(command, "replace the file of --out")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -101,15 +95,17 @@ def convert(
 def _check_paths(source, out, overwrite):
     for name, path in (("MODEL", source), ("--out", out)):
         if path.suffix != ".keras":
-            raise RuntimeError(
-                f"{name} must be a path of a .keras file. Received: {path}"
-            )
+            raise _wrong(name, "a path of a .keras file", path)
     if not source.is_file():
-        raise RuntimeError(f"MODEL must be a file that exists. Received: {source}")
+        raise _wrong("MODEL", "a file that exists", source)
     if out.is_dir() or (out.exists() and not overwrite):
         hint = "a folder" if out.is_dir() else "which exists; --overwrite replaces it"
-        raise RuntimeError(f"--out must be a new file. Received: {out}, {hint}")
+        raise _wrong("--out", "a new file", f"{out}, {hint}")
     if not out.parent.is_dir():
-        raise RuntimeError(f"--out must be in a folder that exists. Received: {out}")
+        raise _wrong("--out", "in a folder that exists", out)
     if not zipfile.is_zipfile(source):
-        raise RuntimeError(f"MODEL must be a Keras file. Received: {source}")
+        raise _wrong("MODEL", "a Keras file", source)
+
+
+def _wrong(name, allowed, received):
+    return RuntimeError(f"{name} must be {allowed}. Received: {received}")

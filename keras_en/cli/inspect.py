@@ -1,4 +1,7 @@
-"""`keras-en inspect`: what a SavedModel or an ONNX file says about itself."""
+"""`keras-en inspect`: what a SavedModel or an ONNX file says about itself.
+
+Shows signatures, sizes, normalizations and what the export recorded.
+"""
 
 import argparse
 import json
@@ -10,14 +13,7 @@ from keras_en.cli.options import add_artefact, add_command
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
-    command = add_command(
-        commands,
-        "inspect",
-        run,
-        help="what a SavedModel or an ONNX file says about itself",
-        description="Shows signatures, sizes, normalizations and what the export "
-        "recorded.",
-    )
+    command = add_command(commands, "inspect", __doc__, run)
     add_artefact(command)
     command.add_argument("--json", action="store_true", help="for programs")
 

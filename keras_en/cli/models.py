@@ -1,4 +1,8 @@
-"""`keras-en models`: parameters and operations of the paper's networks."""
+"""`keras-en models`: parameters and operations of the paper's networks.
+
+Counts parameters and operations of the paper's networks, beside what Tables 2 and 3
+print.
+"""
 
 import argparse
 from typing import Any
@@ -9,27 +13,14 @@ from keras_en.models import norms, summary
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
-    command = add_command(
-        commands,
-        "models",
-        run,
-        help="parameters and operations of the paper's networks",
-        description="Counts parameters and operations of the paper's networks, beside "
-        "what Tables 2 and 3 print.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    command.add_argument(
-        "--network",
-        choices=list(summary.NETWORKS),
-        action="append",
-        help="may be repeated; default: all",
-    )
-    command.add_argument(
-        "--norm",
-        choices=norms.NAMES,
-        action="append",
-        help="may be repeated; default: bn, gn, sn, ssn, en; bn for SE and AA",
-    )
+    command = add_command(commands, "models", __doc__, run)
+    command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    option = command.add_argument
+    text = "may be repeated; default: "
+    networks = list(summary.NETWORKS)
+    option("--network", choices=networks, action="append", help=text + "all")
+    text += "bn, gn, sn, ssn, en; bn for SE and AA"
+    option("--norm", choices=norms.NAMES, action="append", help=text)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from keras_en.export.parity.verify import BATCHES
 from keras_en.models import norms
 from keras_en.training.recipes import digits
 
+Parser = argparse.ArgumentParser
 NOTHING = "nothing was written"
 
 
@@ -20,70 +21,69 @@ class NotEqual(Exception):
 
 
 def add_command(
-    commands: Any, name: str, run: Callable, interrupted: str = NOTHING, **texts: Any
-) -> argparse.ArgumentParser:
+    commands: Any, name: str, text: str | None, run: Callable, interrupted=NOTHING
+) -> Parser:
     """The parser of a command.
 
     Args:
         commands: Subparsers of `keras-en`.
         name: Of the command.
-        run: Function of its options.
-        interrupted: What to say after Ctrl-C.
-        **texts: Arguments of `ArgumentParser`.
+        text: Docstring of its module: the title "`keras-en NAME`: help." and, behind
+            an empty line, what `--help` says.
+        run: Function of the options.
+        interrupted: What is said after Ctrl-C.
     """
-    command = commands.add_parser(name, **texts)
+    title, _, description = (text or "").partition("\n\n")
+    _, _, summary = " ".join(title.split()).removesuffix(".").partition(": ")
+    command = commands.add_parser(name, help=summary, description=description)
     command.set_defaults(run=run, interrupted=interrupted)
     return command
 
 
-def add_model(command: argparse.ArgumentParser) -> None:
+def add_model(command: Parser) -> None:
     command.add_argument("model", type=Path, metavar="MODEL", help="a .keras file")
 
 
-def add_artefact(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "artefact", type=Path, metavar="ARTEFACT", help="DIRECTORY/VERSION, or .onnx"
-    )
+def add_artefact(command: Parser) -> None:
+    text = "DIRECTORY/VERSION, or .onnx"
+    command.add_argument("artefact", type=Path, metavar="ARTEFACT", help=text)
 
 
-def add_recipe(command: argparse.ArgumentParser, output: str) -> None:
+def add_overwrite(command: Parser, text: str) -> None:
+    command.add_argument("--overwrite", action="store_true", help=text)
+
+
+def add_recipe(command: Parser, output: str) -> None:
     """Options of what trains on digits; `output` is the default folder."""
-    command.add_argument(
-        "--output", type=Path, default=Path(output), help="folder of the run"
-    )
-    command.add_argument(
-        "--seed", type=integer(0, 2**32 - 1), default=0, help="random seed"
-    )
-    command.add_argument(
-        "--epochs", type=integer(1), default=digits.EPOCHS, help="training epochs"
-    )
-    command.add_argument(
-        "--norm", choices=norms.NAMES, default="en", help="normalization of the network"
-    )
+    command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    option, folder = command.add_argument, Path(output)
+    option("--output", type=Path, default=folder, help="folder of the run")
+    option("--seed", type=integer(0, 2**32 - 1), default=0, help="random seed")
+    option("--epochs", type=integer(1), default=digits.EPOCHS, help="training epochs")
+    text = "normalization of the network"
+    option("--norm", choices=norms.NAMES, default="en", help=text)
 
 
-def add_gates(command: argparse.ArgumentParser) -> None:
+def add_gates(command: Parser) -> None:
     """Options of the comparison of an artefact with its model."""
-    gates = command.add_argument_group("comparison")
-    gates.add_argument(
+    option = command.add_argument_group("comparison").add_argument
+    option(
         "--batches",
         type=listed(integer(1), "positive integers"),
         default=list(BATCHES),
         metavar="N[,N]",
         help=f"batch sizes; default: {','.join(map(str, BATCHES))}",
     )
-    gates.add_argument(
+    option(
         "--sizes",
         type=listed(size, "HEIGHTxWIDTH"),
         metavar="HxW[,HxW]",
         help="where they are open; default: 64x64,96x80",
     )
-    gates.add_argument("--atol", type=number(0), help="default: 1e-5, for float16 1e-2")
-    gates.add_argument("--rtol", type=number(0), help="default: 1e-4")
-    gates.add_argument("--seed", type=integer(0, 2**32 - 1), default=0)
-    gates.add_argument(
-        "--report", type=Path, metavar="FILE", help="a .json or .md file to write"
-    )
+    option("--atol", type=number(0), help="default: 1e-5, for float16 1e-2")
+    option("--rtol", type=number(0), help="default: 1e-4")
+    option("--seed", type=integer(0, 2**32 - 1), default=0)
+    option("--report", type=Path, metavar="FILE", help="a .json or .md file to write")
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
@@ -110,15 +110,15 @@ def number(minimum: float = -math.inf) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not minimum <= value < math.inf:
-            below = "" if minimum == -math.inf else f" from {minimum:g}"
-            raise _wrong(f"a number{below}", text)
+            kind = "a number" if minimum == -math.inf else f"a number from {minimum:g}"
+            raise _wrong(kind, text)
         return value
 
     return parse
 
 
 def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
-    """A name among others, for `listed`."""
+    """A name among others."""
 
     def parse(text):
         if text not in names:
@@ -134,7 +134,7 @@ def listed(parse: Callable[[str], Any], what: str) -> Callable[[str], list]:
     def parse_all(text):
         try:
             return [parse(part) for part in text.split(",")]
-        except (argparse.ArgumentTypeError, ValueError):
+        except argparse.ArgumentTypeError:
             raise _wrong(f"{what} between commas", text) from None
 
     return parse_all

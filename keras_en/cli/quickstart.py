@@ -1,4 +1,9 @@
-"""`keras-en quickstart`: train, evaluate, explain and export one small network."""
+"""`keras-en quickstart`: train a small network on handwritten digits, explain and
+export it.
+
+Trains a residual network on scikit-learn's handwritten digits (no download), evaluates
+it, draws the ratios it learned and exports it.
+"""
 
 import argparse
 import importlib.util
@@ -12,27 +17,15 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_en import export, files
+from keras_en import export, files, training
 from keras_en.analysis import collect_ratios, exemplar_layers, plot_class_ratios
-from keras_en.cli.options import add_command, add_recipe
-from keras_en.training import batches, digits
-from keras_en.training.recipes.digits import (
-    BATCH_SIZE,
-    EPOCHS,
-    LEARNING_RATE,
-    WEIGHT_DECAY,
-    compiled_model,
-    write_history,
-)
+from keras_en.cli.options import add_command, add_overwrite, add_recipe
+from keras_en.training.recipes import digits
 from keras_en.version import __version__
 
 ARTEFACTS = (
-    "model.keras",
-    "saved_model",
-    "model.onnx",
-    "ratios.png",
-    "history.csv",
-    "report.md",
+    *("model.keras", "saved_model", "model.onnx"),
+    *("ratios.png", "history.csv", "report.md"),
 )
 REQUIRED = ("sklearn", "matplotlib", "tf2onnx", "onnxruntime", "tensorflow_serving")
 REPORT = f"""\
@@ -46,9 +39,9 @@ REPORT = f"""\
 | test loss | {{test_loss:.4f}} |
 | model | {{model}}, {{parameters:,}} parameters |
 | data | scikit-learn digits, 8x8: 1,257 train, 180 validation, 360 test |
-| recipe | SGD, Nesterov momentum 0.9, weight decay {WEIGHT_DECAY}, batch \
-{BATCH_SIZE}, learning rate {LEARNING_RATE} with cosine decay, random shifts \
-of at most 1 pixel |
+| recipe | SGD, Nesterov momentum 0.9, weight decay {digits.WEIGHT_DECAY}, batch \
+{digits.BATCH_SIZE}, learning rate {digits.LEARNING_RATE} with cosine decay, random \
+shifts of at most 1 pixel |
 | time | {{seconds:.0f}} s on {os.cpu_count()} CPU cores |
 | versions | keras_en {__version__}, keras {keras.__version__}, \
 Python {platform.python_version()} |
@@ -86,19 +79,9 @@ class Results(NamedTuple):
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
-    command = add_command(
-        commands,
-        "quickstart",
-        run,
-        help="train a small network on handwritten digits, explain and export it",
-        description="Trains a residual network on scikit-learn's handwritten digits "
-        "(no download), evaluates it, draws the ratios it learned and exports it.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    command = add_command(commands, "quickstart", __doc__, run)
     add_recipe(command, "runs/quickstart")
-    command.add_argument(
-        "--overwrite", action="store_true", help="replace the run in --output"
-    )
+    add_overwrite(command, "replace the run in --output")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -119,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
 def quickstart(
     output: str | os.PathLike[str] = "runs/quickstart",
     seed: int = 0,
-    epochs: int = EPOCHS,
+    epochs: int = digits.EPOCHS,
     norm: str = "en",
     overwrite: bool = False,
 ) -> Results:
@@ -203,7 +186,7 @@ def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
     """Everything that `quickstart` does, in a folder that is there."""
     started = time.perf_counter()
     keras.utils.set_random_seed(seed)
-    data = digits(seed)
+    data = training.digits(seed)
     test = data["test"]
     model = _trained(folder, data, seed, epochs, norm)
     loss, accuracy = model.evaluate(*test, verbose=0)
@@ -222,15 +205,15 @@ def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
 
 
 def _trained(folder, data, seed, epochs, norm):
-    model = compiled_model(data["train"], norm, epochs, BATCH_SIZE)
+    model = digits.compiled_model(data["train"], norm, epochs, digits.BATCH_SIZE)
     history = model.fit(
-        batches(data["train"], BATCH_SIZE, seed, shift=1),
+        training.batches(data["train"], digits.BATCH_SIZE, seed, shift=1),
         validation_data=tuple(data["validation"]),
         shuffle=False,
         epochs=epochs,
         verbose=1 if sys.stdout.isatty() else 2,
     ).history
-    write_history(folder / "history.csv", history)
+    digits.write_history(folder / "history.csv", history)
     return model
 
 

@@ -1,4 +1,10 @@
-"""`keras-en train`: the quickstart's network on one device, many, or many hosts."""
+"""`keras-en train`: train that network on one device, many, or many hosts, with
+checkpoints.
+
+Trains the network of the quickstart under a strategy of tf.distribute; the result does
+not depend on how batches are split. Start a process a worker for --strategy
+multiworker, each with its TF_CONFIG.
+"""
 
 import argparse
 import importlib.util
@@ -14,68 +20,33 @@ from keras_en import training
 from keras_en.cli.options import add_command, add_recipe, integer
 from keras_en.cli.quickstart import check_folder
 from keras_en.training import checkpoints, strategies
-from keras_en.training.recipes.digits import (
-    BATCH_SIZE,
-    EPOCHS,
-    compiled_model,
-    write_history,
-)
+from keras_en.training.recipes import digits
 
 FILES = ("history.csv", "model.keras", checkpoints.NAME)
 
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
-    command = add_command(
-        commands,
-        "train",
-        run,
-        "--resume goes on from the last checkpoint",
-        help="train that network on one device, many, or many hosts, with checkpoints",
-        description="Trains the network of the quickstart under a strategy of "
-        "tf.distribute; the result does not depend on how batches are split. Start "
-        "a process a worker for --strategy multiworker, each with its TF_CONFIG.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    interrupted = "--resume goes on from the last checkpoint"
+    command = add_command(commands, "train", __doc__, run, interrupted)
     add_recipe(command, "runs/train")
-    command.add_argument(
-        "--batch-size",
-        type=integer(1),
-        default=BATCH_SIZE,
-        help="images of a global batch",
-    )
-    command.add_argument(
-        "--strategy", choices=strategies.NAMES, default="none", help="see tf.distribute"
-    )
-    command.add_argument(
-        "--replicas",
-        type=integer(1),
-        help="of --strategy mirrored; default: all GPUs, or 2 logical CPUs",
-    )
-    command.add_argument(
-        "--checkpoint-every",
-        type=integer(1),
-        metavar="STEPS",
-        help="steps between checkpoints; default: at the end of each epoch only",
-    )
-    command.add_argument(
-        "--resume", action="store_true", help="go on from the checkpoint in --output"
-    )
+    option, size = command.add_argument, digits.BATCH_SIZE
+    text = "images of a global batch"
+    option("--batch-size", type=integer(1), default=size, help=text)
+    text = "see tf.distribute"
+    option("--strategy", choices=strategies.NAMES, default="none", help=text)
+    text = "of --strategy mirrored; default: all GPUs, or 2 logical CPUs"
+    option("--replicas", type=integer(1), help=text)
+    text = "steps between checkpoints; default: at the end of each epoch only"
+    option("--checkpoint-every", type=integer(1), metavar="STEPS", help=text)
+    text = "go on from the checkpoint in --output"
+    option("--resume", action="store_true", help=text)
 
 
 def run(options: argparse.Namespace) -> None:
-    results = train(
-        options.output,
-        options.seed,
-        options.epochs,
-        options.norm,
-        options.batch_size,
-        options.strategy,
-        options.replicas,
-        options.checkpoint_every,
-        options.resume,
-        verbose="auto" if sys.stdout.isatty() else 2,
-    )
+    arguments = {**vars(options), "verbose": "auto" if sys.stdout.isatty() else 2}
+    del arguments["run"], arguments["interrupted"]
+    results = train(**arguments)
     if results.chief:
         print(f"\nTest accuracy: {results.test_accuracy:.2%}")
         print("Written:")
@@ -94,9 +65,9 @@ class Results(NamedTuple):
 def train(
     output: str | os.PathLike[str],
     seed: int = 0,
-    epochs: int = EPOCHS,
+    epochs: int = digits.EPOCHS,
     norm: str = "en",
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = digits.BATCH_SIZE,
     strategy: str = "none",
     replicas: int | None = None,
     checkpoint_every: int | None = None,
@@ -138,7 +109,7 @@ def train(
     keras.utils.set_random_seed(seed)
     data = training.digits(seed)
     with chosen.scope():
-        model = compiled_model(
+        model = digits.compiled_model(
             data["train"], norm, epochs, batch_size, synchronized=True
         )
 
@@ -159,7 +130,7 @@ def train(
     ).history
     results = training.evaluate(model, *data["test"], batch_size=120, verbose=0)
     if chief:
-        write_history(output / "history.csv", history)
+        digits.write_history(output / "history.csv", history)
         model.save(output / "model.keras")
     return Results(chief, results["loss"], results["accuracy"])
 
