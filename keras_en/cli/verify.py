@@ -44,12 +44,12 @@ def check_report(path: Path | None, overwrite: bool) -> None:
 
 
 def verified(
-    options: argparse.Namespace, prepared: Prepared, artefact: Path
+    options: argparse.Namespace, prepared: Prepared, path: Path
 ) -> export.ParityReport:
     """The report of an artefact, with the options of `add_gates`."""
     names = ("batches", "sizes", "atol", "rtol", "seed")
     gates = {name: getattr(options, name) for name in names}
-    report = export.verify(prepared, artefact, **gates)
+    report = export.verify(prepared, path, **gates)
     return report._replace(model=str(options.model))
 
 

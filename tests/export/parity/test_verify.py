@@ -10,7 +10,7 @@ import pytest
 
 from keras_en import export
 from keras_en.export.parity import runners, static
-from keras_en.export.parity.checks import PASSED, Check
+from keras_en.export.parity.checks import NOT_RUN, PASSED, Check, VariablesChanged
 from tests.export.networks import residual, small, two_sided
 
 pytestmark = pytest.mark.tensorflow
@@ -70,6 +70,7 @@ def test_gate_1_keras_s_own_saved_model_fails(tmp_path):
     assert {(1, "graph-mode loader"), (1, "C program")} <= failed(report)
     (check,) = [c for c in report.failures if c.name == "graph-mode loader"]
     assert "Could not find variable" in check.detail
+    assert statuses(report, 7) == {"warm-up requests": NOT_RUN}
     assert not report.passed and "FAILED" in report.to_markdown()
 
 
@@ -86,6 +87,19 @@ def test_gate_1_what_needs_keras_fails(tmp_path):
     )
     with pytest.raises(RuntimeError, match="import of keras halted"):
         runners.run_process([sys.executable, script, "a", "b", "c"])
+
+
+def test_gate_2_variables_that_change_fail(model, saved_model, monkeypatch):
+    def changed(*_):
+        raise VariablesChanged("a variable changed")
+
+    for loader in ("python_loader", "c_loader", "session_loader"):
+        monkeypatch.setattr(runners, loader, changed)
+    report = export.verify(model, saved_model, batches=(2,))
+    assert (2, "graph-mode loader") in failed(report)
+    assert statuses(report, 5) == {"all": NOT_RUN}
+    (check,) = [c for c in report.checks if (c.gate, c.name) == (4, "all")]
+    assert check.detail == "gate 2 failed"
 
 
 def test_gate_4_other_weights_fail(tmp_path):
