@@ -24,6 +24,7 @@ import tensorflow as tf
 import timing
 
 from keras_en import export
+from keras_en.keras_private import layers_of
 from keras_en.models import ResNet50
 
 BATCHES = (1, 8)
@@ -48,7 +49,7 @@ def build(norm, size):
     keras.utils.set_random_seed(0)
     model = ResNet50(weights=None, norm=norm, input_shape=(size, size, 3))
     rng = np.random.default_rng(0)
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         if type(layer).__name__.endswith("Normalization"):
             for variable in layer.variables:
                 noise = rng.uniform(-0.1, 0.1, variable.shape)
@@ -86,11 +87,11 @@ def profile(path, x, folder, runs=6):
     for _ in range(runs):
         run(x)
     events = json.loads(Path(session.end_profiling()).read_text())
-    found = collections.Counter()
+    times = collections.Counter()
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            found[event["args"]["op_name"]] += event["dur"] / 1000 / runs
-    return found
+            times[event["args"]["op_name"]] += event["dur"] / 1000 / runs
+    return times
 
 
 def main():
@@ -146,20 +147,20 @@ def main():
 
 
 def table(folder, n, x):
-    found = {name: profile(folder / f"{name}.onnx", x, folder) for name in NORMS}
-    whole = sum(found["BN"].values())
-    kinds = sorted(found["EN"], key=found["EN"].get, reverse=True)
+    times = {name: profile(folder / f"{name}.onnx", x, folder) for name in NORMS}
+    whole = sum(times["BN"].values())
+    kinds = sorted(times["EN"], key=times["EN"].get, reverse=True)
     rows = [f"| batch {n} | BN | EN | floor |", "|---|---|---|---|"]
     rest = dict.fromkeys(NORMS, 0.0)
     for kind in kinds:
-        shares = {name: found[name][kind] / whole for name in NORMS}
+        shares = {name: times[name][kind] / whole for name in NORMS}
         if shares["EN"] < 0.01:
             rest = {name: rest[name] + shares[name] for name in NORMS}
             continue
         cells = " | ".join(f"{shares[name]:.2f}" for name in NORMS)
         rows.append(f"| {kind} | {cells} |")
     cells = " | ".join(f"{rest[name]:.2f}" for name in NORMS)
-    totals = " | ".join(f"{sum(found[k].values()) / whole:.2f}" for k in NORMS)
+    totals = " | ".join(f"{sum(times[k].values()) / whole:.2f}" for k in NORMS)
     return [*rows, f"| others | {cells} |", f"| all | {totals} |", ""]
 
 

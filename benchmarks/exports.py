@@ -10,6 +10,7 @@ Exits with 1 if a gate fails.
 """
 
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import numpy as np
 import timing
 
 from keras_en import models, recalibrate, replace_normalization
+from keras_en.keras_private import layers_of
 
 SIZES = "64x64,96x80"
 NORMS = ("en", "bn", "sn")
@@ -52,7 +54,7 @@ def build(name, norm):
         kwargs["weights"] = None
     model = NETWORKS[name](**kwargs)
     rng = np.random.default_rng(0)
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         if type(layer).__name__.endswith("Normalization"):
             for variable in layer.trainable_variables:
                 # More lets the ratios of deep layers jump with the last bit of x.
@@ -79,12 +81,12 @@ def exported(source, to, folder):
 
 def row(name, norm, to, report, written):
     def most(key, kinds):
-        found = [
+        values = [
             check["measured"].get(key, 0.0)
             for check in report["checks"]
             if check["gate"] == 4 and check["name"].startswith(kinds)
         ]
-        return f"{max(found):.1e}" if found else ""
+        return f"{max(values):.1e}" if values else ""
 
     failed = [c for c in report["checks"] if c["status"] == "FAILED"]
     skipped = [c["name"] for c in report["checks"] if c["status"] == "not run"]
@@ -133,18 +135,17 @@ def main():
         "  twice what rounding does to the model",
     ]
     passed = True
-    for norm in NORMS:
-        for name in names:
-            with tempfile.TemporaryDirectory() as work:
-                source = Path(work, "model.keras")
-                build(name, norm).save(source)
-                keras.backend.clear_session()
-                for to in ("saved_model", "onnx"):
-                    report, written = exported(source, to, Path(work))
-                    passed &= report["passed"] and written
-                    lines.append(row(name, norm, to, report, written))
-                    # An hour in all: what is known so far.
-                    timing.write("exports", "Exports of every network", lines, notes)
+    for norm, name in itertools.product(NORMS, names):
+        with tempfile.TemporaryDirectory() as work:
+            source = Path(work, "model.keras")
+            build(name, norm).save(source)
+            keras.backend.clear_session()
+            for to in ("saved_model", "onnx"):
+                report, written = exported(source, to, Path(work))
+                passed &= report["passed"] and written
+                lines.append(row(name, norm, to, report, written))
+                # An hour in all: what is there so far.
+                timing.write("exports", "Exports of every network", lines, notes)
     sys.exit(not passed)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from . import facts
 from .calls import nodes_of_calls
 from .onnx import graph as onnx_graph
-from .saved_model import graph as graphs
+from .saved_model import graph as tensorflow_graph
 from .saved_model.warmup import FILE as WARMUP
 
 _WEIGHTS = ("Const", "ReadVariableOp", "VarHandleOp")
@@ -36,22 +36,24 @@ class Artefact(NamedTuple):
         """Identifies what it computes, whatever its nodes are called."""
         if self.kind == "ONNX":
             return onnx_graph.graph_hash(self.proto)
-        return graphs.hash_of_signatures(self.proto)
+        return tensorflow_graph.hash_of_signatures(self.proto)
 
     @property
     def node_names(self) -> list[str]:
         """Names of the nodes behind "serving_default"."""
         if self.kind == "ONNX":
             return [node.name for node in self.proto.graph.node]
+        graph = tensorflow_graph.Graph(self.proto.graph_def)
         outputs = self.proto.signature_def["serving_default"].outputs.values()
-        nodes, _ = graphs.Graph(self.proto.graph_def).reached(t.name for t in outputs)
+        nodes, _ = graph.reached(tensor.name for tensor in outputs)
         return [node.name for node in nodes if node.op not in _WEIGHTS]
 
     @property
     def nodes_of_layers(self) -> dict[str, list[int]]:
         """For each class of normalization the number of nodes of every call, constants
         and the reading of variables not counted."""
-        classes, counts = self.record.get("layers", {}), {}
+        classes = self.record.get("layers", {})
+        counts: dict[str, list[int]] = {}
         calls = nodes_of_calls(self.node_names, classes)
         for (layer, _), count in calls.items():
             counts.setdefault(classes[layer], []).append(count)
@@ -61,10 +63,13 @@ class Artefact(NamedTuple):
 def read(path: str | os.PathLike[str]) -> Artefact:
     """The `Artefact` at a path.
 
+    >>> import keras, tempfile
     >>> from keras_en import export
-    >>> export.inspect("nothing.onnx")
-    Traceback (most recent call last):
-    FileNotFoundError: Argument `artefact` must be a SavedModel's version, ...
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> path = export.export_onnx(model, tempfile.mkdtemp() + "/m.onnx")
+    >>> artefact = export.inspect(path)
+    >>> artefact.kind, artefact.record["parameters"]
+    ('ONNX', 3)
 
     Raises:
         FileNotFoundError: There is nothing, or neither a SavedModel nor an ONNX file.
@@ -88,7 +93,7 @@ def _saved_model(path):
     from tensorflow import as_dtype
 
     try:
-        meta = graphs.read(path)
+        meta = tensorflow_graph.read(path)
     except DecodeError as error:
         raise ValueError(f"{path} is not a SavedModel: {error}") from error
 

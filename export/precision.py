@@ -1,6 +1,7 @@
 """A model computing in another dtype."""
 
 import tempfile
+from typing import Any
 
 import keras
 
@@ -10,13 +11,13 @@ from keras_en.text import one_line
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-def structure(model):
+def structure(model: keras.Model) -> Any:
     """The inputs of a model as it takes them: a tensor, a list or a dictionary."""
     # A Sequential that was built by its first call has no `input`.
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
-def computing_in(model, dtype):
+def computing_in(model: keras.Model, dtype: str) -> keras.Model:
     """`model` with every layer in `dtype`: itself if they are, otherwise a copy.
 
     Args:
@@ -28,48 +29,53 @@ def computing_in(model, dtype):
     """
     if not _others(model, dtype):
         return model
-    policy = keras.config.dtype_policy()
-    # For layers that their parents' code makes, which takes no configuration.
-    keras.config.set_dtype_policy(dtype)
     try:
-        inputs = keras.tree.map_structure(lambda x: _input(x, dtype), structure(model))
-        copy = keras.models.clone_model(
-            model,
-            input_tensors=inputs,
-            clone_function=lambda layer: type(layer).from_config(
-                _rewritten(layer.get_config(), dtype)
-            ),
-            recursive=True,
-        )
+        copy = _clone(model, dtype)
+        remaining = _others(copy, dtype)
+        if remaining:
+            raise ValueError(f"{remaining} would keep their dtype")
+        shapes = [[tuple(v.shape) for v in m.variables] for m in (copy, model)]
+        if shapes[0] != shapes[1]:
+            raise ValueError("the copy has other weights")
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"Argument `model` must be one that can be copied to {dtype}. Received: "
             f"model={model!r}: {one_line(error)}"
         ) from error
-    finally:
-        keras.config.set_dtype_policy(policy)
-    kept = _others(copy, dtype)
-    pairs = list(zip(copy.variables, model.variables, strict=False))
-    same = len(copy.variables) == len(model.variables) and all(
-        tuple(new.shape) == tuple(old.shape) for new, old in pairs
-    )
-    if kept or not same:
-        reason = f"{kept} would keep their dtype" if kept else "it has other weights"
-        raise ValueError(
-            f"Argument `model` must be one that can be copied to {dtype}. Received: "
-            f"model={model!r}, of whose copy {reason}"
-        )
-    for new, old in pairs:
+    for new, old in zip(copy.variables, model.variables, strict=True):
         new.assign(keras.ops.cast(old, new.dtype))
     for new, old in zip(layers_of(copy), layers_of(model), strict=True):
-        if hasattr(old, "save_assets"):  # As vocabularies, which are no variables.
-            with tempfile.TemporaryDirectory() as work:
-                old.save_assets(work)
-                new.load_assets(work)
-        # What is computed from variables once, as the constants of `Normalization`.
-        if hasattr(new, "finalize_state") and getattr(old, "built", False):
-            new.finalize_state()
+        _copy_assets(new, old)
     return copy
+
+
+def _clone(model, dtype):
+    policy = keras.config.dtype_policy()
+    # For layers that their parents' code makes, which takes no configuration.
+    keras.config.set_dtype_policy(dtype)
+    try:
+        return keras.models.clone_model(
+            model,
+            input_tensors=keras.tree.map_structure(
+                lambda x: _input(x, dtype), structure(model)
+            ),
+            clone_function=lambda layer: type(layer).from_config(
+                _rewritten(layer.get_config(), dtype)
+            ),
+            recursive=True,
+        )
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _copy_assets(new, old):
+    if hasattr(old, "save_assets"):  # As vocabularies, which are no variables.
+        with tempfile.TemporaryDirectory() as work:
+            old.save_assets(work)
+            new.load_assets(work)
+    # What is computed from variables once, as the constants of `Normalization`.
+    if hasattr(new, "finalize_state") and getattr(old, "built", False):
+        new.finalize_state()
 
 
 def _others(model, dtype):

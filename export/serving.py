@@ -2,11 +2,13 @@
 comes out."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
+from keras_en.arguments import check
 from keras_en.keras_private import calls, layers_of, output_structure
 from keras_en.layers.recording import recording, takes_ratios
 from keras_en.text import one_line, unique_all
@@ -29,14 +31,14 @@ class Interface(NamedTuple):
     outputs: tuple
 
     @property
-    def specs(self):
+    def specs(self) -> list:
         """`tf.TensorSpec` of each input."""
         import tensorflow as tf
 
         return [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in self.inputs]
 
 
-def loaded(model):
+def loaded(model: Any) -> keras.Model:
     """A model, or that of a `.keras` file.
 
     Raises:
@@ -79,7 +81,7 @@ class Prepared(NamedTuple):
     interface: Interface
 
 
-def prepare(model):
+def prepare(model: Any) -> Prepared:
     """The `Prepared` of a model, of a `.keras` file, or of itself.
 
     Raises:
@@ -109,13 +111,13 @@ def _check_inference(model):
                 )
 
 
-def spatial_axes(shape):
+def spatial_axes(shape: Any) -> tuple[int, ...]:
     """The axes of an input between batch and channels."""
     first = 2 if keras.config.image_data_format() == "channels_first" else 1
     return tuple(range(first, first + len(shape) - 2))
 
 
-def interface(model, image_size=None):
+def interface(model: keras.Model, image_size: Any = None) -> Interface:
     """The `Interface` of a model.
 
     Args:
@@ -126,37 +128,41 @@ def interface(model, image_size=None):
     Raises:
         ValueError: `model` has no known inputs, or others than `image_size`.
     """
-    tensors = getattr(model, "inputs", None) or []
-    if not tensors or not getattr(model, "outputs", None):
+    tensors, outputs = (getattr(model, k, None) or [] for k in ("inputs", "outputs"))
+    allowed = (
+        "a functional or Sequential model, built, so that its inputs are known; of "
+        "another, make one: x = keras.Input(...); keras.Model(x, model(x))"
+    )
+    check(tensors and outputs, "model", allowed, model)
+    if any(len(tensor.shape) == 0 for tensor in outputs):
         raise ValueError(
-            "Argument `model` must be a functional or Sequential model, built, so that "
-            "its inputs are known; of another, make one: x = keras.Input(...); "
-            f"keras.Model(x, model(x)). Received: model={model!r}"
-        )
-    if any(len(tensor.shape) == 0 for tensor in model.outputs):
-        raise ValueError(
-            "Argument `model` must have outputs with a batch axis. "
-            f"Received: {model.outputs}"
+            f"Argument `model` must have outputs with a batch axis. Received: {outputs}"
         )
     if image_size is not None:
         _check_image_size(image_size, tensors)
-    inputs = []
-    for tensor in tensors:
-        shape = [None, *tensor.shape[1:]]
-        if image_size is not None and len(shape) == 4:
-            for axis, size in zip(spatial_axes(shape), image_size, strict=True):
-                if shape[axis] not in (None, size):
-                    raise ValueError(
-                        "Argument `image_size` must be that of the model, where it "
-                        f"has one. Received: image_size={tuple(image_size)}, "
-                        f"model.input.shape={tuple(tensor.shape)}"
-                    )
-                shape[axis] = size
-        name = INPUT if len(tensors) == 1 else tensor.name
-        inputs.append(keras.KerasTensor(shape, tensor.dtype, name=name))
-    names = [OUTPUT] if len(model.outputs) == 1 else unique_all(_output_names(model))
+    inputs = [
+        keras.KerasTensor(
+            _filled(tensor, image_size),
+            tensor.dtype,
+            name=INPUT if len(tensors) == 1 else tensor.name,
+        )
+        for tensor in tensors
+    ]
+    names = [OUTPUT] if len(outputs) == 1 else unique_all(_output_names(model))
     _check_names([x.name for x in inputs], names)
     return Interface(tuple(inputs), tuple(names))
+
+
+def _filled(tensor, image_size):
+    """The shape of an input of any batch, of a size that it may leave open."""
+    shape = [None, *tensor.shape[1:]]
+    if image_size is not None and len(shape) == 4:
+        for axis, size in zip(spatial_axes(shape), image_size, strict=True):
+            right = shape[axis] in (None, size)
+            allowed = f"that of the model, {tuple(tensor.shape)}, where it has one"
+            check(right, "image_size", allowed, tuple(image_size))
+            shape[axis] = size
+    return shape
 
 
 def _output_names(model):
@@ -181,19 +187,15 @@ def _check_names(inputs, outputs):
 
 def _check_image_size(image_size, tensors):
     pair = isinstance(image_size, (list, tuple)) and len(image_size) == 2
-    if not pair or not all(isinstance(n, int) and n > 0 for n in image_size):
-        raise ValueError(
-            "Argument `image_size` must be a height and a width, positive integers. "
-            f"Received: image_size={image_size!r}"
-        )
-    if all(len(tensor.shape) != 4 for tensor in tensors):
-        raise ValueError(
-            "Argument `image_size` must be None for a model without inputs of rank 4. "
-            f"Received: image_size={tuple(image_size)}"
-        )
+    right = pair and all(isinstance(n, int) and n > 0 for n in image_size)
+    allowed = "a height and a width, positive integers"
+    check(right, "image_size", allowed, image_size)
+    images = any(len(tensor.shape) == 4 for tensor in tensors)
+    allowed = "None for a model without inputs of rank 4"
+    check(images, "image_size", allowed, tuple(image_size))
 
 
-def forward(model):
+def forward(model: keras.Model) -> Callable:
     """`model` in inference mode: a function from its inputs, one after the other, to a
     dictionary of outputs by name."""
     names = interface(model).outputs
@@ -206,18 +208,18 @@ def forward(model):
     return serve
 
 
-def mixing_layers(model):
+def mixing_layers(model: keras.Model) -> dict[str, keras.Layer]:
     """Every layer with ratios of its own for each sample, by its name, or by its path
     where several have that name."""
-    found = [layer for layer in layers_of(model) if takes_ratios(layer)]
-    names = [layer.name for layer in found]
+    layers = [layer for layer in layers_of(model) if takes_ratios(layer)]
+    names = [layer.name for layer in layers]
     return {
         layer.name if names.count(layer.name) == 1 else layer.path: layer
-        for layer in found
+        for layer in layers
     }
 
 
-def forward_with_ratios(model):
+def forward_with_ratios(model: keras.Model) -> Callable:
     """As `forward`, with the ratios `(N, K)` of every layer that has any, by its name;
     a layer that is called more than once has them at the name, `name_1`, ..."""
     serve, layers = forward(model), mixing_layers(model)
@@ -225,14 +227,15 @@ def forward_with_ratios(model):
     def explain(*tensors):
         with recording(layers) as recorded:
             outputs = serve(*tensors)
-        found = [(name, r) for name, calls in recorded.items() for r in calls]
-        names = unique_all([*outputs, *(name for name, _ in found)])[len(outputs) :]
-        return {**outputs, **dict(zip(names, (r for _, r in found), strict=True))}
+        names = [name for name, ratios in recorded.items() for _ in ratios]
+        ratios = [r for ratios in recorded.values() for r in ratios]
+        values = [*outputs.values(), *ratios]
+        return dict(zip(unique_all([*outputs, *names]), values, strict=True))
 
     return explain
 
 
-def can_decode(inputs):
+def can_decode(inputs: tuple) -> bool:
     """Whether encoded images can be fed: one rank-4 input of known size, and of 1 or 3
     channels."""
     return (
@@ -244,7 +247,7 @@ def can_decode(inputs):
     )
 
 
-def decoded(image, mean, std):
+def decoded(image: Any, mean: Any, std: Any) -> Callable:
     """A function from encoded images, a tensor `(N,)` of JPEG, PNG, GIF or BMP, to what
     a model takes.
 
@@ -273,7 +276,7 @@ def decoded(image, mean, std):
     return images
 
 
-def forward_bytes(model, image, mean, std):
+def forward_bytes(model: keras.Model, image: Any, mean: Any, std: Any) -> Callable:
     """As `forward`, from encoded images; arguments as in `decoded`."""
     serve, images = forward(model), decoded(image, mean, std)
     return lambda data: serve(images(data))

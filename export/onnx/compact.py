@@ -1,8 +1,10 @@
 """`ExemplarNormalization` in fewer ONNX nodes than a converter makes of it."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from .graph import graphs
+from .graph import drop_unread, producers, read_tensors
 
 # Earlier opsets have the axes of more operators as attributes.
 OPSETS = range(13, 19)
@@ -10,10 +12,9 @@ _INSIDE = "/en/"
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
-def compact(proto, calls):
-    """Puts a form of 41 nodes in place of the 66 of each call of a layer that is found.
-
-    A call is found if `Add(Mul(x, _), _)` or `Add(Mul(Transpose(x), _), _)`, with `x`
+def compact(proto: Any, calls: dict) -> list[str]:
+    """Puts a form of 41 nodes in place of the 66 of each call of a layer that has the
+    usual form: `Add(Mul(x, _), _)` or `Add(Mul(Transpose(x), _), _)`, with `x`
     of the layout (N, C, spatial...), is what leaves its scope, once. Nothing else is
     matched: what is not read any more is dropped. Others (rank 2, masks, activations)
     stay as they are. With `d = x - m`,
@@ -29,82 +30,98 @@ def compact(proto, calls):
         calls: Dictionary from `layer`, a scope, to the Keras layer called there.
 
     Returns:
-        Scopes of the calls that were found.
+        Scopes of the calls that have the new form.
     """
     (opset,) = (e.version for e in proto.opset_import if not e.domain)
     if opset not in OPSETS:
         return []
-    graph, found, constants = proto.graph, [], {}
-    inside = {scope: [] for scope, layer in calls.items() if _known(layer)}
+    graph, scopes = proto.graph, []
+    constants: dict[str, Any] = {}
+    for scope, nodes in _nodes_of(graph, calls).items():
+        layer = calls[scope]
+        call = _matched(graph, nodes, layer)
+        if call is None:
+            continue
+        form = _Form(layer, scope, 1 if call.perm else layer.channel_axis, opset)
+        form.build(call)
+        constants |= form.constants
+        place = list(graph.node).index(call.last)
+        graph.node.remove(call.last)
+        for node in reversed(form.nodes):
+            graph.node.insert(place, node)
+        scopes.append(scope)
+    if scopes:
+        graph.initializer.extend(constants.values())
+        drop_unread(graph)
+    return scopes
+
+
+def scopes(names: Any) -> set[str]:
+    """Of the calls that have the compact form, from the names of nodes."""
+    return {name.rpartition(_INSIDE)[0] for name in names if _INSIDE in name}
+
+
+def _nodes_of(graph, calls):
+    """The nodes of each call of a layer that can have the form."""
+    inside = {scope: [] for scope, layer in calls.items() if _supported(layer)}
     for node in graph.node:
         for depth in range(node.name.count("/")):
             scope = node.name.rsplit("/", depth + 1)[0]
             if scope in inside:
                 inside[scope].append(node)
-    for scope, nodes in inside.items():
-        layer = calls[scope]
-        place = _find(graph, nodes, layer)
-        if place is None:
-            continue
-        add, x, perm = place
-        axis = 1 if perm else layer.channel_axis
-        new = _Nodes(layer, scope, axis, opset, constants)
-        new.normalized(x, perm, add.output[0])
-        at = list(graph.node).index(add)
-        graph.node.remove(add)
-        for node in reversed(new.nodes):
-            graph.node.insert(at, node)
-        found.append(scope)
-    if found:
-        graph.initializer.extend(constants.values())
-        _drop_unread(graph)
-    return found
+    return inside
 
 
-def scopes(names):
-    """Of the calls that have the compact form, from the names of nodes."""
-    return {name.rpartition(_INSIDE)[0] for name in names if _INSIDE in name}
-
-
-def _known(layer):
+def _supported(layer):
     activation = getattr(layer.ratio_activation, "__name__", "")
     return layer.input_spec.ndim > 2 and activation in _ACTIVATIONS
 
 
-def _find(graph, inside, layer):
-    """Of the nodes of a call the one that leaves it, the name of x, and how that is
-    transposed to the layer's layout, or `None`; `None` if it is not clear."""
-    rank, channels = layer.input_spec.ndim, layer.input_spec.axes[layer.channel_axis]
-    last = [0, *range(2, rank), 1] if layer.channel_axis == rank - 1 else None
+class _Call(NamedTuple):
+    """A call of a layer in a graph: `last(x * scale, _)`.
+
+    - `last`: the Add, the one node that leaves it.
+    - `x`: name of a tensor of the layout (N, C, spatial...), or of the layer's.
+    - `perm`: how `x` is transposed to the layer's layout; `None` if it has that.
+    - `inputs`: names of all tensors that it may read.
+    """
+
+    last: Any
+    x: str
+    perm: list | None
+    inputs: set
+
+
+def _matched(graph, nodes, layer):
+    """The `_Call` that some nodes are, or `None`."""
+    outside = read_tensors(graph, {node.name for node in nodes})
+    ends = [n for n in nodes if n.op_type == "Add" and n.output[0] in outside]
+    calls = [c for c in (_multiply_add(graph, n, layer) for n in ends) if c]
+    if len(calls) != 1:
+        return None
+    inner = {tensor.name for tensor in graph.initializer} | {""}
+    inner.update(t for node in nodes for t in node.output)
+    read = {t for node in nodes for t in node.input} - inner
+    # What else it reads is a mask.
+    return calls[0] if read <= calls[0].inputs else None
+
+
+def _multiply_add(graph, last, layer):
+    sources, rank = producers(graph), layer.input_spec.ndim
+    product = sources.get(last.input[0])
+    if product is None or product.op_type != "Mul":
+        return None
+    x, scale = product.input
+    moved, reshaped = sources.get(x), sources.get(scale)
+    perm = [0, *range(2, rank), 1]
+    if layer.channel_axis == rank - 1 and _permutation(moved) == perm:
+        return _Call(last, moved.input[0], perm, {moved.input[0], x})
     # Of the scale, if it is in the layer's layout; 1 channel could be in any.
     sizes = [-1] + [1] * (rank - 1)
-    sizes[layer.channel_axis] = channels if channels > 1 else None
-    names = {node.name for node in inside}
-    every = [node for g in graphs(graph) for node in g.node]
-    read = {t for node in every if node.name not in names for t in node.input}
-    read |= {value.name for g in graphs(graph) for value in g.output}
-    made = {tensor: node for node in graph.node for tensor in node.output}
-    found = []
-    for add in inside:
-        if add.op_type != "Add" or add.output[0] not in read:
-            continue
-        product = made.get(add.input[0])
-        if product is None or product.op_type != "Mul":
-            continue
-        x, scale = product.input
-        turned = made.get(x)
-        if last and _permutation(turned) == last:
-            found.append((add, turned.input[0], last, {turned.input[0], x}))
-        elif _sizes(graph, made.get(scale)) == sizes:
-            found.append((add, x, None, {x}))
-    if len(found) != 1:
-        return None
-    ((add, x, perm, given),) = found
-    own = {t for node in inside for t in node.output}
-    constants = {tensor.name for tensor in graph.initializer} | {""}
-    others = {t for node in inside for t in node.input} - own - constants
-    # What else it reads is a mask.
-    return (add, x, perm) if others <= given else None
+    sizes[layer.channel_axis] = layer.input_spec.axes[layer.channel_axis]
+    if max(sizes) > 1 and _sizes(graph, reshaped) == sizes:
+        return _Call(last, x, None, {x})
+    return None
 
 
 def _permutation(node):
@@ -116,39 +133,55 @@ def _permutation(node):
 
 def _sizes(graph, node):
     """Of a Reshape."""
-    import onnx
+    from onnx import numpy_helper
 
     if node is not None and node.op_type == "Reshape":
         for tensor in graph.initializer:
             if tensor.name == node.input[1]:
-                return onnx.numpy_helper.to_array(tensor).tolist()
+                return numpy_helper.to_array(tensor).tolist()
     return None
 
 
-class _Nodes:
-    """The nodes of one call; those constants are shared that have one value a name."""
+class _Normalizer(NamedTuple):
+    """Names of tensors `(N, C)`, and an array.
 
-    def __init__(self, layer, scope, axis, opset, constants):
-        self.layer, self.prefix = layer, scope + _INSIDE
-        self.opset, self.constants = opset, constants
+    - `row`: `(m - mu_k) / sigma_k`; `None` where it is 0.
+    - `sigma`: what `lambda_k gamma_k` is divided by for a; `None`: by nothing.
+    - `centred`: what it is multiplied by for b; `None` where that is 0.
+    - `inverse`: `1 / sigma_k` where that is constant, as a part of `gamma_k`.
+    """
+
+    row: str | None = None
+    sigma: str | None = None
+    centred: str | None = None
+    inverse: Any = 1
+
+
+class _Form:
+    """The nodes of one call, and their constants by name: those of a size or an epsilon
+    have the same name, and the same value, in every call."""
+
+    def __init__(self, layer, scope, axis, opset):
+        self.layer, self.prefix, self.opset = layer, scope + _INSIDE, opset
         self.spatial = [i for i in range(1, layer.input_spec.ndim) if i != axis]
         self.channels = layer.input_spec.axes[layer.channel_axis]
-        self.nodes = []
+        self.weights = {v.name: np.array(v) for v in layer.weights}
+        self.nodes, self.constants = [], {}
 
     def add(self, kind, *inputs, out=None, outs=None, **attributes):
-        import onnx
+        from onnx import helper
 
         name = f"{self.prefix}{kind.lower()}_{len(self.nodes)}"
         outs = outs or [out or name]
-        node = onnx.helper.make_node(kind, inputs, outs, name=name, **attributes)
+        node = helper.make_node(kind, inputs, outs, name=name, **attributes)
         self.nodes.append(node)
         return outs if len(outs) > 1 else outs[0]
 
     def constant(self, name, values, dtype="float32"):
-        import onnx
+        from onnx import numpy_helper
 
         values = np.ascontiguousarray(values, dtype)
-        self.constants[name] = onnx.numpy_helper.from_array(values, name)
+        self.constants[name] = numpy_helper.from_array(values, name)
         return name
 
     def weight(self, name, values):
@@ -156,6 +189,9 @@ class _Nodes:
 
     def sizes(self, *values):
         return self.constant("sizes_" + "_".join(map(str, values)), values, "int64")
+
+    def reshape(self, x, *sizes):
+        return self.add("Reshape", x, self.sizes(*sizes))
 
     def mean(self, x, *axes, keepdims):
         if self.opset < 18:
@@ -166,72 +202,75 @@ class _Nodes:
         """`(N, C)` in the layout of `x`."""
         return self.add("Unsqueeze", x, self.sizes(*self.spatial))
 
-    def normalized(self, x, perm, out):
-        """The layer's outputs, called `out`: those in the layout of `x`, transposed."""
-        layer, add, channels = self.layer, self.add, self.channels
-        weights = {v.name: np.array(v) for v in layer.weights}
-        m = self.mean(x, *self.spatial, keepdims=0)
-        d = add("Sub", x, self.broad(m))
+    def build(self, call):
+        """All nodes, from `x` to what the call returns."""
+        add, epsilon = self.add, self.layer.epsilon
+        m = self.mean(call.x, *self.spatial, keepdims=0)
+        d = add("Sub", call.x, self.broad(m))
         # Not ReduceSumSquare, which takes onnxruntime 1.4 to 3 times as long.
         v = self.mean(add("Mul", d, d), *self.spatial, keepdims=0)
-        v = add("Add", v, self.constant(f"epsilon_{layer.epsilon:g}", layer.epsilon))
-
-        # (m - mu_k) / sigma_k, and what lambda_k gamma_k is multiplied by for a and b.
-        x_hat, for_a, for_b, scale = {}, {}, {}, {}
-        for name in layer.pool:
-            if name == "instance":
-                for_a[name] = add("Sqrt", v)
-            elif name in ("layer", "group"):
-                x_hat[name], for_a[name] = self.over_channels(name, m, v)
-                for_b[name] = x_hat[name]
-            else:
-                scale[name] = 1 / np.sqrt(weights["moving_variance"] + layer.epsilon)
-                for_b[name] = add("Sub", m, self.weight("mean", weights["moving_mean"]))
-                inverse = self.weight("inverse", scale[name])
-                x_hat[name] = add("Mul", for_b[name], inverse)
-
-        shares = self.shares(list(x_hat.values()), weights, m)
-        names = [f"{self.prefix}weights_{name}" for name in layer.pool]
-        self.weighted(shares, weights, scale, names)
-        a, b = [], []
-        for name, part in zip(layer.pool, names, strict=True):
-            a.append(add("Div", part, for_a[name]) if name in for_a else part)
-            if name in for_b:
-                b.append(add("Mul", part, for_b[name]))
-        if "beta" in weights or not b:
-            beta = weights.get("beta", np.zeros(channels))
-            beta = beta if beta.ndim == 1 else beta.sum(axis=0)
-            b.append(self.weight("beta", beta[None]))
-        a, b = (part[0] if len(part) == 1 else add("Sum", *part) for part in (a, b))
+        v = add("Add", v, self.constant(f"epsilon_{epsilon:g}", epsilon))
+        normalizers = [self.normalizer(name, m, v) for name in self.layer.pool]
+        shares = self.shares([n.row for n in normalizers if n.row], m)
+        a, b = self.multiply_add(normalizers, self.weighted(shares, normalizers))
         y = add("Mul", d, self.broad(a)), self.broad(b)
-        if perm:
-            add("Transpose", add("Add", *y), out=out, perm=perm)
+        out = call.last.output[0]
+        if call.perm:
+            add("Transpose", add("Add", *y), out=out, perm=call.perm)
         else:
             add("Add", *y, out=out)
 
+    def normalizer(self, name, m, v):
+        """The `_Normalizer` of a name; `v` has its epsilon."""
+        if name == "instance":
+            return _Normalizer(sigma=self.add("Sqrt", v))
+        if name != "batch":
+            row, sigma = self.over_channels(name, m, v)
+            return _Normalizer(row, sigma, row)
+        variance = self.weights["moving_variance"]
+        inverse = 1 / np.sqrt(variance + self.layer.epsilon)
+        mean = self.weight("mean", self.weights["moving_mean"])
+        centred = self.add("Sub", m, mean)
+        row = self.add("Mul", centred, self.weight("inverse", inverse))
+        return _Normalizer(row, None, centred, inverse)
+
     def over_channels(self, name, m, v):
-        """`(m - mu) / sigma`, `(N, C)`, and `sigma`; `v` has its epsilon."""
+        """`(m - mu) / sigma`, `(N, C)`, and `sigma`, of "layer" or "group"."""
         add, axis, size = self.add, 1, self.channels // self.layer.groups
         if name == "group":
             axis = 2
-            m, v = (add("Reshape", t, self.sizes(0, -1, size)) for t in (m, v))
+            m, v = (self.reshape(t, 0, -1, size) for t in (m, v))
         deviation = add("Sub", m, self.mean(m, axis, keepdims=1))
         spread = add("Add", add("Mul", deviation, deviation), v)
         sigma = add("Sqrt", self.mean(spread, axis, keepdims=1))
-        x_hat = add("Div", deviation, sigma)
+        row = add("Div", deviation, sigma)
         if name == "group":
             sigma = add("Expand", sigma, self.sizes(1, 1, size))
-            flat = self.sizes(0, self.channels)
-            x_hat, sigma = (add("Reshape", t, flat) for t in (x_hat, sigma))
-        return x_hat, sigma
+            row, sigma = (self.reshape(t, 0, self.channels) for t in (row, sigma))
+        return row, sigma
 
-    def shares(self, rows, weights, m):
-        """The ratios, from the rows of `x_hat` that are not 0, or from the means."""
+    def multiply_add(self, normalizers, parts):
+        """a and b, `(N, C)`, of the parts `lambda_k gamma_k` of the normalizers."""
+        a, b = [], []
+        for part, normalizer in zip(parts, normalizers, strict=True):
+            sigma, centred = normalizer.sigma, normalizer.centred
+            a.append(self.add("Div", part, sigma) if sigma else part)
+            if centred:
+                b.append(self.add("Mul", part, centred))
+        if "beta" in self.weights or not b:
+            beta = self.weights.get("beta", np.zeros(self.channels))
+            beta = beta if beta.ndim == 1 else beta.sum(axis=0)
+            b.append(self.weight("beta", beta[None]))
+        return (t[0] if len(t) == 1 else self.add("Sum", *t) for t in (a, b))
+
+    def shares(self, rows, m):
+        """The ratios, from the rows that are not 0, or from the means."""
+        weights = self.weights
         hidden = self.weight("hidden_bias", weights["ratio_hidden_bias"])
         kernel = weights["ratio_hidden_kernel"]
         z = m
         if self.layer.ratio_head == "correlation":
-            z, kernel = self.correlation(rows, weights, kernel)
+            z, kernel = self.correlation(rows, kernel) if rows else (None, None)
         if z is None:
             # No row: the product is 0 for every sample.
             zero = self.constant("zero", 0)
@@ -247,52 +286,33 @@ class _Nodes:
         )
         return self.add("Softmax", z, axis=1)
 
-    def correlation(self, rows, weights, kernel):
+    def correlation(self, rows, kernel):
         """Products of rows, `(N, rows * rows)`, and the rows of `kernel` for them. The
         row of "instance" is 0, and its products are left out."""
-        layer, add, k = self.layer, self.add, len(self.layer.pool)
-        kept = [i for i, name in enumerate(layer.pool) if name != "instance"]
-        if not kept:
-            return None, None
-        z = add("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
-        z = add("Reshape", z, self.sizes(0, len(kept), self.channels))
-        if "ratio_conv" in weights:
-            z = add("Mul", z, self.weight("conv", weights["ratio_conv"]))
-            groups = self.channels // layer.resolved_reduction
-            z = add(
-                "Reshape", z, self.sizes(0, len(kept), groups, layer.resolved_reduction)
-            )
-            z = add("ReduceSum", z, self.sizes(3), keepdims=0)
-        z = add("MatMul", z, add("Transpose", z, perm=[0, 2, 1]))
-        z = add("Reshape", z, self.sizes(0, len(kept) ** 2))
-        kernel = kernel.reshape(k, k, -1)[kept][:, kept]
-        return z, kernel.reshape(len(kept) ** 2, -1)
+        pool, count, r = self.layer.pool, len(rows), self.layer.resolved_reduction
+        z = self.add("Concat", *rows, axis=1) if count > 1 else rows[0]
+        z = self.reshape(z, 0, count, self.channels)
+        if "ratio_conv" in self.weights:
+            z = self.add("Mul", z, self.weight("conv", self.weights["ratio_conv"]))
+            z = self.reshape(z, 0, count, self.channels // r, r)
+            z = self.add("ReduceSum", z, self.sizes(3), keepdims=0)
+        z = self.add("MatMul", z, self.add("Transpose", z, perm=[0, 2, 1]))
+        z = self.reshape(z, 0, count**2)
+        others = [i for i, name in enumerate(pool) if name != "instance"]
+        kernel = kernel.reshape(len(pool), len(pool), -1)[others][:, others]
+        return z, kernel.reshape(count**2, -1)
 
-    def weighted(self, shares, weights, scale, names):
-        """`lambda_k gamma_k`, for the batch over sigma: `(N, C)` by `names`."""
-        k, channels = len(names), self.channels
-        gamma = weights.get("gamma", np.ones(channels)) * np.ones((k, channels))
+    def weighted(self, shares, normalizers):
+        """`lambda_k gamma_k`, for the batch over sigma: names of `(N, C)`."""
+        k, channels = len(normalizers), self.channels
+        gamma = self.weights.get("gamma", np.ones(channels)) * np.ones((k, channels))
         spread = np.zeros((k, k, channels))
-        for i, name in enumerate(self.layer.pool):
-            spread[i, i] = gamma[i] * scale.get(name, 1)
+        for i, normalizer in enumerate(normalizers):
+            spread[i, i] = gamma[i] * normalizer.inverse
         parts = self.add("MatMul", shares, self.weight("gamma", spread.reshape(k, -1)))
+        names = [f"{self.prefix}weights_{name}" for name in self.layer.pool]
         if k > 1:
-            sizes = self.sizes(*[channels] * k)
-            self.add("Split", parts, sizes, outs=names, axis=1)
+            self.add("Split", parts, self.sizes(*[channels] * k), outs=names, axis=1)
         else:
             self.add("Identity", parts, outs=names)
-
-
-def _drop_unread(graph):
-    while True:
-        # Those of loops too, which read what is outside.
-        read = {t for g in graphs(graph) for node in g.node for t in node.input}
-        read |= {value.name for g in graphs(graph) for value in g.output}
-        dead = [node for node in graph.node if not read.intersection(node.output)]
-        if not dead:
-            break
-        for node in dead:
-            graph.node.remove(node)
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+        return names

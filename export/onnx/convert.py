@@ -14,7 +14,7 @@ from keras_en.arguments import check as check_argument
 from . import graph as onnx_graph
 from . import jax, tensorflow
 from .compact import compact
-from .float16 import in_float16
+from .float16 import to_float16
 from .source import DIMENSIONS, Source, source_of
 
 # tf2onnx writes the first of these; onnx converts them to later ones.
@@ -42,6 +42,13 @@ def export_onnx(
     operators of the standard domain only, and its metadata, which onnxruntime shows as
     `custom_metadata_map`, holds what `inspect` prints. The file appears when it is
     whole; weights above 2 GB are in `<path>.data`.
+
+    >>> import keras, tempfile
+    >>> from keras_en import export
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> path = export.export_onnx(model, tempfile.mkdtemp() + "/m.onnx")
+    >>> export.inspect(path).signatures["serving_default"]
+    ({'inputs': ('float32', ['batch', 2])}, {'outputs': ('float32', ['batch', 1])})
 
     Args:
         model: A functional or Sequential model, built, or the path of a `.keras` file.
@@ -181,6 +188,6 @@ def _converted(source: Source, options: _Options):
     if options.simplify:
         proto = onnx_graph.simplified(proto)
     if options.fp16:
-        proto = in_float16(proto, source.facts.get("layers", {}))
+        to_float16(proto, source.facts.get("layers", {}))
     onnx_graph.fill(proto, source.weights)
     return proto

@@ -1,8 +1,12 @@
 """ONNX graphs in float16, with statistics in float32."""
 
+import collections
+from typing import Any
+
 import numpy as np
 
 from ..calls import call_of
+from .graph import producers, replace
 
 # What has inputs that are float32 in any precision, by their places.
 _FLOAT32_INPUTS = {"Resize": (1, 2)}
@@ -10,10 +14,12 @@ _FLOAT32_INPUTS = {"Resize": (1, 2)}
 _FLOAT32 = ("CumSum", "NonMaxSuppression", "Range", "RoiAlign")
 # What moves numbers and computes none keeps the precision that it finds.
 _MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+# Of `onnx.TensorProto`.
+_SINGLE, _SHORT = 1, 10
 
 
-def in_float16(proto, layers):
-    """The same graph in float16, with float32 inputs and outputs.
+def to_float16(proto: Any, layers: Any) -> None:
+    """Lets a graph compute in float16, with float32 inputs and outputs.
 
     Normalizations stay float32: of 112 x 112 float16 numbers neither sums nor squares
     are safe, nor is `x * a + b` where it cancels. Only `(x - m) * a + b` is float16, of
@@ -22,122 +28,121 @@ def in_float16(proto, layers):
     behind each node, and so rounds it.)
 
     Args:
-        proto: `onnx.ModelProto`.
+        proto: `onnx.ModelProto`, changed in place.
         layers: Names of the normalizations, in which nodes are called `layer/...`.
-
-    Returns:
-        `onnx.ModelProto`.
 
     Raises:
         ValueError: The graph has control flow.
     """
-    import onnx
+    _check_flat(proto.graph)
+    new = _Conversion(proto, layers)
+    for node in proto.graph.node:
+        new.add(node)
+    for value in proto.graph.output:
+        new.name(value.name, _SINGLE)
+    replace(proto.graph.node, new.nodes)
+    replace(proto.graph.initializer, new.constants.values())
 
-    graph = onnx.shape_inference.infer_shapes(proto).graph
-    _check_flat(graph)
-    values = (*graph.input, *graph.output, *graph.value_info)
-    floats = {
-        v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    }
-    constants = {
-        t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT
-    }
-    exact = _exact(proto.graph, layers)
-    new = onnx.ModelProto()
-    new.CopyFrom(proto)
-    del new.graph.node[:], new.graph.initializer[:]
-    # The name of each tensor in each precision, if it is there.
-    names = {v.name: {"float": v.name} for v in graph.input if v.name in floats}
 
-    def cast(tensor, precision):
-        found = names[tensor]
-        if precision not in found:
-            found[precision] = f"{tensor}.{precision}"
-            kind = "FLOAT16" if precision == "half" else "FLOAT"
-            new.graph.node.append(
-                onnx.helper.make_node(
-                    "Cast",
-                    [next(iter(found.values()))],
-                    [found[precision]],
-                    name=found[precision],
-                    to=getattr(onnx.TensorProto, kind),
-                )
-            )
-        return found[precision]
+class _Conversion:
+    """The nodes and constants of a graph in which tensors have two precisions.
 
-    halves, kept = {}, {t.name for t in graph.initializer} - set(constants)
-    for old in proto.graph.node:
+    A tensor in float32 keeps its name, in float16 it is called `name.float16`;
+    `precisions` has those of each that there are, the one it was computed in first.
+    """
+
+    def __init__(self, proto, layers):
+        import onnx
+
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+        values = (*graph.input, *graph.output, *graph.value_info)
+        self.floats = {
+            v.name for v in values if v.type.tensor_type.elem_type == _SINGLE
+        }
+        self.weights = {t.name: t for t in graph.initializer if t.data_type == _SINGLE}
+        self.exact = _exact(proto.graph, layers)
+        inputs = [v.name for v in graph.input if v.name in self.floats]
+        self.precisions = {name: [_SINGLE] for name in inputs}
+        others = (t for t in graph.initializer if t.data_type != _SINGLE)
+        self.nodes, self.constants = [], {t.name: t for t in others}
+
+    def add(self, old):
+        """A node, behind the casts that it needs."""
+        import onnx
+
         node = onnx.NodeProto()
         node.CopyFrom(old)
-        half = node.name not in exact and node.op_type not in _FLOAT32
-        if node.op_type in _MOVES and node.input[0] in names:
-            half = next(iter(names[node.input[0]])) == "half"
-        for i, tensor in enumerate(node.input):
-            wanted = half and i not in _FLOAT32_INPUTS.get(node.op_type, ())
-            if tensor in constants:
-                if wanted:
-                    halves[tensor] = node.input[i] = f"{tensor}.half"
-                else:
-                    kept.add(tensor)
-            elif tensor in names:
-                node.input[i] = cast(tensor, "half" if wanted else "float")
-        if half:
-            _attributes_to_half(node)
-        for i, tensor in enumerate(node.output):
-            if tensor in floats:
-                name = f"{tensor}.half" if half else tensor
-                node.output[i] = name
-                names[tensor] = {"half" if half else "float": name}
-        new.graph.node.append(node)
-    for value in new.graph.output:
-        if value.name in names and "float" not in names[value.name]:
-            names[value.name]["float"] = value.name
-            new.graph.node.append(
-                onnx.helper.make_node(
-                    "Cast",
-                    [names[value.name]["half"]],
-                    [value.name],
-                    name=value.name,
-                    to=onnx.TensorProto.FLOAT,
-                )
-            )
-    for tensor in proto.graph.initializer:
-        if tensor.name in kept:
-            new.graph.initializer.append(tensor)
-        if tensor.name in halves:
-            new.graph.initializer.append(_to_half(tensor, halves[tensor.name]))
-    return new
+        precision = self.precision(node)
+        for i, tensor in enumerate(old.input):
+            single = i in _FLOAT32_INPUTS.get(node.op_type, ())
+            node.input[i] = self.name(tensor, _SINGLE if single else precision)
+        if precision == _SHORT:
+            _attributes_to_float16(node)
+        for i, tensor in enumerate(old.output):
+            if tensor in self.floats:
+                self.precisions[tensor] = [precision]
+                node.output[i] = _named(tensor, precision)
+        self.nodes.append(node)
+
+    def precision(self, node):
+        """That in which a node computes."""
+        if node.op_type in _MOVES and node.input[0] in self.precisions:
+            return self.precisions[node.input[0]][0]
+        exact = node.name in self.exact or node.op_type in _FLOAT32
+        return _SINGLE if exact else _SHORT
+
+    def name(self, tensor, precision):
+        """That of a tensor in a precision, if it is of floats; it is there then."""
+        name = _named(tensor, precision)
+        if tensor in self.weights:
+            if name not in self.constants:
+                weight = self.weights[tensor]
+                short = precision == _SHORT
+                self.constants[name] = _to_float16(weight, name) if short else weight
+            return name
+        if tensor not in self.precisions:
+            return tensor
+        if precision not in self.precisions[tensor]:
+            source = _named(tensor, self.precisions[tensor][0])
+            self.precisions[tensor].append(precision)
+            self.nodes.append(_cast(source, name, precision))
+        return name
+
+
+def _named(tensor, precision):
+    return f"{tensor}.float16" if precision == _SHORT else tensor
+
+
+def _cast(source, name, precision):
+    from onnx import helper
+
+    return helper.make_node("Cast", [source], [name], f"{name}.cast", to=precision)
 
 
 def _exact(graph, layers):
     """Names of nodes inside `layers`, but for those of `(x - m) * a + b`."""
-    made = {t: n for n in graph.node for t in n.output}
-    users = {}
+    sources, users = producers(graph), collections.defaultdict(list)
+    calls = {node.name: call_of(node.name, layers) for node in graph.node}
     for node in graph.node:
         for tensor in node.input:
-            users.setdefault(tensor, []).append(node)
+            users[tensor].append(calls[node.name])
 
-    def source(tensor):
+    def source(tensor, kind):
         """The node that computes a tensor, perhaps in another layout."""
-        node = made.get(tensor)
+        node = sources.get(tensor)
         while node is not None and node.op_type in _MOVES:
-            node = made.get(node.input[0])
-        return node
+            node = sources.get(node.input[0])
+        return node if node is not None and kind in (None, node.op_type) else None
 
-    exact = {n.name for n in graph.node if call_of(n.name, layers)}
+    exact = {name for name, call in calls.items() if call}
     for node in graph.node:
-        call = call_of(node.name, layers)
-        following = users.get(node.output[0], [])
-        if not call or any(call_of(n.name, layers) == call for n in following):
+        call, output = calls[node.name], node.output[0]
+        if not call or call in users[output]:
             continue
-        total = source(node.output[0])
-        if total is None or total.op_type != "Add":
-            continue
-        product = source(total.input[0])
-        if product is None or product.op_type != "Mul":
-            continue
-        centered = source(product.input[0])
-        if centered is not None and call_of(centered.name, layers) == call:
+        total = source(output, "Add")
+        product = total and source(total.input[0], "Mul")
+        centred = product and source(product.input[0], None)
+        if centred and calls[centred.name] == call:
             exact -= {total.name, product.name}
     return exact
 
@@ -154,17 +159,15 @@ def _check_flat(graph):
             )
 
 
-def _attributes_to_half(node):
-    import onnx
-
+def _attributes_to_float16(node):
     for attribute in node.attribute:
-        if attribute.t.data_type == onnx.TensorProto.FLOAT:
-            attribute.t.CopyFrom(_to_half(attribute.t, attribute.t.name))
-        if node.op_type == "Cast" and attribute.i == onnx.TensorProto.FLOAT:
-            attribute.i = onnx.TensorProto.FLOAT16
+        if attribute.t.data_type == _SINGLE:
+            attribute.t.CopyFrom(_to_float16(attribute.t, attribute.t.name))
+        if node.op_type == "Cast" and attribute.i == _SINGLE:
+            attribute.i = _SHORT
 
 
-def _to_half(tensor, name):
+def _to_float16(tensor, name):
     import onnx
 
     values = onnx.numpy_helper.to_array(tensor)

@@ -11,12 +11,12 @@ EXTERNAL = 2 * 1024**3 - 2**24
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform")
 
 
-def graphs(graph):
+def graphs_in(graph):
     """A graph and those inside its nodes."""
     yield graph
     for attribute in (a for node in graph.node for a in node.attribute):
         for body in _bodies(attribute):
-            yield from graphs(body)
+            yield from graphs_in(body)
 
 
 def _bodies(attribute):
@@ -28,14 +28,19 @@ def _bodies(attribute):
 
 def nodes(graph):
     """The nodes of a graph and of those inside."""
-    for inner in graphs(graph):
+    for inner in graphs_in(graph):
         yield from inner.node
+
+
+def producers(graph):
+    """The node that computes a tensor, by the tensor's name."""
+    return {tensor: node for node in graph.node for tensor in node.output}
 
 
 def read_tensors(graph, without=frozenset()):
     """Names of tensors that are read in a graph or in those inside, or are returned,
     but by nodes whose names are in `without`."""
-    read = {value.name for inner in graphs(graph) for value in inner.output}
+    read = {value.name for inner in graphs_in(graph) for value in inner.output}
     for node in nodes(graph):
         if node.name not in without:
             read.update(node.input)
@@ -84,7 +89,7 @@ def in_known_operators(proto):
     """
     import onnx
 
-    for graph in graphs(proto.graph):
+    for graph in graphs_in(proto.graph):
         replace(graph.node, [n for old in graph.node for n in _without_erfc(old)])
     for node in nodes(proto.graph):
         if not onnx.defs.has(node.op_type, node.domain):

@@ -4,7 +4,7 @@ import re
 
 from keras_en.text import unique
 
-from .graph import graphs, nodes, replace
+from .graph import graphs_in, nodes, replace
 
 # What the converter adds without a scope; it belongs to what it follows.
 _ADDED = ("Reshape", "Shape", "Squeeze", "Transpose", "Unsqueeze")
@@ -34,7 +34,7 @@ def clean(proto, name, scopes, weights):
     renamed = _scopes([n.name for n in nodes(proto.graph)], name, scopes)
     _name_nodes(proto.graph, renamed, tensors, used)
     _name_constants(proto.graph, tensors, used)
-    for graph in graphs(proto.graph):
+    for graph in graphs_in(proto.graph):
         _rename_tensors(graph, tensors)
     _drop_unused_domains(proto)
     return renamed
@@ -56,9 +56,9 @@ def _name_nodes(graph, scopes, tensors, used):
 
 def _name_constants(graph, tensors, used):
     """Names constants in the order of use: the converter's own has no meaning."""
-    constants = {t.name for g in graphs(graph) for t in g.initializer}
+    constants = {t.name for g in graphs_in(graph) for t in g.initializer}
     count = 0
-    for inner in graphs(graph):
+    for inner in graphs_in(graph):
         for value in inner.input:
             tensors.setdefault(value.name, _free(value.name, used))
         for tensor in (t for node in inner.node for t in node.input):

@@ -95,57 +95,54 @@ class Graph:
     def _hash_function(self, name):
         if name not in self._hashes:
             function = self.functions[name]
-            given = {
+            arguments = {
                 arg.name: digest("argument", i)
                 for i, arg in enumerate(function.signature.input_arg)
             }
             nodes = {node.name: node for node in function.node_def}
             returned = [function.ret[arg.name] for arg in function.signature.output_arg]
-            hashes = self._hash_nodes(nodes, returned, given)
+            hashes = self._hash_nodes(nodes, returned, arguments)
             self._hashes[name] = digest(*map(hashes, returned))
         return self._hashes[name]
 
-    def _hash_nodes(self, nodes, outputs, given):
-        found = dict(given)
+    def _hash_nodes(self, nodes, outputs, hashes):
+        """A function from a tensor to its hash, of `outputs` and what they need; a
+        graph can be too deep for recursion.
 
-        def of(tensor):
+        Args:
+            nodes: Dictionary from name to `NodeDef`.
+            outputs: Names of tensors.
+            hashes: Dictionary with the hashes of arguments, to which all are added.
+        """
+
+        def hash_of(tensor):
             name, *rest = tensor.split(":")
             # `node` and `node:0` are the same tensor.
-            place = ":".join(rest) if rest not in ([], ["0"]) else ""
-            return digest(found[name], place)
+            return digest(hashes[name], "" if rest == ["0"] else ":".join(rest))
 
         waiting = [node_name(t) for t in outputs]
         while waiting:
             name = waiting[-1]
-            if name in found:
+            if name in hashes:
                 waiting.pop()
                 continue
             node = nodes[name]
-            data = [t for t in node.input if not t.startswith("^")]
-            missing = [n for n in map(node_name, data) if n not in found]
-            if missing:
-                waiting += missing
-                continue
-            found[name] = digest(
-                node.op,
-                name if node.op == "Placeholder" else "",
-                *self._attributes(node),
-                *map(of, data),
-            )
-            waiting.pop()
-        return of
+            tensors = [t for t in node.input if not t.startswith("^")]
+            missing = [n for n in map(node_name, tensors) if n not in hashes]
+            if not missing:
+                place = name if node.op == "Placeholder" else ""
+                inputs = map(hash_of, tensors)
+                hashes[name] = digest(node.op, place, *self._attributes(node), *inputs)
+            waiting += missing
+        return hash_of
 
     def _attributes(self, node):
-        for key in sorted(node.attr):
-            if key in _IGNORED:
-                continue
-            value = node.attr[key]
-            names = [value.func.name] if value.HasField("func") else []
-            names += [f.name for f in value.list.func]
+        for key in sorted(set(node.attr) - _IGNORED):
+            names = list(_functions_in(node.attr[key]))
             if names:
                 yield f"{key}={[self._hash_function(n) for n in names]}"
             else:
-                data = value.SerializeToString(deterministic=True)
+                data = node.attr[key].SerializeToString(deterministic=True)
                 yield f"{key}={hashlib.sha256(data).hexdigest()}"
 
 
@@ -161,10 +158,14 @@ def hash_of_signatures(meta):
 
 
 def _called(node):
-    for value in node.attr.values():
-        if value.HasField("func"):
-            yield value.func.name
-        yield from (f.name for f in value.list.func)
+    return [name for value in node.attr.values() for name in _functions_in(value)]
+
+
+def _functions_in(value):
+    """Names of the functions that an attribute holds."""
+    if value.HasField("func"):
+        yield value.func.name
+    yield from (f.name for f in value.list.func)
 
 
 def unservable(nodes, functions):
@@ -173,16 +174,16 @@ def unservable(nodes, functions):
     Args:
         nodes, functions: As `Graph.reached` returns them.
     """
-    found = []
+    wrong = []
     for node in nodes:
         if node.op.startswith(("Assign", "ResourceApply", "ResourceScatter")):
-            found.append(f"{node.name} assigns ({node.op})")
+            wrong.append(f"{node.name} assigns ({node.op})")
         elif any(word in node.op for word in _RANDOM):
-            found.append(f"{node.name} is random ({node.op})")
+            wrong.append(f"{node.name} is random ({node.op})")
         elif node.op in _PYTHON:
-            found.append(f"{node.name} runs Python ({node.op})")
+            wrong.append(f"{node.name} runs Python ({node.op})")
     for part in (*nodes, *functions):
         if "_XlaMustCompile" in part.attr and part.attr["_XlaMustCompile"].b:
             name = part.name if hasattr(part, "op") else part.signature.name
-            found.append(f"{name} must be compiled by XLA (_XlaMustCompile)")
-    return found
+            wrong.append(f"{name} must be compiled by XLA (_XlaMustCompile)")
+    return wrong

@@ -1,11 +1,13 @@
 """Requests that TensorFlow Serving plays to itself before it serves a version."""
 
+from pathlib import Path
+
 import numpy as np
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 
 
-def check_installed():
+def check_installed() -> None:
     """Raises `RuntimeError` if the protos of TensorFlow Serving are missing."""
     try:
         import tensorflow_serving.apis  # noqa: F401
@@ -16,8 +18,8 @@ def check_installed():
         ) from None
 
 
-def write(path, name, requests):
-    """Writes a record for each request.
+def write(path: Path, name: str, requests: list) -> None:
+    """Writes requests, as TensorFlow Serving reads them.
 
     Args:
         path: Path of the file.
@@ -42,27 +44,27 @@ def write(path, name, requests):
             )
 
 
-def zeros(specs, batch=1, size=64):
+def zeros(specs: list, batch: int = 1, size: int = 64) -> dict:
     """An array of zeros for each `tf.TensorSpec`, `size` where one is unknown; for
     strings encoded images."""
-    found = {}
+    arrays = {}
     for spec in specs:
         shape = [batch, *(n or size for n in spec.shape[1:])]
         if spec.dtype.name == "string":
-            found[spec.name] = images(batch)
+            arrays[spec.name] = images(batch)
         else:
-            found[spec.name] = np.zeros(shape, spec.dtype.as_numpy_dtype)
-    return found
+            arrays[spec.name] = np.zeros(shape, spec.dtype.as_numpy_dtype)
+    return arrays
 
 
-def images(count, size=(48, 40), seed=0):
+def images(count: int, size: tuple[int, int] = (48, 40), seed: int = 0) -> np.ndarray:
     """Encoded images, JPEG and PNG by turns: an array `(count,)` of bytes."""
     import tensorflow as tf
 
     rng = np.random.default_rng(seed)
-    found = np.empty(count, object)
+    encoded = np.empty(count, object)
     for i in range(count):
         pixels = rng.integers(0, 256, (*size, 3)).astype("uint8")
         encode = tf.io.encode_png if i % 2 else tf.io.encode_jpeg
-        found[i] = encode(pixels).numpy()
-    return found
+        encoded[i] = encode(pixels).numpy()
+    return encoded

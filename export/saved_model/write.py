@@ -13,7 +13,7 @@ from keras_en.arguments import check as check_argument
 from keras_en.keras_private import layers_of
 
 from .. import facts, serving
-from . import graph as graphs
+from . import graph as tensorflow_graph
 from . import warmup
 
 SIGNATURES = ("serving_default", "serving_bytes", "ratios")
@@ -48,6 +48,13 @@ def export_saved_model(
     of TensorFlow Serving. `assets.extra/` holds the warm-up requests that it plays to
     itself, and `keras_en.json`, what `inspect` shows. Everything is written beside its
     final place and moved there: no half version is ever visible.
+
+    >>> import keras, tempfile
+    >>> from keras_en import export
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> path = export.export_saved_model(model, tempfile.mkdtemp())
+    >>> export.inspect(path).signatures["serving_default"]
+    ({'inputs': ('float32', [None, 2])}, {'outputs': ('float32', [None, 1])})
 
     Args:
         model: A functional or Sequential model, built, or the path of a `.keras` file.
@@ -118,9 +125,10 @@ def staged_saved_model(
         if warmup_requests:
             requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
             warmup.write(staged.path / warmup.FILE, model.name, requests)
+        graph = tensorflow_graph.read(staged.path)
         more = {
             "options": chosen,
-            "graph_hash": graphs.hash_of_signatures(graphs.read(staged.path)),
+            "graph_hash": tensorflow_graph.hash_of_signatures(graph),
             "metadata": metadata or {},
         }
         facts.write(staged.path, {**facts.facts_of(model), **more})
@@ -192,9 +200,6 @@ def build(
     possible = available(model, image_size)
     endpoints = {}
     for name in signatures:
-        check_argument(
-            name in SIGNATURES, "signatures", f"a list of names of {SIGNATURES}", name
-        )
         allowed = (
             f"a list of names of {possible} for this model: "
             '"serving_bytes" needs one input of known size with 1 or 3 channels '
@@ -237,9 +242,9 @@ def available(model: keras.Model, image_size: Any = None) -> list[str]:
 
 
 def _check_servable(function, name):
-    graph = graphs.Graph(function.graph.as_graph_def())
+    graph = tensorflow_graph.Graph(function.graph.as_graph_def())
     # The nodes of a function being traced are those of its graph, all of them run.
-    wrong = graphs.unservable(*graph.reached(graph.nodes))
+    wrong = tensorflow_graph.unservable(*graph.reached(graph.nodes))
     if wrong:
         raise ValueError(
             "Argument `model` must neither assign variables, nor draw random numbers, "

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_en import ExemplarNormalization, export
+from keras_en.keras_private import layers_of
 from keras_en.models import CifarResNet
 from tests import backends
 
@@ -11,7 +12,7 @@ from tests import backends
 def randomized(model, seed=0):
     """`model` with random weights in its normalizations, so that nothing folds away."""
     rng = np.random.default_rng(seed)
-    for layer in model._flatten_layers():
+    for layer in layers_of(model):
         if type(layer).__name__.endswith("Normalization"):
             backends.randomize(layer, rng)
     return model
@@ -24,6 +25,13 @@ def residual(norm="en", input_shape=(8, 8, 3), **kwargs):
             8, input_shape=input_shape, norm=norm, classifier_activation=None, **kwargs
         )
     )
+
+
+def linear():
+    """`y = 2 x + 3`, of one number."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.set_weights([np.array([[2.0]]), np.array([3.0])])
+    return model
 
 
 def small(input_shape=(8, 8, 3), norm=ExemplarNormalization):
@@ -60,12 +68,12 @@ def check_two_sided(path):
     model = two_sided()
     export.export_onnx(model, path)
     rng = np.random.default_rng(0)
-    given = {
+    inputs = {
         "images": backends.images(rng, (3, 8, 8, 3)),
         "n": backends.images(rng, (3, 5)),
     }
-    found, expected = export.run_onnx(path, given), model(given)
+    outputs, expected = export.run_onnx(path, inputs), model(inputs)
     for name, value in zip(("classes", "scores"), expected, strict=True):
         np.testing.assert_allclose(
-            found[name], backends.numpy(value), atol=1e-5, rtol=1e-4
+            outputs[name], backends.numpy(value), atol=1e-5, rtol=1e-4
         )

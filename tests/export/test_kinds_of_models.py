@@ -17,6 +17,15 @@ pytestmark = pytest.mark.tensorflow
 layers = keras.layers
 
 
+def test_by_hand(tmp_path):
+    """Two inputs, by their names: 1 + 2."""
+    a, b = keras.Input((1,), name="a"), keras.Input((1,), name="b")
+    model = keras.Model([a, b], layers.Add()([a, b]))
+    path = export.export_onnx(model, tmp_path / "m.onnx")
+    one, two = np.array([[1]], "float32"), np.array([[2]], "float32")
+    assert export.run_onnx(path, {"a": one, "b": two}) == 3
+
+
 def onnx_close(model, path, x, atol=1e-5):
     np.testing.assert_allclose(
         export.run_onnx(path, x), numpy(model(x, training=False)), atol=atol, rtol=1e-4
@@ -162,8 +171,8 @@ def test_ratios_do_not_hide_outputs():
     x = keras.Input((4, 4, 3))
     y = norm(x)
     model = keras.Model(x, [y, other(norm(y))])
-    found = serving.forward_with_ratios(model)(np.ones((2, 4, 4, 3), "float32"))
-    shapes = {name: tuple(value.shape) for name, value in found.items()}
+    outputs = serving.forward_with_ratios(model)(np.ones((2, 4, 4, 3), "float32"))
+    shapes = {name: tuple(value.shape) for name, value in outputs.items()}
     assert list(shapes.values()).count((2, 3)) == 3
     assert shapes["norm"] == (2, 4, 4, 3) and len(shapes) == 5
 
@@ -174,14 +183,14 @@ def test_reserved_metadata_and_folders(tmp_path):
         with pytest.raises(ValueError, match=f"must not hold the keys \\['{key}'\\]"):
             export.export_onnx(model, tmp_path / "m.onnx", metadata={key: "x"})
     (tmp_path / "m.onnx").mkdir()
-    (tmp_path / "m.onnx" / "kept").touch()
+    (tmp_path / "m.onnx" / "notes").touch()
     with pytest.raises(FileExistsError, match="must be a file. Received.*a folder"):
         export.export_onnx(model, tmp_path / "m.onnx", overwrite=True)
     (tmp_path / "served" / "1").mkdir(parents=True)
-    (tmp_path / "served" / "1" / "kept").touch()
+    (tmp_path / "served" / "1" / "notes").touch()
     with pytest.raises(FileExistsError, match="replaces versions only"):
         export.export_saved_model(model, tmp_path / "served", 1, overwrite=True)
-    assert len(list(tmp_path.rglob("kept"))) == 2
+    assert len(list(tmp_path.rglob("notes"))) == 2
 
 
 def test_no_stale_weights_beside_a_new_file(tmp_path, monkeypatch):

@@ -8,11 +8,22 @@ import pytest
 from keras_en.export.calls import nodes_of_calls
 from keras_en.export.onnx import graph as onnx_graph
 from keras_en.export.precision import computing_in
-from keras_en.export.saved_model import graph as graphs
+from keras_en.export.saved_model import graph as tensorflow_graph
+from keras_en.keras_private import layers_of
 from tests.backends import images, numpy
 from tests.export.networks import residual, two_sided
 
 pytestmark = pytest.mark.tensorflow
+
+
+def test_by_hand():
+    """2048 + 1 is no number of float16."""
+    x = keras.Input((1,))
+    model = keras.Model(x, keras.layers.Dense(1, dtype="float16")(x))
+    model.set_weights([np.array([[1.0]]), np.array([1.0])])
+    values = np.array([[2048.0]], "float32")
+    assert numpy(model(values)) == 2048
+    assert numpy(computing_in(model, "float32")(values)) == 2049
 
 
 def test_a_model_in_the_dtype_is_itself(model):
@@ -24,19 +35,19 @@ def test_a_model_in_the_dtype_is_itself(model):
 def test_copies_in_float32(policy, build):
     keras.config.set_dtype_policy(policy)
     try:
-        half = build()
+        mixed = build()
     finally:
         keras.config.set_dtype_policy("float32")
-    exact, copy = build(), computing_in(half, "float32")
+    exact, copy = build(), computing_in(mixed, "float32")
     assert {v.dtype for v in copy.variables if v.dtype != "uint32"} == {"float32"}
-    for new, old in zip(exact.variables, half.variables, strict=True):
+    for new, old in zip(exact.variables, mixed.variables, strict=True):
         new.assign(keras.ops.cast(old, new.dtype))
     rng = np.random.default_rng(0)
-    given = [images(rng, (2, 8, 8, 3)), images(rng, (2, 5))][: len(copy.inputs)]
+    inputs = [images(rng, (2, 8, 8, 3)), images(rng, (2, 5))][: len(copy.inputs)]
     names = [x.name for x in copy.inputs]
-    given = dict(zip(names, given, strict=True)) if len(names) > 1 else given[0]
+    inputs = dict(zip(names, inputs, strict=True)) if len(names) > 1 else inputs[0]
     for a, b in zip(
-        keras.tree.flatten(copy(given)), keras.tree.flatten(exact(given)), strict=True
+        keras.tree.flatten(copy(inputs)), keras.tree.flatten(exact(inputs)), strict=True
     ):
         np.testing.assert_array_equal(numpy(a), numpy(b))
     assert keras.config.dtype_policy().name == "float32"
@@ -64,29 +75,29 @@ def test_nested_models_and_inner_layers_are_copied():
     try:
         x = keras.Input((4,))
         inner = keras.Sequential([keras.layers.Dense(4), Block()])
-        half = keras.Model(x, inner(x))
+        mixed = keras.Model(x, inner(x))
     finally:
         keras.config.set_dtype_policy("float32")
-    copy = computing_in(half, "float32")
-    for layer in copy._flatten_layers():
+    copy = computing_in(mixed, "float32")
+    for layer in layers_of(copy):
         assert layer.compute_dtype == "float32", layer.name
 
 
 @pytest.mark.parametrize("kind", ["numbers", "text"])
 def test_what_layers_learned_beside_their_weights_is_copied(kind):
     if kind == "numbers":
-        given, layer = np.array([[3], [7]]), keras.layers.IntegerLookup()
+        inputs, layer = np.array([[3], [7]]), keras.layers.IntegerLookup()
     else:
-        given = keras.ops.convert_to_tensor([["a b"], ["b"]])
+        inputs = keras.ops.convert_to_tensor([["a b"], ["b"]])
         layer = keras.layers.TextVectorization(output_sequence_length=3)
-    layer.adapt(given)
-    x = keras.Input((1,), dtype=given.dtype.name)
+    layer.adapt(inputs)
+    x = keras.Input((1,), dtype=inputs.dtype.name)
     y = keras.layers.Embedding(9, 4, dtype="mixed_float16")(layer(x))
     model = keras.Model(x, y)
     copy = computing_in(model, "float32")
     assert copy is not model
-    np.testing.assert_allclose(numpy(copy(given)), numpy(model(given)), atol=1e-3)
-    rows = numpy(copy(given)).reshape(2, -1)
+    np.testing.assert_allclose(numpy(copy(inputs)), numpy(model(inputs)), atol=1e-3)
+    rows = numpy(copy(inputs)).reshape(2, -1)
     assert np.abs(rows[0] - rows[1]).max() > 1e-2
 
 
@@ -110,11 +121,11 @@ def relabelled(proto):
     """The same graph with other names and its nodes in another order."""
     new = onnx.ModelProto()
     new.CopyFrom(proto)
-    kept = {v.name for v in (*proto.graph.input, *proto.graph.output)} | {""}
+    ports = {v.name for v in (*proto.graph.input, *proto.graph.output)} | {""}
     for node in new.graph.node:
         node.name += "x"
-        node.input[:] = [t if t in kept else t + "x" for t in node.input]
-        node.output[:] = [t if t in kept else t + "x" for t in node.output]
+        node.input[:] = [t if t in ports else t + "x" for t in node.input]
+        node.output[:] = [t if t in ports else t + "x" for t in node.output]
     for tensor in new.graph.initializer:
         tensor.name += "x"
     new.graph.initializer.append(new.graph.initializer.pop(0))
@@ -123,8 +134,8 @@ def relabelled(proto):
 
 def test_onnx_hashes(onnx_file):
     proto = onnx.load(str(onnx_file))
-    found = onnx_graph.graph_hash(proto)
-    assert onnx_graph.graph_hash(relabelled(proto)) == found
+    first = onnx_graph.graph_hash(proto)
+    assert onnx_graph.graph_hash(relabelled(proto)) == first
     others = []
     for change in (
         lambda p: p.graph.initializer[0].dims.append(1),
@@ -137,7 +148,7 @@ def test_onnx_hashes(onnx_file):
         other = onnx.load(str(onnx_file))
         change(other)
         others.append(onnx_graph.graph_hash(other))
-    assert len({found, *others}) == 5
+    assert len({first, *others}) == 5
 
 
 def test_tensorflow_hashes():
@@ -147,18 +158,18 @@ def test_tensorflow_hashes():
         spec = tf.TensorSpec((None, 3), "float32", name="x")
         concrete = tf.function(function, input_signature=[spec]).get_concrete_function()
         graph = concrete.graph.as_graph_def()
-        return graphs.Graph(graph).hash({"y": concrete.outputs[0].name})
+        return tensorflow_graph.Graph(graph).hash({"y": concrete.outputs[0].name})
 
     inner = tf.function(lambda x: x * 2)
-    found = hashed(lambda x: tf.abs(inner(x)) + 1)
-    assert found == hashed(lambda x: tf.abs(inner(x), name="other") + 1)
+    first = hashed(lambda x: tf.abs(inner(x)) + 1)
+    assert first == hashed(lambda x: tf.abs(inner(x), name="other") + 1)
     for other in (
         lambda x: tf.abs(inner(x)) + 2,
         lambda x: tf.abs(inner(x)) - 1,
         lambda x: tf.abs(tf.function(lambda x: x * 3)(x)) + 1,
         lambda x: 1 + tf.abs(inner(x)),
     ):
-        assert hashed(other) != found
+        assert hashed(other) != first
 
 
 def test_nodes_are_counted_for_each_call_of_a_layer():

@@ -19,11 +19,21 @@ def compact_nodes(path):
     return [n for n in onnx.load(str(path)).graph.node if n.name.startswith("norm/en/")]
 
 
+def test_by_hand(tmp_path):
+    """Both channels have the variance 1, and `(x - mean) / sqrt(1 + 3)` is 0.5."""
+    x = keras.Input((2, 2))
+    norm = ExemplarNormalization(normalizers=("instance",), epsilon=3.0, name="norm")
+    path = export.export_onnx(keras.Model(x, norm(x)), tmp_path / "m.onnx")
+    assert compact_nodes(path)
+    outputs = export.run_onnx(path, np.array([[[1, 10], [3, 12]]], "float32"))
+    np.testing.assert_allclose(outputs, [[[-0.5, -0.5], [0.5, 0.5]]], rtol=1e-6)
+
+
 def close(path, model, x):
-    for given in (x, x + OFFSET):
-        expected = numpy(model(given))
+    for inputs in (x, x + OFFSET):
+        expected = numpy(model(inputs))
         np.testing.assert_allclose(
-            export.run_onnx(path, given), expected, atol=1e-5, rtol=1e-4
+            export.run_onnx(path, inputs), expected, atol=1e-5, rtol=1e-4
         )
 
 
@@ -88,9 +98,9 @@ def test_masked_layers_stay_as_they_are(tmp_path):
     assert not compact_nodes(path)
     rng = np.random.default_rng(0)
     x, mask = images(rng, (2, 8, 8, 3)), rng.random((2, 8, 8)) < 0.7
-    found = export.run_onnx(path, {"x": x, "mask": mask})
+    outputs = export.run_onnx(path, {"x": x, "mask": mask})
     expected = numpy(model([x, mask]))
-    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5, rtol=1e-4)
 
 
 def encoder(name):
@@ -109,16 +119,16 @@ def test_every_call_has_a_form_of_its_own(tmp_path, fp16):
     z = keras.layers.Add()([twice(norm(x)), twice(norm(y))])
     model = randomized(keras.Model([x, y], z))
     path = export.export_onnx(model, tmp_path / "m.onnx", fp16=fp16)
-    found = export.inspect(path).nodes_of_layers["ExemplarNormalization"]
-    assert len(found) == 4 and min(found) > 30 and max(found) <= 44
+    counts = export.inspect(path).nodes_of_layers["ExemplarNormalization"]
+    assert len(counts) == 4 and min(counts) > 30 and max(counts) <= 44
     names = {n.name.split("/en/")[0] for n in onnx.load(str(path)).graph.node}
     assert {"twice", "twice_1", "twin/norm", "twin_1/norm"} <= names
     rng = np.random.default_rng(0)
-    given = {"x": images(rng, (2, 8, 8, 3)), "y": images(rng, (2, 8, 8, 3))}
+    inputs = {"x": images(rng, (2, 8, 8, 3)), "y": images(rng, (2, 8, 8, 3))}
     tolerance = 2e-2 if fp16 else 1e-5
     np.testing.assert_allclose(
-        export.run_onnx(path, given),
-        numpy(model(list(given.values()))),
+        export.run_onnx(path, inputs),
+        numpy(model(list(inputs.values()))),
         atol=tolerance,
         rtol=1e-4,
     )
@@ -132,8 +142,8 @@ def test_layers_are_not_taken_for_each_other(tmp_path):
     y = norm(conv(norm(encoder("b")(encoder("a")(x)))))
     model = randomized(keras.Model(x, other(conv(y))))
     path = export.export_onnx(model, tmp_path / "m.onnx")
-    found = export.inspect(path).nodes_of_layers["ExemplarNormalization"]
-    assert len(found) == 5 and max(found) <= 41
+    counts = export.inspect(path).nodes_of_layers["ExemplarNormalization"]
+    assert len(counts) == 5 and max(counts) <= 41
     close(path, model, images(np.random.default_rng(0), (3, 8, 8, 3)))
 
 

@@ -11,13 +11,20 @@ from onnx import reference
 from keras_en import ExemplarNormalization, export
 from keras_en.export.onnx import graph as onnx_graph
 from tests.backends import images, numpy
-from tests.export.networks import check_two_sided, residual, small, two_sided
+from tests.export.networks import check_two_sided, linear, residual, small, two_sided
 
 pytestmark = pytest.mark.tensorflow
 
 
 def close(actual, expected):
     np.testing.assert_allclose(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_by_hand(tmp_path):
+    """`2 x + 3`, for 1 and 5."""
+    path = export.export_onnx(linear(), tmp_path / "m.onnx")
+    outputs = export.run_onnx(path, np.array([[1.0], [5.0]], "float32"))
+    np.testing.assert_array_equal(outputs, [[5.0], [13.0]])
 
 
 @pytest.fixture(scope="module", params=["en", "sn", "bn"])
@@ -77,7 +84,7 @@ def test_sizes(tmp_path):
     inputs, _ = export.inspect(path).signatures["serving_default"]
     assert inputs["inputs"][1] == ["batch", 8, 12, 3]
     path = export.export_onnx(
-        model, tmp_path / "half.onnx", image_size=None, dynamic=("height", "width")
+        model, tmp_path / "open.onnx", image_size=None, dynamic=("height", "width")
     )
     inputs, outputs = export.inspect(path).signatures["serving_default"]
     assert inputs["inputs"][1] == [1, "height", "width", 3]
@@ -115,12 +122,12 @@ def test_float16_keeps_statistics_in_float32(tmp_path):
     model = keras.Model(x, ExemplarNormalization(name="norm")(x))
     path = export.export_onnx(model, tmp_path / "m.onnx", fp16=True)
     rng = np.random.default_rng(0)
-    given = (30 + rng.normal(size=(2, 128, 128, 2))).astype("float16")
-    given = given.astype("float32")
-    found, expected = in_true_float16(path, given), numpy(model(given))
+    values = (30 + rng.normal(size=(2, 128, 128, 2))).astype("float16")
+    values = values.astype("float32")
+    outputs, expected = in_true_float16(path, values), numpy(model(values))
     # In float16 b and the sum, about 10, are off by up to 2^-8 each.
-    assert np.abs(found - expected).max() < 2**-7 + 2**-9
-    means = found.mean(axis=(1, 2)) - expected.mean(axis=(1, 2))
+    assert np.abs(outputs - expected).max() < 2**-7 + 2**-9
+    means = outputs.mean(axis=(1, 2)) - expected.mean(axis=(1, 2))
     assert np.abs(means).max() < 2**-8  # That of b.
 
 
@@ -138,9 +145,9 @@ def test_float16_keeps_normalizations_in_float32(tmp_path, layer):
     """Where float16 would round the inputs to multiples of 0.25."""
     model = keras.Sequential([keras.Input((512,)), layer, keras.layers.ReLU()])
     path = export.export_onnx(model, tmp_path / "m.onnx", fp16=True)
-    given = 300 + np.random.default_rng(0).normal(size=(2, 512)).astype("float32")
-    found, expected = in_true_float16(path, given), numpy(model(given))
-    np.testing.assert_allclose(found, expected, atol=2**-10, rtol=2**-10)
+    values = 300 + np.random.default_rng(0).normal(size=(2, 512)).astype("float32")
+    outputs, expected = in_true_float16(path, values), numpy(model(values))
+    np.testing.assert_allclose(outputs, expected, atol=2**-10, rtol=2**-10)
 
 
 def test_float16_refuses_control_flow(tmp_path):
@@ -175,14 +182,14 @@ def test_metadata_as_onnxruntime_shows_it(tmp_path):
         metadata={"class_names": ["a", "b"], "licence": "Apache-2.0"},
     )
     session = onnxruntime.InferenceSession(str(path))
-    found = session.get_modelmeta().custom_metadata_map
-    assert found["library"] == "keras_en" and found["licence"] == "Apache-2.0"
-    assert json.loads(found["class_names"]) == ["a", "b"]
-    assert json.loads(found["norm"]) == {"ExemplarNormalization": 1}
-    assert json.loads(found["r"]) == [4]
-    assert json.loads(found["pi"]) == [50]
-    assert json.loads(found["normalizers"]) == [["instance", "layer", "batch"]]
-    assert {"version", "keras", "options", "graph_hash"} <= set(found)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert facts["library"] == "keras_en" and facts["licence"] == "Apache-2.0"
+    assert json.loads(facts["class_names"]) == ["a", "b"]
+    assert json.loads(facts["norm"]) == {"ExemplarNormalization": 1}
+    assert json.loads(facts["r"]) == [4]
+    assert json.loads(facts["pi"]) == [50]
+    assert json.loads(facts["normalizers"]) == [["instance", "layer", "batch"]]
+    assert {"version", "keras", "options", "graph_hash"} <= set(facts)
 
 
 def test_names_are_those_of_the_model(onnx_file):
@@ -193,8 +200,8 @@ def test_names_are_those_of_the_model(onnx_file):
     assert "stage1_block1_1_norm/en/sub_2" in names and "stem_relu/Relu" in names
     assert not [name for name in names if "__" in name or "_en_1/" in name]
     tensors = [t.name for t in proto.graph.initializer]
-    known = ("constant_", "sizes_", "epsilon_")
-    assert all("_norm/en/" in n or n.startswith(known) for n in tensors)
+    unscoped = ("constant_", "sizes_", "epsilon_")
+    assert all("_norm/en/" in n or n.startswith(unscoped) for n in tensors)
 
 
 def test_several_inputs_and_outputs(tmp_path):
@@ -207,11 +214,11 @@ def test_outputs_have_the_keys_of_a_dictionary(tmp_path):
     model = keras.Model(model.input, {"z": classes, "a": scores})
     path = export.export_onnx(model, tmp_path / "m.onnx")
     rng = np.random.default_rng(0)
-    given = {"images": images(rng, (3, 8, 8, 3)), "n": images(rng, (3, 5))}
-    found, expected = export.run_onnx(path, given), model(given)
-    assert found["z"].shape == (3, 3)
+    inputs = {"images": images(rng, (3, 8, 8, 3)), "n": images(rng, (3, 5))}
+    outputs, expected = export.run_onnx(path, inputs), model(inputs)
+    assert outputs["z"].shape == (3, 3)
     for name in ("a", "z"):
-        close(found[name], numpy(expected[name]))
+        close(outputs[name], numpy(expected[name]))
     assert export.verify(model, path, batches=(1, 3)).passed
 
 
@@ -220,9 +227,9 @@ def test_from_a_saved_model(tmp_path, x):
     saved_model = export.export_saved_model(model, tmp_path, warmup_requests=False)
     path = export.export_onnx(saved_model, tmp_path / "m.onnx")
     close(export.run_onnx(path, x), numpy(model(x)))
-    found = export.inspect(path)
-    assert found.record["norm"] == {"ExemplarNormalization": 1}
-    assert max(found.nodes_of_layers["ExemplarNormalization"]) <= 70
+    artefact = export.inspect(path)
+    assert artefact.record["norm"] == {"ExemplarNormalization": 1}
+    assert max(artefact.nodes_of_layers["ExemplarNormalization"]) <= 70
 
 
 def test_from_a_file(tmp_path, x):
@@ -246,7 +253,7 @@ def test_large_weights_are_beside_the_file(tmp_path, monkeypatch):
     close(export.run_onnx(path, x), numpy(model(x)))
 
 
-def test_no_half_file_is_left(tmp_path):
+def test_no_partial_file_is_left(tmp_path):
     model = small()
 
     def interrupted(path):
@@ -268,11 +275,11 @@ def test_bad_arguments(model, tmp_path):
         refused(ValueError, "`opset` must be an integer from 9 to 23", opset=opset)
     refused(ValueError, "`layout` must be one of.*nhwc", layout="chwn")
     for dynamic in ("batch", ["depth"]):
-        refused(ValueError, "`dynamic` must hold names of", dynamic=dynamic)
+        refused(ValueError, "`dynamic` must be names of", dynamic=dynamic)
     refused(ValueError, "`dynamic` must not hold 'height'", dynamic=["height"])
-    (tmp_path / "m.onnx").write_text("kept")
+    (tmp_path / "m.onnx").write_text("old")
     refused(FileExistsError, "`path` must be new.*m.onnx, which exists")
-    assert (tmp_path / "m.onnx").read_text() == "kept"
+    assert (tmp_path / "m.onnx").read_text() == "old"
     path = export.export_onnx(model, tmp_path / "m.onnx", overwrite=True)
     assert export.inspect(path).kind == "ONNX"
 
@@ -294,5 +301,5 @@ def test_gelu(tmp_path):
     x = keras.Input((3,))
     model = keras.Model(x, keras.activations.gelu(x))
     path = export.export_onnx(model, tmp_path / "m.onnx")
-    given = images(np.random.default_rng(0), (4, 3))
-    close(export.run_onnx(path, given), numpy(model(given)))
+    values = images(np.random.default_rng(0), (4, 3))
+    close(export.run_onnx(path, values), numpy(model(values)))

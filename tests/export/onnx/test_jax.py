@@ -6,10 +6,17 @@ import pytest
 
 from keras_en import ExemplarNormalization, export
 from tests.backends import BACKEND, images, numpy
-from tests.export.networks import check_two_sided, randomized, small
+from tests.export.networks import check_two_sided, linear, randomized, small
 
 pytest.importorskip("jax2onnx", reason="jax2onnx is not installed")
 pytestmark = pytest.mark.skipif(BACKEND != "jax", reason=f"needs JAX, not {BACKEND}")
+
+
+def test_by_hand(tmp_path):
+    """`2 x + 3`, for 1 and 5."""
+    path = export.export_onnx(linear(), tmp_path / "m.onnx")
+    outputs = export.run_onnx(path, np.array([[1.0], [5.0]], "float32"))
+    np.testing.assert_array_equal(outputs, [[5.0], [13.0]])
 
 
 def pooling():

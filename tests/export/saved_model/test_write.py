@@ -12,7 +12,7 @@ import pytest
 from keras_en import ExemplarNormalization, export
 from keras_en.analysis import collect_ratios
 from tests.backends import images, numpy
-from tests.export.networks import randomized, residual, small, two_sided
+from tests.export.networks import linear, randomized, residual, small, two_sided
 
 pytestmark = pytest.mark.tensorflow
 
@@ -22,8 +22,16 @@ def python_signatures(path):
 
     saved = tf.saved_model.load(str(path))
     # A signature does not keep the variables it reads.
-    saved.signatures.kept = saved
+    saved.signatures.saved = saved
     return saved.signatures
+
+
+def test_by_hand(tmp_path):
+    """`2 x + 3`, for 1 and 5."""
+    path = export.export_saved_model(linear(), tmp_path)
+    serve = python_signatures(path)["serving_default"]
+    outputs = serve(inputs=np.array([[1.0], [5.0]], "float32"))["outputs"]
+    np.testing.assert_array_equal(outputs.numpy(), [[5.0], [13.0]])
 
 
 def test_versions_count_on(tmp_path):
@@ -51,12 +59,12 @@ def test_variables_are_saved_once(model, saved_model):
 def test_ratios_are_served(model, saved_model):
     x = images(np.random.default_rng(0), (5, 8, 8, 3))
     outputs = python_signatures(saved_model)["ratios"](inputs=x)
-    found = {k: v.numpy() for k, v in outputs.items()}
+    served = {k: v.numpy() for k, v in outputs.items()}
     expected = collect_ratios(model, x)
-    assert len(found) == 1 + len(expected) == 10
-    np.testing.assert_allclose(found.pop("outputs"), numpy(model(x)), atol=1e-5)
+    assert len(served) == 1 + len(expected) == 10
+    np.testing.assert_allclose(served.pop("outputs"), numpy(model(x)), atol=1e-5)
     for path, ratios in expected.items():
-        np.testing.assert_allclose(found[path.split("/")[-1]], ratios, atol=1e-5)
+        np.testing.assert_allclose(served[path.split("/")[-1]], ratios, atol=1e-5)
 
 
 def test_ratios_of_layers_of_one_name_and_of_one_called_twice():
@@ -87,10 +95,12 @@ def test_encoded_images_are_decoded_resized_and_normalized(model, saved_model, s
     pixels = np.stack([p.resize((8, 8), Image.BILINEAR) for p in pictures])
     x = (pixels / 255 - [0.4, 0.5, 0.6]) / 0.25
     serve = python_signatures(saved_model)["serving_bytes"]
-    found = serve(image_bytes=encoded.tolist())["outputs"].numpy()
+    outputs = serve(image_bytes=encoded.tolist())["outputs"].numpy()
     # Pillow rounds what it resized to integers; without resizing there is no rounding.
     tolerance = 1e-5 if size == (8, 8) else 0.02
-    np.testing.assert_allclose(found, numpy(model(x.astype("float32"))), atol=tolerance)
+    np.testing.assert_allclose(
+        outputs, numpy(model(x.astype("float32"))), atol=tolerance
+    )
 
 
 def test_jpeg_and_gray_images(tmp_path):
@@ -100,9 +110,9 @@ def test_jpeg_and_gray_images(tmp_path):
     path = export.export_saved_model(model, tmp_path, warmup_requests=False)
     pixels = np.full((8, 8, 1), 100, "uint8")
     data = [f(pixels).numpy() for f in (tf.io.encode_jpeg, tf.io.encode_png)]
-    found = python_signatures(path)["serving_bytes"](image_bytes=data)["outputs"]
+    served = python_signatures(path)["serving_bytes"](image_bytes=data)["outputs"]
     expected = numpy(model(np.full((1, 8, 8, 1), 100 / 255, "float32")))
-    np.testing.assert_allclose(found.numpy(), [expected[0]] * 2, atol=0.05)
+    np.testing.assert_allclose(served.numpy(), [expected[0]] * 2, atol=0.05)
     assert list(python_signatures(path)) == ["serving_default", "serving_bytes"]
 
 
@@ -117,11 +127,11 @@ def test_warm_up_requests_are_requests(saved_model):
         log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
         request = log.predict_log.request
         name = request.model_spec.signature_name
-        given = {
+        inputs = {
             key: tf.constant(tf.make_ndarray(value))
             for key, value in request.inputs.items()
         }
-        assert signatures[name](**given)["outputs"].shape == (1, 10)
+        assert signatures[name](**inputs)["outputs"].shape == (1, 10)
         played.append(name)
     assert played == ["serving_default", "serving_bytes", "ratios"]
 
@@ -141,9 +151,9 @@ def test_several_inputs_and_outputs(tmp_path):
     model = two_sided()
     path = export.export_saved_model(model, tmp_path, warmup_requests=False)
     rng = np.random.default_rng(0)
-    given = {"images": images(rng, (3, 8, 8, 3)), "n": images(rng, (3, 5))}
-    served = python_signatures(path)["serving_default"](**given)
-    expected = model(given)
+    inputs = {"images": images(rng, (3, 8, 8, 3)), "n": images(rng, (3, 5))}
+    served = python_signatures(path)["serving_default"](**inputs)
+    expected = model(inputs)
     for name, value in zip(("classes", "scores"), expected, strict=True):
         np.testing.assert_allclose(served[name].numpy(), numpy(value), atol=1e-6)
 
@@ -182,7 +192,7 @@ def test_a_fixed_size_for_open_ones(tmp_path):
     assert "serving_bytes" in export.inspect(path).signatures
 
 
-def test_lookup_tables_are_kept(tmp_path):
+def test_lookup_tables_are_saved(tmp_path):
     text = keras.Input((1,), dtype="string")
     ids = keras.layers.StringLookup(vocabulary=["a", "b"])(text)
     outputs = keras.layers.Embedding(3, 2)(ids)
@@ -193,7 +203,7 @@ def test_lookup_tables_are_kept(tmp_path):
     np.testing.assert_allclose(served, expected)
 
 
-def test_no_half_version_is_left(tmp_path, monkeypatch):
+def test_no_partial_version_is_left(tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
 
     def interrupted(self, path, **kwargs):
@@ -317,7 +327,7 @@ def test_bad_arguments(model, tmp_path):
         FileExistsError, "a folder. Received.*a file", model, tmp_path / "bad.keras"
     )
     small = residual("bn", (None, None, 2))
-    words = "must hold names of.*'serving_bytes'"
+    words = "must be a list of names of.*'serving_bytes'"
     refused(ValueError, words, small, new, signatures=["serving_bytes"])
     refused(ValueError, "needs one.*'ratios'", small, new, signatures=["ratios"])
     (tmp_path / "bad.keras").unlink()
@@ -337,17 +347,17 @@ def test_warm_up_needs_its_package(model, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
-def test_half_precision_is_exported_in_float32(tmp_path):
+def test_mixed_precision_is_exported_in_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        half = small()
+        mixed = small()
     finally:
         keras.config.set_dtype_policy("float32")
-    path = export.export_saved_model(half, tmp_path, warmup_requests=False)
+    path = export.export_saved_model(mixed, tmp_path, warmup_requests=False)
     exact = small()
-    for new, old in zip(exact.variables, half.variables, strict=True):
+    for new, old in zip(exact.variables, mixed.variables, strict=True):
         new.assign(old)
     x = images(np.random.default_rng(0), (2, 8, 8, 3))
     served = python_signatures(path)["serving_default"](inputs=x)["outputs"].numpy()
     np.testing.assert_allclose(served, numpy(exact(x)), atol=1e-5, rtol=1e-4)
-    assert np.abs(served - numpy(keras.ops.cast(half(x), "float32"))).max() > 1e-4
+    assert np.abs(served - numpy(keras.ops.cast(mixed(x), "float32"))).max() > 1e-4
