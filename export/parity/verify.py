@@ -105,7 +105,7 @@ def verify(
     }
     prepared = prepare(model)
     subject = subject_of(exported, prepared, settings, float16)
-    checks = subject.skipped
+    checks = [*subject.skipped]
     if prepared.model is not prepared.original:
         copied = check(4, "float32 copy", served.same_copy, subject, prepared.original)
         checks.append(copied)

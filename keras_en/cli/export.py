@@ -6,7 +6,6 @@ is written, and the exit code is 1.
 """
 
 import argparse
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,10 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     arguments = _arguments(options)
-    _check_installed(options.to)
+    if options.to == "onnx":
+        converter = CONVERTERS.get(keras.backend.backend(), "tf2onnx")
+        packages = ("onnx", "onnxruntime", converter)
+        shared.check_installed("--to onnx", packages, "export")
     verify.check_report(options.report, options.overwrite)
     prepared, report = prepare(options.model), None
     with WRITERS[options.to](prepared, options.out, **arguments) as staged:
@@ -153,15 +155,3 @@ def _metadata(options):
             f"--class-names must be a text file. Received: {path}"
         ) from None
     return metadata
-
-
-def _check_installed(to):
-    packages = ()
-    if to == "onnx":
-        converter = CONVERTERS.get(keras.backend.backend(), "tf2onnx")
-        packages = ("onnx", "onnxruntime", converter)
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise RuntimeError(
-            f"--to {to} needs {', '.join(missing)}: pip install 'keras-en[export]'"
-        )

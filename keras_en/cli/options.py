@@ -2,11 +2,14 @@
 allowed, and groups."""
 
 import argparse
+import importlib.util
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import keras
 
 from keras_en.export.parity.verify import BATCHES
 from keras_en.models import norms
@@ -21,7 +24,11 @@ class NotEqual(Exception):
 
 
 def add_command(
-    commands: Any, name: str, text: str | None, run: Callable, interrupted=NOTHING
+    commands: Any,
+    name: str,
+    text: str | None,
+    run: Callable,
+    interrupted: str = NOTHING,
 ) -> Parser:
     """The parser of a command.
 
@@ -38,6 +45,24 @@ def add_command(
     command = commands.add_parser(name, help=summary, description=description)
     command.set_defaults(run=run, interrupted=interrupted)
     return command
+
+
+def check_tensorflow(subject: str) -> None:
+    """Raises `RuntimeError`, about `subject`, on another backend."""
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"{subject} needs the TensorFlow backend. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
+
+
+def check_installed(subject: str, packages: Iterable[str], extra: str = "all") -> None:
+    """Raises `RuntimeError`, about `subject`, if one of `packages` is missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RuntimeError(
+            f"{subject} needs {', '.join(missing)}: pip install 'keras-en[{extra}]'"
+        )
 
 
 def add_model(command: Parser) -> None:

@@ -6,11 +6,11 @@ it, draws the ratios it learned and exports it.
 """
 
 import argparse
-import importlib.util
 import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from keras_en import export, files, training
 from keras_en.analysis import collect_ratios, exemplar_layers, plot_class_ratios
-from keras_en.cli.options import add_command, add_overwrite, add_recipe
+from keras_en.cli import options as shared
 from keras_en.training.recipes import digits
 from keras_en.version import __version__
 
@@ -79,9 +79,9 @@ class Results(NamedTuple):
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
-    command = add_command(commands, "quickstart", __doc__, run)
-    add_recipe(command, "runs/quickstart")
-    add_overwrite(command, "replace the run in --output")
+    command = shared.add_command(commands, "quickstart", __doc__, run)
+    shared.add_recipe(command, "runs/quickstart")
+    shared.add_overwrite(command, "replace the run in --output")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -130,7 +130,8 @@ def quickstart(
         RuntimeError: The backend is not TensorFlow, or a package is missing.
     """
     output = Path(output).resolve()
-    _check_environment()
+    shared.check_tensorflow("The quickstart exports a SavedModel and")
+    shared.check_installed("The quickstart", REQUIRED)
     _check_output(output, overwrite)
     with files.staged(output) as staged:
         staged.path.mkdir()
@@ -138,19 +139,6 @@ def quickstart(
         _check_output(output, overwrite)
         staged.publish()
     return results
-
-
-def _check_environment():
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "The quickstart exports a SavedModel and needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
-    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise RuntimeError(
-            f"The quickstart needs {', '.join(missing)}: pip install 'keras-en[all]'"
-        )
 
 
 def _check_output(output, overwrite):
@@ -162,7 +150,9 @@ def _check_output(output, overwrite):
     check_folder(output, ARTEFACTS, overwrite, "--overwrite replaces it")
 
 
-def check_folder(output, artefacts, again, otherwise):
+def check_folder(
+    output: Path, artefacts: Sequence[str], again: bool, otherwise: str
+) -> None:
     """Raises `FileExistsError` unless `output` is new, empty or holds a run, which it
     may only `again`; `otherwise` is the option that says so."""
     if not output.exists():

@@ -7,7 +7,6 @@ multiworker, each with its TF_CONFIG.
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ import keras
 import numpy as np
 
 from keras_en import training
-from keras_en.cli.options import add_command, add_recipe, integer
+from keras_en.cli import options as shared
 from keras_en.cli.quickstart import check_folder
 from keras_en.training import checkpoints, strategies
 from keras_en.training.recipes import digits
@@ -28,17 +27,17 @@ FILES = ("history.csv", "model.keras", checkpoints.NAME)
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
     interrupted = "--resume goes on from the last checkpoint"
-    command = add_command(commands, "train", __doc__, run, interrupted)
-    add_recipe(command, "runs/train")
+    command = shared.add_command(commands, "train", __doc__, run, interrupted)
+    shared.add_recipe(command, "runs/train")
     option, size = command.add_argument, digits.BATCH_SIZE
     text = "images of a global batch"
-    option("--batch-size", type=integer(1), default=size, help=text)
+    option("--batch-size", type=shared.integer(1), default=size, help=text)
     text = "see tf.distribute"
     option("--strategy", choices=strategies.NAMES, default="none", help=text)
     text = "of --strategy mirrored; default: all GPUs, or 2 logical CPUs"
-    option("--replicas", type=integer(1), help=text)
+    option("--replicas", type=shared.integer(1), help=text)
     text = "steps between checkpoints; default: at the end of each epoch only"
-    option("--checkpoint-every", type=integer(1), metavar="STEPS", help=text)
+    option("--checkpoint-every", type=shared.integer(1), metavar="STEPS", help=text)
     text = "go on from the checkpoint in --output"
     option("--resume", action="store_true", help=text)
 
@@ -99,7 +98,8 @@ def train(
         ValueError: See `keras_en.training.strategy` and `fit`.
     """
     output = Path(output)
-    _check_environment()
+    shared.check_tensorflow("keras-en train")
+    shared.check_installed("keras-en train", ["sklearn"])
     # First: TensorFlow must not have touched a device yet.
     chosen = training.strategy(strategy, replicas)
     chief = strategies.is_chief(chosen)
@@ -133,13 +133,3 @@ def train(
         digits.write_history(output / "history.csv", history)
         model.save(output / "model.keras")
     return Results(chief, results["loss"], results["accuracy"])
-
-
-def _check_environment():
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "keras-en train needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
-    if importlib.util.find_spec("sklearn") is None:
-        raise RuntimeError("keras-en train needs sklearn: pip install 'keras-en[all]'")

@@ -34,7 +34,7 @@ def test_mirrored_then_resumed(tmp_path, capsys):
     assert "--resume goes on with it. Received: " in capsys.readouterr().err
 
     # As a machine that lost power in the middle of a save leaves it.
-    (folder / "checkpoint.partial").write_bytes(b"half")
+    (folder / "checkpoint.partial").write_bytes(b"torn")
     # Of one device: a checkpoint does not know how many replicas there were.
     command[command.index("mirrored")] = "none"
     code, out, err = keras_en(*command, "--epochs", 2, "--resume")
