@@ -115,11 +115,11 @@ class _Question(NamedTuple):
 
 def _questions(subject: Subject) -> Iterator[_Question]:
     """Gates 4 and 5."""
+    calls = {case.name: subject.call(case.inputs) for case in subject.cases}
     for case in subject.cases:
         judge = partial(subject.compare, case=case)
-        yield _Question(4, case.name, judge, [subject.call(case.inputs)])
-    middle = subject.middle.inputs
-    together = subject.call(middle)
+        yield _Question(4, case.name, judge, [calls[case.name]])
+    middle, together = subject.middle.inputs, calls[subject.middle.name]
     alone = [subject.call(sample) for sample in samples(middle)]
     order = subject.call(backwards(middle))
     yield _Question(5, "alone", partial(_alone, subject), [together, *alone])
@@ -134,13 +134,16 @@ def _questions(subject: Subject) -> Iterator[_Question]:
 
 
 def _calls(questions: Sequence[_Question]) -> list[Call]:
-    return [call for question in questions for call in question.calls]
+    """Those of all questions, each once."""
+    return list({id(call): call for q in questions for call in q.calls}.values())
 
 
 def _judged(questions: Sequence[_Question], outputs: Sequence[dict]) -> list[Check]:
-    remaining = iter(outputs)
+    """The checks of all questions; `outputs` are those of `_calls`."""
+    ids = map(id, _calls(questions))
+    answers = dict(zip(ids, outputs, strict=True))
     return [
-        check(gate, name, judge, *[next(remaining) for _ in calls])
+        check(gate, name, judge, *(answers[id(call)] for call in calls))
         for gate, name, judge, calls in questions
     ]
 
