@@ -1,24 +1,24 @@
 """Outputs against those of the model."""
 
+import dataclasses
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
 from .. import serving
+from .cases import Arrays, Case
+from .checks import Outcome, Unequal
 
 # The share of the tolerance by which the two largest outputs may differ and still be a
 # tie. With all of it no difference that is allowed could change the class. Twice what
 # rounding does to the model is a tie as well.
 TIE = 0.1
-
-
 # The share of the size of outputs by which a copy in another dtype may be away.
 COPY, EXACT_COPY = 0.2, 1e-2
 
 
-class Unequal(Exception):
-    """Outputs differ by more than is allowed."""
-
-
+@dataclasses.dataclass
 class Reference:
     """What a model computes, in float32 and in float64.
 
@@ -31,26 +31,33 @@ class Reference:
             sums in another order cannot be held to more.
     """
 
-    def __init__(self, model, exact, atol, rtol):
-        self.model, self.exact = model, exact
-        self.atol, self.rtol = atol, rtol
-        self._found = {}
+    model: keras.Model
+    exact: keras.Model | None
+    atol: float
+    rtol: float
+    _outputs: dict = dataclasses.field(default_factory=dict, init=False)
 
-    def outputs(self, case, function=serving.forward):
+    def outputs(self, case: Case, function: Callable = serving.forward) -> tuple:
         """What a function that `serving` makes of the model returns, and of its float64
         copy (or `None`): dictionaries of arrays."""
         key = case.name, function.__name__
-        if key not in self._found:
+        if key not in self._outputs:
             values = list(case.inputs.values())
             own = evaluated(self.model, values, function)
             exact = self.exact and evaluated(self.exact, values, function)
             # A copy that computes something else says nothing about rounding.
             if exact and max(distance(exact[k], own[k]) for k in own) > EXACT_COPY:
                 exact = None
-            self._found[key] = own, exact
-        return self._found[key]
+            self._outputs[key] = own, exact
+        return self._outputs[key]
 
-    def compare(self, outputs, case, function=serving.forward, expected=None):
+    def compare(
+        self,
+        outputs: Arrays,
+        case: Case,
+        function: Callable = serving.forward,
+        expected: Arrays | None = None,
+    ) -> Outcome:
         """The largest difference between an artefact's outputs and the model's, and
         what is to be known of it.
 
@@ -71,38 +78,23 @@ class Reference:
         own, exact = self.outputs(case, function)
         if set(outputs) != set(own):
             raise Unequal(f"outputs must be {sorted(own)}. Received: {sorted(outputs)}")
+        nothing: dict = dict.fromkeys(own)
 
-        def rows(moved=None):
-            return [
-                self._compared(
-                    outputs[k],
-                    own[k],
-                    exact and exact[k],
-                    expected and expected[k],
-                    moved and moved[k],
-                )
-                for k in own
-            ]
+        def compared(moved):
+            sides = (outputs, expected or own, own, exact or nothing, moved)
+            return [self._compared(*(side[k] for side in sides)) for k in own]
 
         try:
-            rows = rows()
+            rows = compared(nothing)
         except Unequal:
             # Only here, since it takes as long as all the rest.
             if exact is None:
                 raise
-            rows = rows(self._last_bit(case, function))
+            rows = compared(self._with_other_last_bits(case, function))
         measured = {k: max(row[k] for row in rows) for k in rows[0]}
-        text = f"largest difference {measured['difference']:.1e}"
-        if "error" in measured:
-            text += (
-                f"; from float64 {measured['error']:.1e}, the model "
-                f"{measured['model_error']:.1e}"
-            )
-        if "last_bit" in measured:
-            text += f", with other last bits {measured['last_bit']:.1e}"
-        return text, measured
+        return _text(measured), measured
 
-    def _last_bit(self, case, function):
+    def _with_other_last_bits(self, case, function):
         """What the model makes of inputs that differ in their last bit: it rounds
         otherwise, and each sample by itself, where equal samples round equally."""
         rng, values = np.random.default_rng(0), []
@@ -113,55 +105,73 @@ class Reference:
             values.append(value)
         return evaluated(self.model, values, function)
 
-    def _compared(self, actual, own, exact, expected, moved):
-        expected = own if expected is None else expected
+    def _compared(self, actual, expected, own, exact, moved):
+        """What is measured of one output. `own` is that of the model, `exact` of its
+        float64 copy, `moved` of the model for inputs with other last bits."""
         if actual.shape != expected.shape:
             raise Unequal(
                 f"the shape must be {expected.shape}. Received: {actual.shape}"
             )
-        differences = apart(actual, expected)
-        measured = {"difference": float(differences.max(initial=0))}
-        allowed = self.atol + self.rtol * np.abs(
-            np.nan_to_num(expected.astype("float64"))
-        )
-        tie = TIE * allowed
+        measured, rounding = {"difference": _largest(actual, expected)}, 0.0
         if exact is not None:
-            measured["error"] = float(apart(actual, exact).max(initial=0))
-            measured["model_error"] = float(apart(own, exact).max(initial=0))
-            rounding = measured["model_error"]
-            if moved is not None:
-                measured["last_bit"] = float(apart(moved, exact).max(initial=0))
-                rounding = max(rounding, measured["last_bit"])
-            allowed = np.maximum(allowed, 2 * rounding)
-            tie = np.maximum(tie, 2 * rounding)
-        if not (differences <= allowed).all():  # NaN included
-            where = np.nan_to_num(differences - allowed, nan=np.inf).argmax()
-            raise Unequal(
-                f"{actual.flat[where]:.8g} for {expected.flat[where]:.8g}; "
-                f"allowed {allowed.flat[where]:.1e}; "
-                f"largest difference {differences.max():.1e}"
-            )
-        _check_classes(actual, expected, tie)
+            measured["error"] = _largest(actual, exact)
+            measured["model_error"] = rounding = _largest(own, exact)
+        if moved is not None:
+            measured["last_bit"] = _largest(moved, exact)
+            rounding = max(rounding, measured["last_bit"])
+        size = np.abs(np.nan_to_num(expected.astype("float64")))
+        tolerance = self.atol + self.rtol * size
+        _check_differences(actual, expected, np.maximum(tolerance, 2 * rounding))
+        _check_classes(actual, expected, np.maximum(TIE * tolerance, 2 * rounding))
         return measured
 
 
-def apart(outputs, expected):
+def apart(outputs: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """`|outputs - expected|` in float64; 0 for equal infinities."""
     outputs, expected = outputs.astype("float64"), expected.astype("float64")
     with np.errstate(invalid="ignore"):
         return np.where(outputs == expected, 0.0, np.abs(outputs - expected))
 
 
-def distance(outputs, expected):
+def distance(outputs: np.ndarray, expected: np.ndarray) -> float:
     """`|outputs - expected| / |expected|`, in the Euclidean norm."""
     size = np.linalg.norm(expected[np.isfinite(expected)].astype("float64")) or 1.0
     return float(np.linalg.norm(apart(outputs, expected)) / size)
 
 
-def evaluated(model, tensors, function=serving.forward):
+def evaluated(
+    model: keras.Model, tensors: list, function: Callable = serving.forward
+) -> Arrays:
     """Outputs of a function that `serving` makes of a model, NumPy arrays by name."""
     outputs = function(model)(*map(keras.ops.convert_to_tensor, tensors))
     return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}
+
+
+def _largest(outputs, expected):
+    return float(apart(outputs, expected).max(initial=0))
+
+
+def _text(measured):
+    text = f"largest difference {measured['difference']:.1e}"
+    if "error" in measured:
+        text += (
+            f"; from float64 {measured['error']:.1e}, the model "
+            f"{measured['model_error']:.1e}"
+        )
+    if "last_bit" in measured:
+        text += f", with other last bits {measured['last_bit']:.1e}"
+    return text
+
+
+def _check_differences(actual, expected, allowed):
+    differences = apart(actual, expected)
+    if not (differences <= allowed).all():  # NaN included
+        where = np.nan_to_num(differences - allowed, nan=np.inf).argmax()
+        raise Unequal(
+            f"{actual.flat[where]:.8g} for {expected.flat[where]:.8g}; "
+            f"allowed {allowed.flat[where]:.1e}; "
+            f"largest difference {differences.max():.1e}"
+        )
 
 
 def _check_classes(actual, expected, tie):

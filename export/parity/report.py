@@ -1,25 +1,11 @@
 """What was proven about an artefact."""
 
 import json
+import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-PASSED, FAILED, NOT_RUN = "passed", "FAILED", "not run"
-
-
-class Check(NamedTuple):
-    """One thing that was looked at.
-
-    - `gate`: its number, 1 to 7.
-    - `name`, `status` ("passed", "FAILED" or "not run"), `detail`: text.
-    - `measured`: dictionary of numbers.
-    """
-
-    gate: int
-    name: str
-    status: str
-    detail: str = ""
-    measured: dict = {}
+from .checks import FAILED, Check
 
 
 class ParityReport(NamedTuple):
@@ -27,56 +13,79 @@ class ParityReport(NamedTuple):
 
     - `artefact`, `kind`, `model`: text.
     - `passed`: whether no check failed.
+    - `failures`: the checks that failed.
     - `settings`: batches, sizes, tolerances and seed.
     - `versions`: of the packages that took part.
     - `record`: what the artefact says about itself.
-    - `checks`: list of `Check`.
+    - `checks`: list of `Check`: `gate`, `name`, `status` ("passed", "FAILED" or "not
+      run"), `detail` and `measured`, a dictionary of numbers.
+
+    Example:
+
+    >>> from keras_en.export import ParityReport
+    >>> report = ParityReport("m.onnx", "ONNX", "net", {"seed": 0}, {}, {}, checks=[])
+    >>> report.passed
+    True
+    >>> print(report.to_markdown())
+    # Parity: passed
+    <BLANKLINE>
+    ONNX `m.onnx` against `net`.
+    <BLANKLINE>
+    | gate | | | |
+    |---|---|---|---|
+    <BLANKLINE>
+    | setting | |
+    |---|---|
+    | seed | 0 |
+    <BLANKLINE>
     """
 
     artefact: str
     kind: str
     model: str
-    settings: dict
-    versions: dict
-    record: dict
-    checks: list
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    record: dict[str, Any]
+    checks: list[Check]
 
     @property
-    def passed(self):
-        return all(check.status != FAILED for check in self.checks)
+    def passed(self) -> bool:
+        return not self.failures
 
     @property
-    def failures(self):
+    def failures(self) -> list[Check]:
         return [check for check in self.checks if check.status == FAILED]
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The whole report as text, for programs."""
         facts = {"passed": self.passed, **self._asdict()}
         facts["checks"] = [check._asdict() for check in self.checks]
         return json.dumps(facts, indent=1)
 
-    def to_markdown(self):
+    def to_markdown(self) -> str:
         """The whole report as text, for people."""
+        settings = {**self.settings, **self.versions}
         lines = [
-            f"# Parity: {'passed' if self.passed else 'FAILED'}",
+            f"# Parity: {'passed' if self.passed else FAILED}",
             "",
             f"{self.kind} `{self.artefact}` against `{self.model}`.",
             "",
             "| gate | | | |",
             "|---|---|---|---|",
+            *(
+                f"| {c.gate} | {c.name} | {c.status} | {c.detail} |"
+                for c in self.checks
+            ),
+            "",
+            "| setting | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in settings.items()),
         ]
-        for check in self.checks:
-            lines.append(
-                f"| {check.gate} | {check.name} | {check.status} | {check.detail} |"
-            )
-        lines += ["", "| setting | |", "|---|---|"]
-        for name, value in {**self.settings, **self.versions}.items():
-            lines.append(f"| {name} | {value} |")
         return "\n".join(lines) + "\n"
 
-    def write(self, path):
+    def write(self, path: str | os.PathLike[str]) -> None:
         """Writes JSON to a path that ends in `.json`, otherwise Markdown."""
         path = Path(path)
-        json_wanted = path.suffix == ".json"
-        text = self.to_json() if json_wanted else self.to_markdown()
+        for_programs = path.suffix == ".json"
+        text = self.to_json() if for_programs else self.to_markdown()
         path.write_text(text, encoding="utf-8")

@@ -1,24 +1,31 @@
 """Runs an artefact as its servers do: in other processes, by other runtimes."""
 
-import contextlib
 import functools
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from ..saved_model import graph as graphs
+from .cases import Arrays, Call
+from .checks import Unavailable, VariablesChanged
+
 PROCESSES = Path(__file__).parent / "processes"
 DEFAULT = "serving_default"
+AnyPath = str | os.PathLike[str]
 
 
-class Unavailable(Exception):
-    """What a runner needs is not installed here."""
-
-
-def run_saved_model(directory, inputs, signature=DEFAULT):
+def run_saved_model(
+    directory: str | os.PathLike[str],
+    inputs: np.ndarray | Arrays,
+    signature: str = DEFAULT,
+) -> np.ndarray | Arrays:
     """Outputs of a signature through the graph-mode loader, in a process that can
     import neither keras nor keras_en.
 
@@ -36,24 +43,34 @@ def run_saved_model(directory, inputs, signature=DEFAULT):
     Raises:
         RuntimeError: It cannot be loaded or run, or a variable changed.
         ValueError: There is no such signature.
-    """
-    from ..saved_model import graph as graphs
 
+    Example:
+
+    >>> import tempfile, keras, numpy as np
+    >>> from keras_en import export
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU()])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = export.export_saved_model(model, folder)
+    ...     outputs = export.run_saved_model(path, np.array([[-1.0, 2.0]], "float32"))
+    >>> outputs.tolist()
+    [[0.0, 2.0]]
+    """
     signatures = graphs.read(directory).signature_def
-    known = sorted(name for name in signatures if not name.startswith("__"))
-    if signature not in known:
+    names = sorted(name for name in signatures if not name.startswith("__"))
+    if signature not in names:
         raise ValueError(
-            f"Argument `signature` must be one of {known}. "
+            f"Argument `signature` must be one of {names}. "
             f"Received: signature={signature!r}"
         )
     if not isinstance(inputs, dict):
         (name,) = signatures[signature].inputs
         inputs = {name: inputs}
-    (outputs,) = session_loader(directory, [(signature, inputs)])
-    return _plain(outputs)
+    return _plain(*session_loader(directory, [Call(signature, inputs)]).outputs)
 
 
-def run_onnx(path, inputs):
+def run_onnx(
+    path: str | os.PathLike[str], inputs: np.ndarray | Arrays
+) -> np.ndarray | Arrays:
     """Outputs of an ONNX file under onnxruntime on the CPU.
 
     Args:
@@ -62,18 +79,108 @@ def run_onnx(path, inputs):
 
     Returns:
         NumPy array, or a dictionary of arrays if there are several outputs.
+
+    Example:
+
+    >>> import tempfile, keras, numpy as np
+    >>> from keras_en import export
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU()])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = export.export_onnx(model, f"{folder}/model.onnx")
+    ...     outputs = export.run_onnx(path, np.array([[-1.0, 2.0]], "float32"))
+    >>> outputs.tolist()
+    [[0.0, 2.0]]
     """
     session = _onnx_session(path)
     if not isinstance(inputs, dict):
-        (given,) = session.get_inputs()
-        inputs = {given.name: inputs}
+        (only,) = session.get_inputs()
+        inputs = {only.name: inputs}
     return _plain(_run_session(session, inputs))
 
 
-def onnxruntime(path, calls):
-    """Outputs of each of `calls`, pairs of a signature and a dictionary of arrays."""
+def onnxruntime(path: Path, calls: Sequence[Call]) -> list[Arrays]:
+    """Outputs of each of `calls` by onnxruntime on the CPU."""
     session = _onnx_session(path)
-    return [_run_session(session, inputs) for _, inputs in calls]
+    return [_run_session(session, call.inputs) for call in calls]
+
+
+def openvino(path: Path, calls: Sequence[Call]) -> list[Arrays]:
+    """Outputs of each of `calls` by OpenVINO."""
+    import onnx
+
+    # It would send a message to its makers, from a fork of this process.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino as runtime
+    except ImportError:
+        raise Unavailable("openvino is not installed") from None
+    # It would compute in bfloat16 where the processor can.
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = runtime.Core().compile_model(str(path), "CPU", settings)
+    # By place: it may prefer the name of a tensor that it took for the same.
+    outputs = onnx.load(str(path), load_external_data=False).graph.output
+    results = []
+    for call in calls:
+        values = compiled(call.inputs)
+        results.append({o.name: np.array(values[i]) for i, o in enumerate(outputs)})
+    return results
+
+
+def python_loader(directory: Path, calls: Sequence[Call]) -> list[Arrays]:
+    """Outputs of each of `calls` by `tf.saved_model.load`, without Keras."""
+    return _loaded("python_loader.py", directory, calls)[0]
+
+
+class Session(NamedTuple):
+    """What the graph-mode loader returns.
+
+    - `outputs`: of each call.
+    - `digests`: the SHA-256 of every variable by its name.
+    """
+
+    outputs: list[Arrays]
+    digests: dict[str, str]
+
+
+def session_loader(directory: AnyPath, calls: Sequence[Call]) -> Session:
+    """Runs `calls` by the graph-mode loader, without Keras.
+
+    Raises:
+        RuntimeError: It cannot be loaded or run.
+        VariablesChanged: By the calls.
+    """
+    outputs, variables = _loaded("session_loader.py", directory, calls)
+    if variables["changed"]:
+        raise VariablesChanged(
+            f"variables changed while serving: {variables['changed'][:5]}"
+        )
+    return Session(outputs, variables["digests"])
+
+
+def c_loader(directory: Path, calls: Sequence[Call]) -> list[Arrays]:
+    """Outputs of each of `calls` of "serving_default" by TensorFlow's C library, with
+    the loader that TensorFlow Serving uses."""
+    signature = graphs.read(directory).signature_def[DEFAULT]
+    inputs, outputs = dict(signature.inputs), dict(signature.outputs)
+    with tempfile.TemporaryDirectory() as work:
+        asked, answered = Path(work, "in"), Path(work, "out")
+        with asked.open("wb") as file:
+            for call in calls:
+                for name, tensor in inputs.items():
+                    file.write(_bytes(call.inputs[name], tensor.dtype))
+        fed = [tensor.name for tensor in inputs.values()]
+        fetched = [tensor.name for tensor in outputs.values()]
+        run_process([_c_program(), directory, asked, answered, *fed, "--", *fetched])
+        with answered.open("rb") as file:
+            return [{name: _array(file) for name in outputs} for _ in calls]
+
+
+def run_process(command: Sequence[object]) -> None:
+    """Runs a program. Raises `RuntimeError`, with what it says, if it fails."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(_reason(done.stderr) or f"exit code {done.returncode}")
 
 
 def _onnx_session(path):
@@ -87,85 +194,32 @@ def _run_session(session, inputs):
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def openvino(path, calls):
-    """As `onnxruntime`, by OpenVINO."""
-    import onnx
-
-    # It would send a message to its makers, from a fork of this process.
-    sys.modules.setdefault("openvino_telemetry", None)
-    try:
-        import openvino as runtime
-    except ImportError:
-        raise Unavailable("openvino is not installed") from None
-    # It would compute in bfloat16 where the processor can.
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = runtime.Core().compile_model(str(path), "CPU", settings)
-    # By place: it may prefer the name of a tensor that it took for the same.
-    outputs = onnx.load(str(path), load_external_data=False).graph.output
-    names = [value.name for value in outputs]
-    found = []
-    for _, inputs in calls:
-        values = compiled(inputs)
-        found.append({name: np.array(values[i]) for i, name in enumerate(names)})
-    return found
-
-
-def python_loader(directory, calls):
-    """Outputs of each of `calls` by `tf.saved_model.load`, without Keras."""
-    return _in_process("python_loader.py", directory, calls)
-
-
-def session_loader(directory, calls, digests=None):
-    """Outputs of each of `calls` by the graph-mode loader, without Keras. Fails if a
-    variable changes. `digests`, a dictionary, gets the SHA-256 of every variable."""
-    return _in_process("session_loader.py", directory, calls, digests)
-
-
-def _in_process(script, directory, calls, digests=None):
+def _loaded(script, directory, calls):
+    """Outputs of each of `calls` by a script of `processes`, and what it says of
+    variables."""
     with tempfile.TemporaryDirectory() as work:
-        cases, outputs = Path(work, "cases"), Path(work, "outputs")
-        cases.mkdir(), outputs.mkdir()
-        names = [f"{i:05d}.{signature}.npz" for i, (signature, _) in enumerate(calls)]
-        for name, (_, inputs) in zip(names, calls, strict=True):
-            np.savez(cases / name, **inputs)
-        _run([sys.executable, PROCESSES / script, directory, cases, outputs])
-        if digests is not None:
-            digests.update(json.loads((outputs / "variables.json").read_text()))
-        return [dict(np.load(outputs / name)) for name in names]
+        asked, answered = Path(work, "calls"), Path(work, "outputs")
+        asked.mkdir(), answered.mkdir()
+        names = [f"{i:05d}.{call.signature}.npz" for i, call in enumerate(calls)]
+        for name, call in zip(names, calls, strict=True):
+            np.savez(asked / name, **call.inputs)
+        run_process([sys.executable, PROCESSES / script, directory, asked, answered])
+        file = answered / "variables.json"
+        variables = json.loads(file.read_text()) if file.exists() else {}
+        return [dict(np.load(answered / name)) for name in names], variables
 
 
-def c_loader(directory, calls):
-    """Outputs of each of `calls` of "serving_default" by TensorFlow's C library, with
-    the loader that TensorFlow Serving uses."""
+def _bytes(array, dtype):
+    """A tensor as `loader.c` reads it."""
+    head = np.array([dtype, array.ndim], "int32")
+    sizes = np.array([*array.shape, array.nbytes], "int64")
+    return head.tobytes() + sizes.tobytes() + array.tobytes()
+
+
+def _array(file):
+    """A tensor as `loader.c` writes it."""
     from tensorflow import as_dtype
 
-    from ..saved_model import graph as graphs
-
-    signature = graphs.read(directory).signature_def[DEFAULT]
-    inputs, outputs = dict(signature.inputs), dict(signature.outputs)
-    with tempfile.TemporaryDirectory() as work:
-        given, returned = Path(work, "in"), Path(work, "out")
-        with given.open("wb") as file:
-            for _, arrays in calls:
-                for name, tensor in inputs.items():
-                    array = arrays[name]
-                    head = [tensor.dtype, array.ndim]
-                    file.write(np.array(head, "int32").tobytes())
-                    file.write(
-                        np.array([*array.shape, array.nbytes], "int64").tobytes()
-                    )
-                    file.write(np.ascontiguousarray(array).tobytes())
-        fed = [tensor.name for tensor in inputs.values()]
-        fetched = [tensor.name for tensor in outputs.values()]
-        _run([_compiled(), directory, given, returned, *fed, "--", *fetched])
-        found = []
-        with returned.open("rb") as file:
-            for _ in calls:
-                found.append({name: _read(file, as_dtype) for name in outputs})
-        return found
-
-
-def _read(file, as_dtype):
     dtype, rank = np.frombuffer(file.read(8), "int32")
     *shape, size = np.frombuffer(file.read(8 * (rank + 1)), "int64")
     kind = as_dtype(int(dtype)).as_numpy_dtype
@@ -173,7 +227,7 @@ def _read(file, as_dtype):
 
 
 @functools.cache
-def _compiled():
+def _c_program():
     """The path of `loader.c`, compiled for this process."""
     import atexit
     import shutil
@@ -191,81 +245,20 @@ def _compiled():
     program = Path(folder, "loader")
     command = [compiler, "-O1", "-Wall", "-I", tf.sysconfig.get_include()]
     command += [PROCESSES / "loader.c", "-o", program, f"-Wl,-rpath,{library}"]
-    _run([*command, f"-L{library}", *(f"-l:{name}" for name in names)])
+    run_process([*command, f"-L{library}", *(f"-l:{name}" for name in names)])
     return program
-
-
-def prediction_service(directory, calls):
-    """Outputs of each of `calls` over gRPC, with the messages of TensorFlow Serving."""
-    try:
-        import grpc
-        import tensorflow as tf
-        from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-    except ImportError:
-        raise Unavailable("tensorflow-serving-api is not installed") from None
-
-    from .processes.prediction_service import OPTIONS
-
-    found = []
-    with (
-        _service(directory) as address,
-        grpc.insecure_channel(address, options=OPTIONS) as channel,
-    ):
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        for signature, inputs in calls:
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = "model"
-            request.model_spec.signature_name = signature
-            for name, array in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
-            try:
-                response = stub.Predict(request, timeout=300)
-            except grpc.RpcError as error:
-                raise RuntimeError(error.details()) from error
-            found.append({k: tf.make_ndarray(v) for k, v in response.outputs.items()})
-    return found
-
-
-@contextlib.contextmanager
-def _service(directory):
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, PROCESSES / "prediction_service.py", str(directory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-        try:
-            line = process.stdout.readline()
-            if not line.startswith("port "):
-                process.wait()
-                errors.seek(0)
-                raise RuntimeError(_reason(errors.read()))
-            yield f"127.0.0.1:{int(line.split()[1])}"
-        finally:
-            process.stdin.close()
-            process.stdout.close()
-            process.wait()
-
-
-def _run(command):
-    command = [str(word) for word in command]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(_reason(done.stderr) or f"exit code {done.returncode}")
 
 
 def _reason(text):
     """Why a process failed: what it said from its last line with an error on; of an
     error of TensorFlow what stands between two traces."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [i for i, n in enumerate(lines) if "Error" in n.split(" ")[0]]
-    found = lines[said[-1] if said else -1 :]
-    nodes = [i for i, n in enumerate(found) if n.startswith("Node: ")]
-    found = found[nodes[0] + 1 if nodes else 0 :]
-    ends = [i for i, n in enumerate(found) if n.startswith("[[{{")]
-    return " ".join(found[: ends[0]] if ends else found)[:600]
+    errors = [i for i, n in enumerate(lines) if "Error" in n.split(" ")[0]]
+    lines = lines[errors[-1] if errors else -1 :]
+    nodes = [i for i, n in enumerate(lines) if n.startswith("Node: ")]
+    lines = lines[nodes[0] + 1 if nodes else 0 :]
+    traces = [i for i, n in enumerate(lines) if n.startswith("[[{{")]
+    return " ".join(lines[: traces[0]] if traces else lines)[:600]
 
 
 def _plain(outputs):

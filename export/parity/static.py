@@ -1,23 +1,25 @@
 """What can be seen of an artefact without running it: gates 2, 3 and 6."""
 
 import tempfile
-from pathlib import Path
+
+import keras
 
 from .. import artefact as artefacts
-from .. import serving
+from ..artefact import Artefact
 from ..calls import nodes_of_calls
 from ..onnx import compact
 from ..onnx import graph as onnx_graph
-from ..onnx.convert import export_onnx
+from ..onnx.convert import build
 from ..saved_model import graph as graphs
-from ..saved_model.write import export_saved_model
-from . import runners
-from .compare import Unequal
+from ..saved_model.write import staged_saved_model
+from ..serving import Prepared, interface
+from .checks import Outcome, Unavailable, Unequal
+from .runners import DEFAULT
 
 NODES = 70
 
 
-def no_side_effects(artefact):
+def no_side_effects(artefact: Artefact) -> Outcome:
     """That no signature of a SavedModel reaches what must not be served."""
     graph = graphs.Graph(artefact.proto.graph_def)
     tensors = [
@@ -32,7 +34,7 @@ def no_side_effects(artefact):
     return f"{len(nodes)} nodes, {len(functions)} functions", {"nodes": len(nodes)}
 
 
-def nothing_random(artefact):
+def nothing_random(artefact: Artefact) -> Outcome:
     """That an ONNX file draws no random numbers."""
     wrong = onnx_graph.unservable(artefact.proto)
     if wrong:
@@ -41,16 +43,16 @@ def nothing_random(artefact):
     return f"{count} nodes", {"nodes": count}
 
 
-def well_formed(artefact, model):
+def well_formed(artefact: Artefact, model: keras.Model) -> Outcome:
     """The checker, shape inference, domains, names and open sizes of an ONNX file."""
     onnx_graph.check(artefact.path, artefact.proto)
-    _, outputs = artefact.signatures["serving_default"]
-    wanted = set(serving.interface(model).outputs)
+    _, outputs = artefact.signatures[DEFAULT]
+    wanted = set(interface(model).outputs)
     if set(outputs) != wanted:
         raise Unequal(f"outputs must be {sorted(wanted)}. Received: {sorted(outputs)}")
     opened = {
         size
-        for tensors in artefact.signatures["serving_default"]
+        for tensors in artefact.signatures[DEFAULT]
         for _, shape in tensors.values()
         for size in shape
         if not isinstance(size, int)
@@ -60,28 +62,33 @@ def well_formed(artefact, model):
     return f"open: {', '.join(sorted(opened)) or 'nothing'}", {}
 
 
-def same_graph(artefact, model):
+def same_graph(artefact: Artefact, model: keras.Model | Prepared) -> Outcome:
     """That it is what was exported, and is exported again."""
     options = artefact.record.get("options")
     if not options:
-        raise runners.Unavailable("the artefact does not say how it was exported")
+        raise Unavailable("the artefact does not say how it was exported")
     if artefact.graph_hash != artefact.record["graph_hash"]:
         raise Unequal("the graph is not the one that was exported")
-    with tempfile.TemporaryDirectory() as work:
-        if artefact.kind == "ONNX":
-            again = export_onnx(model, Path(work, "again.onnx"), **options)
-        else:
-            again = export_saved_model(model, work, warmup_requests=False, **options)
-        if artefacts.read(again).graph_hash != artefact.graph_hash:
-            raise Unequal("another export of the model has another graph")
+    if _hash_of_another(artefact.kind, model, options) != artefact.graph_hash:
+        raise Unequal("another export of the model has another graph")
     return artefact.graph_hash[:16], {}
 
 
-def few_nodes(artefact):
+def _hash_of_another(kind, model, options):
+    if kind == "ONNX":
+        return onnx_graph.graph_hash(build(model, **options))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        staged_saved_model(model, folder, warmup_requests=False, **options) as staged,
+    ):
+        return artefacts.read(staged.path).graph_hash
+
+
+def few_nodes(artefact: Artefact) -> Outcome:
     """That no compact form of an ONNX file has more than 70 nodes."""
     nodes = artefact.nodes_of_layers
     if not nodes:
-        raise runners.Unavailable("no normalization has nodes of its own")
+        raise Unavailable("no normalization has nodes of its own")
     most = {kind: max(counts) for kind, counts in nodes.items()}
     compacted = compact.scopes(artefact.node_names)
     calls = nodes_of_calls(artefact.node_names, artefact.record["layers"])

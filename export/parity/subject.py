@@ -1,6 +1,6 @@
 """What is compared with what, and for which inputs."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -8,115 +8,126 @@ import numpy as np
 from keras_en.keras_private import layers_of
 from keras_en.text import one_line
 
-from .. import artefact as artefacts
-from .. import serving
+from ..artefact import Artefact
 from ..precision import computing_in
-from .cases import cases
+from ..serving import Prepared
+from .cases import Arrays, Call, Case, cases
+from .checks import Check, Outcome, not_run
 from .compare import Reference
-from .report import NOT_RUN, Check
+from .runners import DEFAULT
+
+
+class Translation(NamedTuple):
+    """From the model's tensors to the artefact's, and back.
+
+    - `inputs`, `outputs`: from the model's name of each to the artefact's.
+    - `channels_moved`: whether rank-4 tensors of the artefact have their channels
+      behind the batch, and the model's have them last.
+    """
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    channels_moved: bool
+
+    def to_artefact(self, arrays: Arrays) -> Arrays:
+        """Inputs of the model, named and laid out as the artefact takes them."""
+        return {self.inputs[k]: self._moved(v, -1, 1) for k, v in arrays.items()}
+
+    def to_model(self, arrays: Arrays) -> Arrays:
+        """Outputs of the artefact, named and laid out as the model's."""
+        names = {theirs: ours for ours, theirs in self.outputs.items()}
+        return {names.get(k, k): self._moved(v, 1, -1) for k, v in arrays.items()}
+
+    def _moved(self, array, source, target):
+        if self.channels_moved and array.ndim == 4:
+            return np.moveaxis(array, source, target)
+        return array
 
 
 class Subject(NamedTuple):
-    """An artefact, its model, and the inputs for which they are compared."""
+    """An artefact, its model, and the inputs for which they are compared.
 
-    artefact: artefacts.Artefact
-    model: object
+    - `skipped`: the checks for which there are none.
+    """
+
+    artefact: Artefact
+    model: keras.Model
     reference: Reference
-    cases: list
-    # Whether rank-4 tensors of the artefact have their channels behind the batch.
-    flipped: bool
-    # From the model's names to the artefact's, of inputs and of outputs.
-    fed: dict
-    fetched: dict
+    cases: list[Case]
+    skipped: list[Check]
+    translation: Translation
 
-    def call(self, inputs, signature="serving_default"):
+    def call(self, inputs: Arrays, signature: str = DEFAULT) -> Call:
         """What a runner takes."""
-        if self.flipped:
-            inputs = {k: _moved(v, -1, 1) for k, v in inputs.items()}
-        return signature, {self.fed.get(k, k): v for k, v in inputs.items()}
+        return Call(signature, self.translation.to_artefact(inputs))
 
-    def compare(self, outputs, case):
-        return self.reference.compare(self.laid_out(outputs), case)
-
-    def laid_out(self, outputs):
-        """Outputs in the layout of the model."""
-        names = {theirs: ours for ours, theirs in self.fetched.items()}
-        return {
-            names.get(k, k): _moved(v, 1, -1) if self.flipped else v
-            for k, v in outputs.items()
-        }
+    def compare(self, outputs: Arrays, case: Case) -> Outcome:
+        """See `Reference.compare`; outputs are as the artefact gives them."""
+        return self.reference.compare(self.translation.to_model(outputs), case)
 
     @property
-    def usual(self):
-        """Random cases, one for each batch size."""
-        first, found = next(iter(self.cases)).inputs, []
-        shapes = {k: v.shape[1:] for k, v in first.items()}
-        for case in self.cases:
-            same = {k: v.shape[1:] for k, v in case.inputs.items()} == shapes
-            if case.kind == "random" and same:
-                found.append(case)
-        return found
+    def random(self) -> list[Case]:
+        """Random cases of the first size, one for each batch size."""
+        first = _shapes(self.cases[0])
+        return [c for c in self.cases if c.kind == "random" and _shapes(c) == first]
+
+    @property
+    def middle(self) -> Case:
+        """The one of `random` whose samples are also run alone and in another order."""
+        return self.random[len(self.random) // 2]
 
 
-def _moved(array, source, target):
-    return np.moveaxis(array, source, target) if array.ndim == 4 else array
+def subject_of(
+    artefact: Artefact, prepared: Prepared, settings: dict[str, Any], float16: bool
+) -> Subject:
+    """Draws the inputs and copies the model to float64.
 
+    Args:
+        settings: "batches", "sizes", "atol", "rtol" and "seed".
+        float16: Whether the artefact computes in float16.
 
-def prepare(model, artefact, settings, half):
-    if "serving_default" not in artefact.signatures:
-        raise ValueError(f"{artefact.path} has no signature serving_default")
-    inputs, outputs = artefact.signatures["serving_default"]
-    known = serving.interface(model)
-    fed = _names([x.name for x in known.inputs], inputs, artefact.path)
-    fetched = _names(known.outputs, outputs, artefact.path)
-    inputs = {ours: inputs[theirs] for ours, theirs in fed.items()}
-    flipped = artefact.record.get("options", {}).get("layout") == "nchw"
-    if flipped:
-        inputs = {
-            k: (dtype, [shape[0], *shape[2:], shape[1]] if len(shape) == 4 else shape)
-            for k, (dtype, shape) in inputs.items()
-        }
+    Raises:
+        ValueError: The artefact has other inputs or outputs than the model.
+    """
+    model, translation = prepared.model, _translation(artefact, prepared)
+    skipped: list[Check] = []
     drawn = cases(
-        inputs,
+        _inputs(artefact, translation),
         settings["batches"],
         settings["sizes"],
         settings["seed"],
-        min(
-            (
-                layer.input_dim
-                for layer in layers_of(model)
-                if isinstance(layer, keras.layers.Embedding)
-            ),
-            default=10,
-        ),
+        min(_vocabularies(model), default=10),
     )
-    checks, exact = [], None
-    if half:
-        reason = "inputs around 1e4 exceed float16 after a convolution"
+    if float16:
         drawn = [case for case in drawn if case.kind != "offset"]
-        checks.append(Check(4, "offset", NOT_RUN, reason))
+        reason = "inputs around 1e4 exceed float16 after a convolution"
+        skipped.append(not_run(4, "offset", reason))
+    exact = None
     try:
-        exact = computing_in(model, "float64")
-        if any("float32" in str(v.value.dtype) for v in exact.variables):
-            exact = None
-            raise ValueError("the backend has no float64; on JAX: JAX_ENABLE_X64=1")
+        exact = _float64_copy(model)
     except ValueError as error:
-        checks.append(Check(4, "float64 copy", NOT_RUN, one_line(error)))
+        skipped.append(not_run(4, "float64 copy", error))
     reference = Reference(model, exact, settings["atol"], settings["rtol"])
-    if not any(case.kind == "pixel" for case in drawn):
-        checks.append(Check(4, "one pixel", NOT_RUN, "the size is fixed"))
-    for case in [case for case in drawn if case.kind == "pixel"]:
-        try:
-            for outputs in filter(None, reference.outputs(case)):
-                for name, value in outputs.items():
-                    if not np.isfinite(value).all():
-                        # Its maps have no pixel left.
-                        raise ValueError(f"{name} is not finite")
-        except Exception as error:  # Whatever a layer raises.
-            drawn = [other for other in drawn if other is not case]
-            reason = f"the model itself cannot: {one_line(error)}"
-            checks.append(Check(4, case.name, NOT_RUN, reason[:200]))
-    return Subject(artefact, model, reference, drawn, flipped, fed, fetched), checks
+    pixel = next((case for case in drawn if case.kind == "pixel"), None)
+    if pixel is None:
+        skipped.append(not_run(4, "one pixel", "the size is fixed"))
+    elif reason := _impossible(pixel, reference):
+        drawn = [case for case in drawn if case is not pixel]
+        reason = f"the model itself cannot: {reason}"[:200]
+        skipped.append(not_run(4, pixel.name, reason))
+    return Subject(artefact, model, reference, drawn, skipped, translation)
+
+
+def _translation(artefact, prepared):
+    if DEFAULT not in artefact.signatures:
+        raise ValueError(f"{artefact.path} has no signature {DEFAULT}")
+    inputs, outputs = artefact.signatures[DEFAULT]
+    ours = prepared.interface
+    return Translation(
+        _names([x.name for x in ours.inputs], inputs, artefact.path),
+        _names(ours.outputs, outputs, artefact.path),
+        artefact.record.get("options", {}).get("layout") == "nchw",
+    )
 
 
 def _names(ours, theirs, path):
@@ -130,3 +141,47 @@ def _names(ours, theirs, path):
             f"Received: {sorted(theirs)}"
         )
     return {name: name for name in ours}
+
+
+def _inputs(artefact, translation):
+    """Dtype and shape of each input by the model's name, in the model's layout."""
+    theirs, inputs = artefact.signatures[DEFAULT][0], {}
+    for name, other in translation.inputs.items():
+        dtype, shape = theirs[other]
+        if translation.channels_moved and len(shape) == 4:
+            shape = [shape[0], *shape[2:], shape[1]]
+        inputs[name] = dtype, shape
+    return inputs
+
+
+def _vocabularies(model):
+    """How many integers each embedding knows."""
+    return [
+        layer.input_dim
+        for layer in layers_of(model)
+        if isinstance(layer, keras.layers.Embedding)
+    ]
+
+
+def _float64_copy(model):
+    exact = computing_in(model, "float64")
+    if any("float32" in str(v.value.dtype) for v in exact.variables):
+        raise ValueError("the backend has no float64; on JAX: JAX_ENABLE_X64=1")
+    return exact
+
+
+def _impossible(case, reference):
+    """Why the model has no outputs for an image of one pixel; empty if it has."""
+    try:
+        for outputs in filter(None, reference.outputs(case)):
+            for name, value in outputs.items():
+                if not np.isfinite(value).all():
+                    return f"{name} is not finite"  # Its maps have no pixel left.
+    except Exception as error:  # Whatever a layer raises.
+        return one_line(error)
+    return ""
+
+
+def _shapes(case):
+    """The shapes of a case's samples."""
+    return {k: v.shape[1:] for k, v in case.inputs.items()}

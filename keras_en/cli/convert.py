@@ -1,16 +1,58 @@
-"""`keras-en convert`: another normalization in a file."""
+"""`keras-en convert`: put another normalization into the network of a .keras file.
 
+Replaces every normalization layer; all other weights, and what the old layers had
+learned, are kept. Prints what became of each.
+"""
+
+import argparse
+import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_en import files
-from keras_en.surgery import replace_normalization
+from keras_en.cli.options import add_command, add_model, add_overwrite, share
+from keras_en.models import norms
+from keras_en.surgery import Report, replace_normalization
 from keras_en.text import one_line
 
 
-def run(source, to, out, initial_ratios=None, overwrite=False):
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    command = add_command(commands, "convert", __doc__, run)
+    command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    add_model(command)
+    option, new = command.add_argument, "the new .keras file"
+    option("--to", choices=norms.NAMES, default="en", help="the new one")
+    option("--out", type=Path, required=True, metavar="NEW", help=new)
+    option(
+        "--initial-ratio",
+        type=share,
+        action="append",
+        metavar="NAME=SHARE",
+        help="ratio that a normalizer starts with, such as batch=1.0; may be repeated; "
+        "default: 0.9 for the old one",
+    )
+    add_overwrite(command, "replace the file of --out")
+
+
+def run(options: argparse.Namespace) -> None:
+    ratios = dict(options.initial_ratio) if options.initial_ratio else None
+    out = options.out
+    print(convert(options.model, options.to, out, ratios, options.overwrite))
+    print(f"Written: {out}")
+
+
+def convert(
+    source: str | os.PathLike[str],
+    to: str,
+    out: str | os.PathLike[str],
+    initial_ratios: Mapping[str, float] | None = None,
+    overwrite: bool = False,
+) -> Report:
     """Loads a `.keras` file, replaces its normalizations and saves it as another,
     which is not compiled.
 
@@ -28,20 +70,7 @@ def run(source, to, out, initial_ratios=None, overwrite=False):
             written, or its network cannot be converted. Nothing was written.
     """
     source, out = Path(source), Path(out)
-    for name, path in (("MODEL", source), ("--out", out)):
-        if path.suffix != ".keras":
-            raise RuntimeError(
-                f"{name} must be a path of a .keras file. Received: {path}"
-            )
-    if not source.is_file():
-        raise RuntimeError(f"MODEL must be a file that exists. Received: {source}")
-    if out.is_dir() or (out.exists() and not overwrite):
-        hint = "a folder" if out.is_dir() else "which exists; --overwrite replaces it"
-        raise RuntimeError(f"--out must be a new file. Received: {out}, {hint}")
-    if not out.parent.is_dir():
-        raise RuntimeError(f"--out must be in a folder that exists. Received: {out}")
-    if not zipfile.is_zipfile(source):
-        raise RuntimeError(f"MODEL must be a Keras file. Received: {source}")
+    _check_paths(source, out, overwrite)
     try:
         model = keras.models.load_model(source, compile=False)
         new, report = replace_normalization(
@@ -61,3 +90,22 @@ def run(source, to, out, initial_ratios=None, overwrite=False):
         new.save(staged.path)
         staged.publish()
     return report
+
+
+def _check_paths(source, out, overwrite):
+    for name, path in (("MODEL", source), ("--out", out)):
+        if path.suffix != ".keras":
+            raise _wrong(name, "a path of a .keras file", path)
+    if not source.is_file():
+        raise _wrong("MODEL", "a file that exists", source)
+    if out.is_dir() or (out.exists() and not overwrite):
+        hint = "a folder" if out.is_dir() else "which exists; --overwrite replaces it"
+        raise _wrong("--out", "a new file", f"{out}, {hint}")
+    if not out.parent.is_dir():
+        raise _wrong("--out", "in a folder that exists", out)
+    if not zipfile.is_zipfile(source):
+        raise _wrong("MODEL", "a Keras file", source)
+
+
+def _wrong(name, allowed, received):
+    return RuntimeError(f"{name} must be {allowed}. Received: {received}")

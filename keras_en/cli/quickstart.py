@@ -1,46 +1,111 @@
-"""The main job: train, evaluate, explain and export one small network."""
+"""`keras-en quickstart`: train a small network on handwritten digits, explain and
+export it.
 
-import importlib.util
+Trains a residual network on scikit-learn's handwritten digits (no download), evaluates
+it, draws the ratios it learned and exports it.
+"""
+
+import argparse
 import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_en import export, files
+from keras_en import export, files, training
 from keras_en.analysis import collect_ratios, exemplar_layers, plot_class_ratios
-from keras_en.training import batches, digits
-from keras_en.training.recipes.digits import (
-    BATCH_SIZE,
-    EPOCHS,
-    LEARNING_RATE,
-    WEIGHT_DECAY,
-    compiled_model,
-    write_history,
-)
+from keras_en.cli import options as shared
+from keras_en.training.recipes import digits
 from keras_en.version import __version__
 
 ARTEFACTS = (
-    "model.keras",
-    "saved_model",
-    "model.onnx",
-    "ratios.png",
-    "history.csv",
-    "report.md",
+    *("model.keras", "saved_model", "model.onnx"),
+    *("ratios.png", "history.csv", "report.md"),
 )
-REQUIRED = (
-    "sklearn",
-    "matplotlib",
-    "tf2onnx",
-    "onnxruntime",
-    "tensorflow_serving",
-)
+REQUIRED = ("sklearn", "matplotlib", "tf2onnx", "onnxruntime", "tensorflow_serving")
+REPORT = f"""\
+# Quickstart
+
+`{{command}}`
+
+| | |
+|---|---|
+| test accuracy | {{test_accuracy:.2%}} |
+| test loss | {{test_loss:.4f}} |
+| model | {{model}}, {{parameters:,}} parameters |
+| data | scikit-learn digits, 8x8: 1,257 train, 180 validation, 360 test |
+| recipe | SGD, Nesterov momentum 0.9, weight decay {digits.WEIGHT_DECAY}, batch \
+{digits.BATCH_SIZE}, learning rate {digits.LEARNING_RATE} with cosine decay, random \
+shifts of at most 1 pixel |
+| time | {{seconds:.0f}} s on {os.cpu_count()} CPU cores |
+| versions | keras_en {__version__}, keras {keras.__version__}, \
+Python {platform.python_version()} |
+
+## Exports against the model, on the test images
+
+| artefact | largest difference of a probability |
+|---|---|
+"""
+RATIOS = """
+## Important ratios, mean over the test images
+
+![Important ratios by layer and class](ratios.png)
+
+"""
 
 
-def run(output="runs/quickstart", seed=0, epochs=EPOCHS, norm="en", overwrite=False):
+class Results(NamedTuple):
+    """What `report.md` shows.
+
+    - `differences`: of each artefact the largest one of a probability.
+    - `ratios`: by layer and normalizer, the mean over the test images; empty if the
+      network has none.
+    """
+
+    command: str
+    model: str
+    parameters: int
+    test_loss: float
+    test_accuracy: float
+    differences: dict[str, float]
+    ratios: dict[str, dict[str, float]]
+    seconds: float
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    command = shared.add_command(commands, "quickstart", __doc__, run)
+    shared.add_recipe(command, "runs/quickstart")
+    shared.add_overwrite(command, "replace the run in --output")
+
+
+def run(options: argparse.Namespace) -> None:
+    output = options.output
+    results = quickstart(
+        output, options.seed, options.epochs, options.norm, options.overwrite
+    )
+    print(f"\nTest accuracy: {results.test_accuracy:.2%}")
+    print("Largest difference to the model, on the test images:")
+    for name, difference in results.differences.items():
+        print(f"  {output / name}  {difference:.1e}")
+    print("Also written:")
+    for name in ARTEFACTS:
+        if (output / name).is_file() and name not in results.differences:
+            print(f"  {output / name}")
+
+
+def quickstart(
+    output: str | os.PathLike[str] = "runs/quickstart",
+    seed: int = 0,
+    epochs: int = digits.EPOCHS,
+    norm: str = "en",
+    overwrite: bool = False,
+) -> Results:
     """Trains a residual network of 8 layers on handwritten digits and exports it.
 
     Writes into `output`: `model.keras`, `saved_model/1/`, `model.onnx`, `ratios.png`
@@ -56,7 +121,7 @@ def run(output="runs/quickstart", seed=0, epochs=EPOCHS, norm="en", overwrite=Fa
         overwrite: If `True`, replace the run that `output` holds.
 
     Returns:
-        Dictionary of the results that `report.md` shows.
+        `Results`, which `report.md` shows.
 
     Raises:
         FileExistsError: `output` holds a run and `overwrite` is `False`, or it holds
@@ -65,27 +130,15 @@ def run(output="runs/quickstart", seed=0, epochs=EPOCHS, norm="en", overwrite=Fa
         RuntimeError: The backend is not TensorFlow, or a package is missing.
     """
     output = Path(output).resolve()
-    _check_environment()
+    shared.check_tensorflow("The quickstart exports a SavedModel and")
+    shared.check_installed("The quickstart", REQUIRED)
     _check_output(output, overwrite)
     with files.staged(output) as staged:
         staged.path.mkdir()
-        results = _run(staged.path, seed, epochs, norm)
+        results = write_run(staged.path, seed, epochs, norm)
         _check_output(output, overwrite)
         staged.publish()
     return results
-
-
-def _check_environment():
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "The quickstart exports a SavedModel and needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
-    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise RuntimeError(
-            f"The quickstart needs {', '.join(missing)}: pip install 'keras-en[all]'"
-        )
 
 
 def _check_output(output, overwrite):
@@ -97,7 +150,9 @@ def _check_output(output, overwrite):
     check_folder(output, ARTEFACTS, overwrite, "--overwrite replaces it")
 
 
-def check_folder(output, artefacts, again, otherwise):
+def check_folder(
+    output: Path, artefacts: Sequence[str], again: bool, otherwise: str
+) -> None:
     """Raises `FileExistsError` unless `output` is new, empty or holds a run, which it
     may only `again`; `otherwise` is the option that says so."""
     if not output.exists():
@@ -117,49 +172,39 @@ def check_folder(output, artefacts, again, otherwise):
         )
 
 
-def _run(folder, seed, epochs, norm):
+def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
+    """Everything that `quickstart` does, in a folder that is there."""
     started = time.perf_counter()
     keras.utils.set_random_seed(seed)
-    data = digits(seed)
-    model = compiled_model(data["train"], norm, epochs, BATCH_SIZE)
+    data = training.digits(seed)
+    test = data["test"]
+    model = _trained(folder, data, seed, epochs, norm)
+    loss, accuracy = model.evaluate(*test, verbose=0)
+    results = Results(
+        f"keras-en quickstart --norm {norm} --seed {seed} --epochs {epochs}",
+        model.name,
+        model.count_params(),
+        loss,
+        accuracy,
+        _export(model, folder, test.images),
+        _explain(model, folder, test),
+        time.perf_counter() - started,
+    )
+    (folder / "report.md").write_text(_report(results), encoding="utf-8")
+    return results
+
+
+def _trained(folder, data, seed, epochs, norm):
+    model = digits.compiled_model(data["train"], norm, epochs, digits.BATCH_SIZE)
     history = model.fit(
-        batches(data["train"], BATCH_SIZE, seed, shift=1),
+        training.batches(data["train"], digits.BATCH_SIZE, seed, shift=1),
         validation_data=tuple(data["validation"]),
         shuffle=False,
         epochs=epochs,
         verbose=1 if sys.stdout.isatty() else 2,
     ).history
-    write_history(folder / "history.csv", history)
-
-    test = data["test"]
-    loss, accuracy = model.evaluate(*test, verbose=0)
-    results = {
-        "command": f"keras-en quickstart --norm {norm} --seed {seed} --epochs {epochs}",
-        "model": model.name,
-        "parameters": model.count_params(),
-        "test_loss": loss,
-        "test_accuracy": accuracy,
-        "differences": _export(model, folder, test.images),
-        "ratios": {},
-    }
-    layers = exemplar_layers(model)
-    if layers:
-        ratios = collect_ratios(model, test.images)
-        pool = next(iter(layers.values())).pool
-        plot_class_ratios(
-            ratios,
-            pool,
-            test.labels,
-            folder / "ratios.png",
-            title=f"Important ratios by layer and class, {len(test.labels)} digits",
-        )
-        results["ratios"] = {
-            path: dict(zip(pool, values.mean(axis=0).tolist(), strict=True))
-            for path, values in ratios.items()
-        }
-    results["seconds"] = time.perf_counter() - started
-    (folder / "report.md").write_text(_report(results), encoding="utf-8")
-    return results
+    digits.write_history(folder / "history.csv", history)
+    return model
 
 
 def _export(model, folder, images):
@@ -179,44 +224,35 @@ def _export(model, folder, images):
     }
 
 
+def _explain(model, folder, test):
+    """Draws the ratios of a network that has any; their means over the images."""
+    layers = exemplar_layers(model)
+    if not layers:
+        return {}
+    ratios = collect_ratios(model, test.images)
+    pool = next(iter(layers.values())).pool
+    plot_class_ratios(
+        ratios,
+        pool,
+        test.labels,
+        folder / "ratios.png",
+        title=f"Important ratios by layer and class, {len(test.labels)} digits",
+    )
+    return {
+        path: dict(zip(pool, values.mean(axis=0).tolist(), strict=True))
+        for path, values in ratios.items()
+    }
+
+
 def _report(results):
-    lines = [
-        "# Quickstart",
-        "",
-        f"`{results['command']}`",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| test accuracy | {results['test_accuracy']:.2%} |",
-        f"| test loss | {results['test_loss']:.4f} |",
-        f"| model | {results['model']}, {results['parameters']:,} parameters |",
-        "| data | scikit-learn digits, 8x8: 1,257 train, 180 validation, 360 test |",
-        f"| recipe | SGD, Nesterov momentum 0.9, weight decay {WEIGHT_DECAY}, batch "
-        f"{BATCH_SIZE}, learning rate {LEARNING_RATE} with cosine decay, random shifts "
-        "of at most 1 pixel |",
-        f"| time | {results['seconds']:.0f} s on {os.cpu_count()} CPU cores |",
-        f"| versions | keras_en {__version__}, keras {keras.__version__}, "
-        f"Python {platform.python_version()} |",
-        "",
-        "## Exports against the model, on the test images",
-        "",
-        "| artefact | largest difference of a probability |",
-        "|---|---|",
-    ]
-    lines += [f"| {name} | {d:.1e} |" for name, d in results["differences"].items()]
-    if results["ratios"]:
-        pool = next(iter(results["ratios"].values()))
-        lines += [
-            "",
-            "## Important ratios, mean over the test images",
-            "",
-            "![Important ratios by layer and class](ratios.png)",
-            "",
-            f"| layer | {' | '.join(pool)} |",
-            "|---" * (len(pool) + 1) + "|",
-        ]
-        lines += [
-            f"| {path} | {' | '.join(f'{value:.3f}' for value in row.values())} |"
-            for path, row in results["ratios"].items()
-        ]
-    return "\n".join(lines) + "\n"
+    text = REPORT.format(**results._asdict())
+    for name, difference in results.differences.items():
+        text += f"| {name} | {difference:.1e} |\n"
+    if results.ratios:
+        pool = next(iter(results.ratios.values()))
+        text += f"{RATIOS}| layer | {' | '.join(pool)} |\n"
+        text += "|---" * (len(pool) + 1) + "|\n"
+    for path, ratios in results.ratios.items():
+        row = " | ".join(f"{value:.3f}" for value in ratios.values())
+        text += f"| {path} | {row} |\n"
+    return text

@@ -1,37 +1,78 @@
-"""The quickstart's network, trained on one device, many, or many hosts."""
+"""`keras-en train`: train that network on one device, many, or many hosts, with
+checkpoints.
 
-import importlib.util
+Trains the network of the quickstart under a strategy of tf.distribute; the result does
+not depend on how batches are split. Start a process a worker for --strategy
+multiworker, each with its TF_CONFIG.
+"""
+
+import argparse
+import os
+import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_en import training
+from keras_en.cli import options as shared
 from keras_en.cli.quickstart import check_folder
-from keras_en.training import checkpoints
-from keras_en.training.recipes.digits import (
-    BATCH_SIZE,
-    EPOCHS,
-    compiled_model,
-    write_history,
-)
-from keras_en.training.strategies import is_chief
+from keras_en.training import checkpoints, strategies
+from keras_en.training.recipes import digits
 
 FILES = ("history.csv", "model.keras", checkpoints.NAME)
 
 
-def run(
-    output,
-    seed=0,
-    epochs=EPOCHS,
-    norm="en",
-    batch_size=BATCH_SIZE,
-    strategy="none",
-    replicas=None,
-    checkpoint_every=None,
-    resume=False,
-    verbose="auto",
-):
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    interrupted = "--resume goes on from the last checkpoint"
+    command = shared.add_command(commands, "train", __doc__, run, interrupted)
+    shared.add_recipe(command, "runs/train")
+    option, size = command.add_argument, digits.BATCH_SIZE
+    text = "images of a global batch"
+    option("--batch-size", type=shared.integer(1), default=size, help=text)
+    text = "see tf.distribute"
+    option("--strategy", choices=strategies.NAMES, default="none", help=text)
+    text = "of --strategy mirrored; default: all GPUs, or 2 logical CPUs"
+    option("--replicas", type=shared.integer(1), help=text)
+    text = "steps between checkpoints; default: at the end of each epoch only"
+    option("--checkpoint-every", type=shared.integer(1), metavar="STEPS", help=text)
+    text = "go on from the checkpoint in --output"
+    option("--resume", action="store_true", help=text)
+
+
+def run(options: argparse.Namespace) -> None:
+    arguments = {**vars(options), "verbose": "auto" if sys.stdout.isatty() else 2}
+    del arguments["run"], arguments["interrupted"]
+    results = train(**arguments)
+    if results.chief:
+        print(f"\nTest accuracy: {results.test_accuracy:.2%}")
+        print("Written:")
+        for name in FILES:
+            print(f"  {options.output / name}")
+
+
+class Results(NamedTuple):
+    """Of a training; `chief` is whether this is the process that wrote."""
+
+    chief: bool
+    test_loss: float
+    test_accuracy: float
+
+
+def train(
+    output: str | os.PathLike[str],
+    seed: int = 0,
+    epochs: int = digits.EPOCHS,
+    norm: str = "en",
+    batch_size: int = digits.BATCH_SIZE,
+    strategy: str = "none",
+    replicas: int | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    verbose: str | int = "auto",
+) -> Results:
     """Trains a residual network of 8 layers on handwritten digits.
 
     Every worker calls this; the chief writes `checkpoint.npz` after every epoch, and
@@ -48,8 +89,7 @@ def run(
         checkpoint_every, resume, verbose: See `keras_en.training.fit`.
 
     Returns:
-        Dictionary: "chief", whether this is the process that wrote; "test_loss";
-        "test_accuracy".
+        `Results`.
 
     Raises:
         FileExistsError: `output` holds a run and `resume` is `False`, or other files.
@@ -58,23 +98,18 @@ def run(
         ValueError: See `keras_en.training.strategy` and `fit`.
     """
     output = Path(output)
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "keras-en train needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
-    if importlib.util.find_spec("sklearn") is None:
-        raise RuntimeError("keras-en train needs sklearn: pip install 'keras-en[all]'")
+    shared.check_tensorflow("keras-en train")
+    shared.check_installed("keras-en train", ["sklearn"])
     # First: TensorFlow must not have touched a device yet.
     chosen = training.strategy(strategy, replicas)
-    chief = is_chief(chosen)
+    chief = strategies.is_chief(chosen)
     if chief:
-        kept = (*FILES, checkpoints.PARTIAL)
-        check_folder(output, kept, resume, "--resume goes on with it")
+        own = (*FILES, checkpoints.PARTIAL)
+        check_folder(output, own, resume, "--resume goes on with it")
     keras.utils.set_random_seed(seed)
     data = training.digits(seed)
     with chosen.scope():
-        model = compiled_model(
+        model = digits.compiled_model(
             data["train"], norm, epochs, batch_size, synchronized=True
         )
 
@@ -93,12 +128,8 @@ def run(
         checkpoint_every=checkpoint_every,
         resume=resume,
     ).history
-    found = training.evaluate(model, *data["test"], batch_size=120, verbose=0)
+    results = training.evaluate(model, *data["test"], batch_size=120, verbose=0)
     if chief:
-        write_history(output / "history.csv", history)
+        digits.write_history(output / "history.csv", history)
         model.save(output / "model.keras")
-    return {
-        "chief": chief,
-        "test_loss": found["loss"],
-        "test_accuracy": found["accuracy"],
-    }
+    return Results(chief, results["loss"], results["accuracy"])

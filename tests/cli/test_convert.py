@@ -1,8 +1,11 @@
+"""`keras-en convert`."""
+
 import keras
 import numpy as np
 import pytest
 
 from keras_en import ExemplarNormalization, cli
+from keras_en.cli.convert import convert
 from keras_en.models import CifarResNet
 from tests.backends import images, numpy
 
@@ -14,6 +17,19 @@ def source(tmp_path):
     path = tmp_path / "old.keras"
     CifarResNet(8, input_shape=(8, 8, 3), norm="bn").save(path)
     return path
+
+
+def test_by_hand(tmp_path):
+    """(5 - 3) / sqrt(3 + 1) * 2 + 10 is 12."""
+    old = keras.layers.BatchNormalization(epsilon=1.0, name="norm")
+    model = keras.Sequential([keras.Input((1, 1, 1)), old])
+    old.set_weights([np.array([value]) for value in (2.0, 10.0, 3.0, 3.0)])
+    model.save(tmp_path / "old.keras")
+    out = tmp_path / "new.keras"
+    report = convert(tmp_path / "old.keras", "en", out, {"batch": 1.0})
+    assert list(report.replaced) == ["norm"]
+    new = keras.models.load_model(out)
+    assert new(np.full((1, 1, 1, 1), 5.0)).numpy().item() == pytest.approx(12.0)
 
 
 def test_a_file_becomes_another(rng, source, capsys):
@@ -34,7 +50,7 @@ def test_a_file_becomes_another(rng, source, capsys):
 def test_wrong_input_writes_nothing(source, tmp_path, capsys):
     text = tmp_path / "text.keras"
     text.write_text("text")
-    kept = source.read_bytes()
+    original = source.read_bytes()
 
     def refused(match, *arguments):
         before = sorted(tmp_path.iterdir())
@@ -58,4 +74,4 @@ def test_wrong_input_writes_nothing(source, tmp_path, capsys):
     refused("NAME=SHARE", source, "--out", new, "--initial-ratio", "batch")
     refused("may name", source, "--out", new, "--initial-ratio", "bach=0.5")
     refused("required: --out", source)
-    assert source.read_bytes() == kept
+    assert source.read_bytes() == original

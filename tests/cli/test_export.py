@@ -31,6 +31,17 @@ def entries(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_by_hand(tmp_path, capsys):
+    layers = [keras.Input((2,)), keras.layers.ReLU()]
+    keras.Sequential(layers).save(tmp_path / "m.keras")
+    out = tmp_path / "m.onnx"
+    assert keras_en("export", tmp_path / "m.keras", "--to", "onnx", "--out", out) == 0
+    assert capsys.readouterr().out.endswith(f"Written: {out}\n")
+    assert export.run_onnx(out, np.float32([[-1, 2]])).tolist() == [[0, 2]]
+    assert keras_en("inspect", out) == 0
+    assert "  <- inputs: float32 (batch, 2)\n" in capsys.readouterr().out
+
+
 def test_a_saved_model_from_a_process(tmp_path):
     """Every gate, in a process of its own."""
     model = residual()
@@ -44,20 +55,20 @@ def test_a_saved_model_from_a_process(tmp_path):
     assert "1  passed  C program" in done.stdout
     text = (tmp_path / "r.json").read_text()
     assert json.loads(text)["passed"] and "partial" not in text
-    found = {}
+    gates = {}
     for check in json.loads(text)["checks"]:
-        found.setdefault(check["gate"], {})[check["name"]] = check["status"]
+        gates.setdefault(check["gate"], {})[check["name"]] = check["status"]
     loaders = ("C program", "Python loader", "graph-mode loader")
-    assert found[1] == dict.fromkeys(loaders, "passed")
-    assert found[2] == dict.fromkeys(("graph", "variables", "weights"), "passed")
-    assert found[4].pop("one pixel") == "not run"
-    assert set(found[4].values()) == {"passed"}
+    assert gates[1] == dict.fromkeys(loaders, "passed")
+    assert gates[2] == dict.fromkeys(("graph", "variables", "weights"), "passed")
+    assert gates[4].pop("one pixel") == "not run"
+    assert set(gates[4].values()) == {"passed"}
     assert {"random, batch 3", "offset, batch 3", "ratios", "serving_bytes"} <= set(
-        found[4]
+        gates[4]
     )
-    assert found[5] == {"alone": "passed", "order": "passed"}
-    assert found[6] == {"graph": "passed", "nodes": "passed"}
-    assert found[7] == {"gRPC PredictionService": "passed"}
+    assert gates[5] == {"alone": "passed", "order": "passed"}
+    assert gates[6] == {"graph": "passed", "nodes": "passed"}
+    assert gates[7] == {"warm-up requests": "passed"}
     assert entries(tmp_path / "served") == ["1"]
     record = export.inspect(tmp_path / "served" / "1").record
     assert record["options"]["mean"] == [0.4, 0.5, 0.6]
@@ -78,13 +89,13 @@ def test_onnx_verify_and_inspect(file, tmp_path, capsys):
     assert keras_en("verify", file, out, *FAST) == 0
     capsys.readouterr()
     assert keras_en("inspect", out, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["class_names"] == list("abcdefghij")
-    assert (found["licence"], found["n"]) == ("MIT", [1, 2])
-    assert found["signatures"]["serving_default"]["inputs"] == {
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["class_names"] == list("abcdefghij")
+    assert (facts["licence"], facts["n"]) == ("MIT", [1, 2])
+    assert facts["signatures"]["serving_default"]["inputs"] == {
         "inputs": ["float32", ["batch", 3, 8, 8]]
     }
-    assert found["options"]["opset"] == 18
+    assert facts["options"]["opset"] == 18
     assert keras_en("inspect", out) == 0
     assert "  <- inputs: float32 (batch, 3, 8, 8)" in capsys.readouterr().out
     x = images(np.random.default_rng(0), (2, 8, 8, 3))

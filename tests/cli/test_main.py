@@ -1,6 +1,8 @@
 """`keras-en` in real processes, as a user runs it."""
 
+import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_en import cli, export
-from keras_en.cli import quickstart
+from keras_en.cli import options, quickstart
 from keras_en.cli.quickstart import ARTEFACTS
 from keras_en.training import digits
 from keras_en.version import __version__
@@ -29,6 +31,17 @@ def keras_en(*arguments, **environment):
         env={**os.environ, **environment},
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def test_by_hand():
+    assert options.integer(1, 9)("7") == 7
+    assert options.number(0)("0.5") == 0.5
+    assert options.listed(options.integer(1), "integers")("1,7") == [1, 7]
+    assert options.size("2x3") == (2, 3) and options.size("4") == (4, 4)
+    assert options.share("batch=0.9") == ("batch", 0.9)
+    assert options.fact("n=[1, 2]") == ("n", [1, 2])
+    with pytest.raises(argparse.ArgumentTypeError, match="from 0. Received: -1"):
+        options.number(0)("-1")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +102,7 @@ def test_quickstart_reports_what_it_did(run):
     assert rows[0].startswith("epoch,accuracy,loss") and len(rows) == 31
 
 
-def test_a_run_is_kept_unless_overwritten(tmp_path, monkeypatch, capsys):
+def test_a_run_stays_unless_overwritten(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     arguments = ["quickstart", "--output", str(folder), "--epochs", "1", "--norm", "gn"]
     assert cli.main(arguments) == 0
@@ -102,8 +115,8 @@ def test_a_run_is_kept_unless_overwritten(tmp_path, monkeypatch, capsys):
     assert "must not hold a run already; --overwrite replaces it. Received:" in message
     assert (folder / "report.md").read_text() == before
     with monkeypatch.context() as patched:
-        patched.setattr(quickstart, "_run", finished)
-        quickstart.run(folder, overwrite=True)
+        patched.setattr(quickstart, "write_run", finished)
+        quickstart.quickstart(folder, overwrite=True)
     assert [entry.name for entry in folder.iterdir()] == ["report.md"]
     assert (folder / "report.md").read_text() == "new"
 
@@ -138,7 +151,7 @@ def test_ctrl_c_leaves_nothing(tmp_path):
 
 
 def finished(work, *arguments):
-    """Stands for `quickstart._run`: training has its own tests."""
+    """Stands for `quickstart.write_run`: training has its own tests."""
     (work / "report.md").write_text("new")
     return {}
 
@@ -156,14 +169,14 @@ def test_ctrl_c_while_replacing_loses_nothing(tmp_path, monkeypatch, name, late)
         here = name in (self.name, Path(target).name)
         if here and not late:
             os.kill(os.getpid(), signal.SIGINT)
-        result = original(self, target)
+        path = original(self, target)
         if here and late:
             os.kill(os.getpid(), signal.SIGINT)
-        return result
+        return path
 
-    monkeypatch.setattr(quickstart, "_run", finished)
+    monkeypatch.setattr(quickstart, "write_run", finished)
     monkeypatch.setattr(Path, "replace", interrupted)
-    quickstart.run(folder, overwrite=True)
+    quickstart.quickstart(folder, overwrite=True)
     assert (folder / "report.md").read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
@@ -179,15 +192,15 @@ def test_a_failing_replacement_keeps_the_old_run(tmp_path, monkeypatch):
             raise OSError("disk full")
         return original(self, target)
 
-    monkeypatch.setattr(quickstart, "_run", finished)
+    monkeypatch.setattr(quickstart, "write_run", finished)
     monkeypatch.setattr(Path, "replace", failing)
     with pytest.raises(OSError, match="disk full"):
-        quickstart.run(folder, overwrite=True)
+        quickstart.quickstart(folder, overwrite=True)
     assert (folder / "report.md").read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_run_that_appears_meanwhile_is_kept(tmp_path, monkeypatch):
+def test_a_run_that_appears_meanwhile_stays(tmp_path, monkeypatch):
     folder = tmp_path / "run"
 
     def slow(work, *arguments):
@@ -195,9 +208,9 @@ def test_a_run_that_appears_meanwhile_is_kept(tmp_path, monkeypatch):
         (folder / "report.md").write_text("of someone else")
         return finished(work)
 
-    monkeypatch.setattr(quickstart, "_run", slow)
+    monkeypatch.setattr(quickstart, "write_run", slow)
     with pytest.raises(FileExistsError, match="must not hold a run already"):
-        quickstart.run(folder)
+        quickstart.quickstart(folder)
     assert (folder / "report.md").read_text() == "of someone else"
 
 
@@ -215,9 +228,9 @@ def test_the_working_folder_is_refused_before_training(tmp_path, monkeypatch, ca
 def test_a_link_leads_to_the_run(tmp_path, monkeypatch):
     folder, link = tmp_path / "run", tmp_path / "link"
     link.symlink_to(folder)
-    monkeypatch.setattr(quickstart, "_run", finished)
+    monkeypatch.setattr(quickstart, "write_run", finished)
     for _ in range(2):
-        quickstart.run(link, overwrite=True)
+        quickstart.quickstart(link, overwrite=True)
         assert link.is_symlink() and (folder / "report.md").read_text() == "new"
 
 
@@ -243,8 +256,6 @@ def test_wrong_usage(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
     assert stopped.value.code == 2
-    import re
-
     assert re.search(message, capsys.readouterr().err)
 
 

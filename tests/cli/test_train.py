@@ -15,6 +15,13 @@ pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parents[2]
 
 
+def test_a_folder_with_other_files(tmp_path, capsys):
+    (tmp_path / "thesis.tex").touch()
+    assert cli.main(["train", "--output", str(tmp_path), "--resume"]) == 2
+    assert "which holds thesis.tex" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_mirrored_then_resumed(tmp_path, capsys):
     folder = tmp_path / "run"
     command = ["train", "--output", folder, "--strategy", "mirrored", "--norm", "en"]
@@ -27,7 +34,7 @@ def test_mirrored_then_resumed(tmp_path, capsys):
     assert "--resume goes on with it. Received: " in capsys.readouterr().err
 
     # As a machine that lost power in the middle of a save leaves it.
-    (folder / "checkpoint.partial").write_bytes(b"half")
+    (folder / "checkpoint.partial").write_bytes(b"torn")
     # Of one device: a checkpoint does not know how many replicas there were.
     command[command.index("mirrored")] = "none"
     code, out, err = keras_en(*command, "--epochs", 2, "--resume")
@@ -84,10 +91,3 @@ def test_another_backend(tmp_path):
     assert code == 2
     assert "needs the TensorFlow backend" in err.splitlines()[-1], err
     assert not folder.exists()
-
-
-def test_a_folder_with_other_files(tmp_path, capsys):
-    (tmp_path / "thesis.tex").touch()
-    assert cli.main(["train", "--output", str(tmp_path), "--resume"]) == 2
-    assert "which holds thesis.tex" in capsys.readouterr().err
-    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]

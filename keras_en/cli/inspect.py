@@ -1,0 +1,57 @@
+"""`keras-en inspect`: what a SavedModel or an ONNX file says about itself.
+
+Shows signatures, sizes, normalizations and what the export recorded.
+"""
+
+import argparse
+import json
+from typing import Any
+
+from keras_en import export
+from keras_en.cli.options import add_artefact, add_command
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    command = add_command(commands, "inspect", __doc__, run)
+    add_artefact(command)
+    command.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(options: argparse.Namespace) -> None:
+    facts = _facts(export.inspect(options.artefact))
+    if options.json:
+        print(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        if name == "signatures":
+            _print_signatures(value)
+        elif name != "layers":
+            print(f"{name}: {value}")
+
+
+def _facts(artefact):
+    return {
+        "kind": artefact.kind,
+        "path": str(artefact.path),
+        "signatures": {
+            name: {"inputs": inputs, "outputs": outputs}
+            for name, (inputs, outputs) in artefact.signatures.items()
+        },
+        "nodes": len(artefact.node_names),
+        "nodes_of_layers": {
+            kind: [min(counts), max(counts)]
+            for kind, counts in artefact.nodes_of_layers.items()
+        },
+        "graph_hash": artefact.graph_hash,
+        **{k: v for k, v in artefact.record.items() if k != "graph_hash"},
+    }
+
+
+def _print_signatures(signatures):
+    for name, tensors in signatures.items():
+        print(f"{name}:")
+        for side, sign in (("inputs", "<-"), ("outputs", "->")):
+            for tensor, (dtype, shape) in tensors[side].items():
+                sizes = ", ".join("?" if n is None else str(n) for n in shape)
+                print(f"  {sign} {tensor}: {dtype} ({sizes})")
