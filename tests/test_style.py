@@ -27,6 +27,7 @@ EXCEPTIONS = {
 EXCEPTIONS_OF_A_FILE = {
     ("export/onnx/jax.py", "_core"): "onnx_ir reads sizes there, and nowhere public",
     ("export/onnx/jax.py", "_maybe_convert_to_symbolic_dim"): "the function that does",
+    ("tests/analysis/test_collect.py", "_inbound_nodes"): "the calls of a layer",
     ("tests/layers/test_inputs.py", "_keras_mask"): "how Keras hands a mask on",
 }
 

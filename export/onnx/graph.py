@@ -81,7 +81,7 @@ def fill(proto, weights):
         proto.graph.initializer.append(tensor)
 
 
-def in_known_operators(proto):
+def in_standard_operators(proto):
     """Puts operators that ONNX has in place of those that the converter passed on.
 
     Raises:

@@ -4,7 +4,7 @@ import collections
 from typing import Any
 
 from ..calls import scopes
-from .graph import fill, in_known_operators
+from .graph import fill, in_standard_operators
 from .names import clean, name_dimensions
 from .source import Source, dimensions
 
@@ -48,7 +48,7 @@ def convert(source: Source, opset: int, layout: str) -> tuple[Any, dict]:
     renamed = clean(proto, source.name, source.scopes, arguments)
     names = {x.name: dimensions(x.shape) for x in source.inputs}
     name_dimensions(proto, names, flipped)
-    in_known_operators(proto)
+    in_standard_operators(proto)
     uses = collections.Counter(renamed.values())
     calls = {renamed.get(scope): layer for scope, layer in called.items()}
     return proto, {scope: calls[scope] for scope in calls if uses[scope] == 1}

@@ -18,7 +18,7 @@ from keras_en.export.onnx.source import DIMENSIONS
 from keras_en.export.saved_model.write import SIGNATURES, staged_saved_model
 from keras_en.export.serving import prepare
 
-WRITERS = {"saved_model": staged_saved_model, "onnx": staged_onnx}
+WRITERS: dict[str, Any] = {"saved_model": staged_saved_model, "onnx": staged_onnx}
 CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
 
 

@@ -6,8 +6,8 @@ import inspect
 
 def takes_ratios(layer):
     """Whether the layer's `call` can return its ratios, one for each of its pool."""
-    known = inspect.signature(layer.call).parameters
-    return "return_ratios" in known and hasattr(layer, "pool")
+    parameters = inspect.signature(layer.call).parameters
+    return "return_ratios" in parameters and hasattr(layer, "pool")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ every selected layer was replaced, every variable was copied or replaced.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -57,7 +57,7 @@ def replace_normalization(
     model: keras.Model,
     to: str | Callable[..., Any] = "en",
     select: str | list[str] | tuple[str, ...] | Callable[..., bool] | None = None,
-    initial_ratios: dict[str, float] | None = None,
+    initial_ratios: Mapping[str, float] | None = None,
     return_report: bool = False,
     **norm_kwargs: Any,
 ) -> Any:

@@ -158,15 +158,15 @@ class Learned(NamedTuple):
             normalizers = {_input_shape(layer)[layer.axis]: "instance", 1: "layer"}
             values = values._replace(own=normalizers.get(layer.groups, "group"))
         elif isinstance(layer, ExemplarNormalization):
-            values = values._of_exemplar(layer)
+            values = values.of_exemplar(layer)
         elif isinstance(layer, SWITCHABLE):
-            values = values._of_switchable(layer)
+            values = values.of_switchable(layer)
         if values.shares is not None and len(values.shares) == 1:
             (own,) = values.shares
             values = values._replace(own=own, shares=None)
         return values
 
-    def _of_exemplar(self, layer):
+    def of_exemplar(self, layer):
         """Gamma and beta of all rows, as one sample with the ratios of the last bias
         sees them."""
         shares = _array(ratios.softmax(layer.ratio_output_bias.value[None]))[0]
@@ -178,7 +178,7 @@ class Learned(NamedTuple):
         shares = _by_name(layer.pool, shares)
         return self._replace(gamma=gamma, beta=beta, shares=shares)
 
-    def _of_switchable(self, layer):
+    def of_switchable(self, layer):
         mean, variance = (
             _by_name(layer.pool, _array(layer.ratios()[kind])) for kind in _KINDS
         )

@@ -68,7 +68,7 @@ def test_a_failing_call_leaves_the_model_as_it_was(rng):
     assert all("call" not in vars(layer) for layer in exemplar_layers(model).values())
 
 
-def test_layers_of_one_name_are_all_found(rng):
+def test_layers_of_one_name_are_all_collected(rng):
     class Twins(keras.Model):
         def __init__(self):
             super().__init__()

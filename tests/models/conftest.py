@@ -1,6 +1,8 @@
 import keras
 import pytest
 
+from tests.models.networks import NETWORKS
+
 
 @pytest.fixture
 def data_format():
@@ -14,3 +16,13 @@ def dtype_policy():
     """Sets Keras's dtype policy, for one test."""
     yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def builder(name):
+    return NETWORKS[name]

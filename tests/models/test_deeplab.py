@@ -78,7 +78,7 @@ def test_layers_and_weights_are_those_of_resnet50(features, resnet):
 
 
 @pytest.mark.tensorflow
-def test_sizes_that_are_not_known(rng, model):
+def test_sizes_that_are_open(rng, model):
     """In a graph, as in `predict`, training and exports."""
     import tensorflow as tf
 

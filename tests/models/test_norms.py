@@ -61,7 +61,7 @@ def test_names_of_networks():
     assert norm_name(lambda axis, name: None) == "norm"
 
 
-def test_an_unknown_name_lists_the_known_ones():
+def test_an_unknown_name_lists_all_names():
     message = (
         "Argument `norm` must be one of ('en', 'sn', 'ssn', 'bn', 'sync_bn', 'gn', "
         "'in', 'ln'), a layer class or a callable. Received: norm='xn'"

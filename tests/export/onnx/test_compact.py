@@ -134,7 +134,7 @@ def test_every_call_has_a_form_of_its_own(tmp_path, fp16):
     )
 
 
-def test_layers_are_not_taken_for_each_other(tmp_path):
+def test_layers_are_not_mistaken_for_each_other(tmp_path):
     """Of one name; and a second call of "norm" beside a first one of "norm_1"."""
     conv = keras.layers.Conv2D(3, 3, padding="same")
     norm, other = (ExemplarNormalization(name=name) for name in ("norm", "norm_1"))
