@@ -73,6 +73,9 @@ def DeepLabResNet50(build: Builder) -> Any:
     weights of a `ResNet50`, which fit, every fourth of them is that network's: the
     dilation begins behind the convolution that has lost its stride.
 
+    >>> DeepLabResNet50(input_shape=(65, 64, 3), norm="bn").output_shape
+    (None, 65, 64, 19)
+
     Args:
         aspp: Whether atrous spatial pyramid pooling stands before the classifier: 1x1,
             3x3 with dilation 12, 24, 36 and image pooling, 256 channels each (Chen et

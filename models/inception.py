@@ -29,6 +29,9 @@ def InceptionV2(build: Builder) -> Any:
     """Inception v2 (Table 3), also called BN-Inception: 69 normalizations.
 
     With "en" the reduction is 16, as in Sec. 4.2, unless it is given.
+
+    >>> InceptionV2(norm="bn").output_shape
+    (None, 1000)
     """
     build.default_reduction(16)
     x = build.conv(build.images, 64, 7, 2, name="stem_1", relu=True)

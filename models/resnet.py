@@ -144,6 +144,9 @@ def ResNet50(build: Builder) -> Any:
 def ResNet101(build: Builder) -> Any:
     """ResNet of 101 layers (He et al. 2016): 104 normalizations.
 
+    >>> ResNet101(norm="bn", classes=10).output_shape
+    (None, 10)
+
     Args:
         zero_init_last_gamma: See `ResNet50`.
     """
@@ -153,6 +156,9 @@ def ResNet101(build: Builder) -> Any:
 @application(ResidualOptions, 224)
 def ResNet152(build: Builder) -> Any:
     """ResNet of 152 layers (He et al. 2016): 155 normalizations.
+
+    >>> ResNet152(norm="bn", classes=10).output_shape
+    (None, 10)
 
     Args:
         zero_init_last_gamma: See `ResNet50`.
@@ -165,6 +171,9 @@ def SEResNet50(build: Builder) -> Any:
     """ResNet-50 whose blocks squeeze and excite, at a reduction of 16 (Hu et al. 2018;
     "SENet" of Table 2).
 
+    >>> SEResNet50(norm="bn", classes=10).output_shape
+    (None, 10)
+
     Args:
         zero_init_last_gamma: See `ResNet50`.
     """
@@ -175,6 +184,9 @@ def SEResNet50(build: Builder) -> Any:
 def AAResNet50(build: Builder) -> Any:
     """ResNet-50 whose 3x3 convolutions of the last three stages are augmented by
     self-attention with relative positions (Bello et al. 2019; "AANet" of Table 2).
+
+    >>> AAResNet50(input_shape=(64, 64, 3), norm="bn").output_shape
+    (None, 1000)
 
     Args:
         zero_init_last_gamma: See `ResNet50`.

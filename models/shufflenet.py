@@ -69,6 +69,9 @@ def ShuffleNetV2(build: Builder) -> Any:
     With "en" the reduction is 8, as in Sec. 4.1, unless it is given; the widths 1.0 and
     2.0, whose channels 8 does not divide, take that of each layer's default.
 
+    >>> ShuffleNetV2(width=0.5, norm="bn").output_shape
+    (None, 1000)
+
     Args:
         width: 0.5, 1.0, 1.5 or 2.0.
     """

@@ -81,6 +81,12 @@ def summary_table(
     Raises:
         RuntimeError: The backend is not TensorFlow, whose profiler counts.
         ValueError: A network or a normalization is unknown.
+
+    Example:
+
+    >>> (row,) = summary_table(["ShuffleNetV2 x0.5"], ["bn"])
+    >>> row.parameters, row.paper_parameters
+    (1366792, 1.37)
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(

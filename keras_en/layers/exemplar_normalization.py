@@ -276,8 +276,12 @@ class ExemplarNormalization(NormalizerPool):
         return (outputs, ratios) if return_ratios else outputs
 
     def compute_output_spec(
-        self, inputs, training=None, mask=None, return_ratios=False
-    ):
+        self,
+        inputs: Any,
+        training: bool | None = None,
+        mask: Any = None,
+        return_ratios: bool = False,
+    ) -> Any:
         self._check_inputs(inputs, mask)
         outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if not return_ratios:
@@ -285,7 +289,7 @@ class ExemplarNormalization(NormalizerPool):
         shape = (inputs.shape[0], len(self.pool))
         return outputs, keras.KerasTensor(shape, dtype=self._statistics_dtype(inputs))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {
             name: getattr(self, name)
             for name in (

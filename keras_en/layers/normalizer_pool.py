@@ -122,7 +122,7 @@ class NormalizerPool(keras.layers.Layer):
             synchronized,
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         rank = len(input_shape)
         check(2 <= rank <= 5, "inputs", "of rank 2 to 5", tuple(input_shape), "shape")
         check(
@@ -160,7 +160,7 @@ class NormalizerPool(keras.layers.Layer):
         return self.add_weight(autocast=False, **kwargs)
 
     @staticmethod
-    def logits_of(shares):
+    def logits_of(shares: Sequence[float]) -> list[float]:
         """The logits of which the ratios are `shares`, a list of `K` floats."""
         return logits(shares)
 
@@ -273,10 +273,10 @@ class NormalizerPool(keras.layers.Layer):
                 f"inputs.shape={tuple(inputs.shape)}"
             )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {name: getattr(self, name) for name in _PLAIN}
         for part in ("beta", "gamma", "moving_mean", "moving_variance"):
             name = f"{part}_initializer"

@@ -1,5 +1,6 @@
 """`SparseSwitchableNormalization`: Switchable Normalization that ends in a choice."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -58,7 +59,7 @@ class SparseSwitchableNormalization(SwitchableNormalization):
     _projection: Any = staticmethod(ratios.sparsestmax)
 
     @staticmethod
-    def logits_of(shares):
+    def logits_of(shares: Sequence[float]) -> list[float]:
         # Projected onto the simplex, its points stay where they are.
         return list(shares)
 

@@ -115,6 +115,8 @@ class SwitchableNormalization(NormalizerPool):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return self._normalized(inputs, mask, training)[0]
 
-    def compute_output_spec(self, inputs, training=None, mask=None):
+    def compute_output_spec(
+        self, inputs: Any, training: bool | None = None, mask: Any = None
+    ) -> Any:
         self._check_inputs(inputs, mask)
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
