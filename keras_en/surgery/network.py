@@ -115,11 +115,8 @@ def replace_normalization(
             new layer refuses its shape or arguments; `initial_ratios` is given where
             nothing is mixed.
     """
-    if not isinstance(model, keras.Model) or not model.built:
-        raise ValueError(
-            "Argument `model` must be a keras.Model that is built. "
-            f"Received: model={model!r}"
-        )
+    valid = isinstance(model, keras.Model) and model.built
+    check(valid, "model", "a keras.Model that is built", model)
     norms.check_norm("to", to)
     if not (callable(select) or isinstance(select, str | list | tuple | None)):
         raise TypeError(
@@ -187,17 +184,15 @@ class _Surgery:
 
     def _copies(self):
         """Those that are no new normalizations."""
-        return [
-            pair for pair in self._pairs() if id(pair[0]) not in self.selection.chosen
-        ]
+        chosen = self.selection.chosen
+        return [pair for pair in self._pairs() if id(pair[0]) not in chosen]
 
     def _clone(self, layer):
         if id(layer) not in self.clones:
             if id(layer) in self.selection.chosen:
                 new = self._replacement(layer)
             elif layer_tree.is_graph(layer):
-                path = self._path(layer)
-                new = layer_tree.clone_graph(layer, path, self._clone)
+                new = layer_tree.clone_graph(layer, self._path(layer), self._clone)
             else:
                 new = self._composite(layer)
             self.clones[id(layer)] = new
