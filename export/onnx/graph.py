@@ -6,8 +6,10 @@ from pathlib import Path
 
 from keras_en.text import digest
 
-# Above this protobuf cannot hold the weights, nor one of them.
+# Above this protobuf cannot hold the weights,
 EXTERNAL = 2 * 1024**3 - 2**24
+# and above this not one of them.
+TENSOR = EXTERNAL
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform")
 
 

@@ -56,11 +56,12 @@ def convert(source: Source, opset: int, layout: str) -> tuple[Any, dict]:
 
 def _captured(function):
     """Tensors that are no variables, as the constants of a Normalization, by the names
-    that inputs made of them have."""
+    of the inputs that the converter makes of them: `node:0` or `node`."""
     return {
-        placeholder.name.removesuffix(":0"): tensor.numpy()
+        name: tensor.numpy()
         for tensor, placeholder in function.graph.captures
         if tensor.dtype.name not in ("resource", "variant")
+        for name in (placeholder.name, placeholder.name.removesuffix(":0"))
     }
 
 
