@@ -3,6 +3,8 @@ import os
 # Before the first import of JAX or TensorFlow; float64 oracles need it.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Convolutions with channels first need it on a CPU; TensorFlow decides by processor.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import keras

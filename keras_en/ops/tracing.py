@@ -5,6 +5,12 @@ import contextlib
 
 import keras
 
+# Private name of TensorFlow, and what it is used for; a test holds that it is there.
+USES = {
+    "tensorflow.python.ops.control_flow_util.GraphOrParentsInXlaContext": (
+        "whether XLA compiles what is traced"
+    ),
+}
 # Whether layers compile what lies between collectives; see `compiled_islands`.
 _islands = False
 

@@ -97,8 +97,8 @@ def test_two_workers_are_one(alone, together):
     assert first["chief"] and not second["chief"]
     assert_equal(first, second, 0)
     np.testing.assert_array_equal(first["loss"], second["loss"])
-    assert_equal(first, alone, 1e-4)
-    np.testing.assert_allclose(first["loss"], alone["loss"], rtol=1e-3)
+    assert_equal(first, alone, 1e-6)
+    np.testing.assert_allclose(first["loss"], alone["loss"], rtol=1e-6)
     assert alone["loss"][-1] < 0.5 * alone["loss"][0]
 
 
