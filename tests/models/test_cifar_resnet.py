@@ -1,3 +1,5 @@
+"""Residual networks for small images."""
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,16 @@ import pytest
 from keras_en.models import CifarResNet, CifarResNet20, CifarResNet56
 from keras_en.models.norms import NAMES
 from tests.backends import BACKEND, images, numpy
+
+
+def test_eight_layers_by_hand():
+    """Stem, 2 in each of 3 blocks, 2 shortcuts; 11 to 6 and 3 pixels a side."""
+    model = CifarResNet(8, input_shape=(11, 11, 3), norm="bn")
+    sizes = {layer.name: layer.output.shape[1:] for layer in model.layers}
+    assert sum(name.endswith("_norm") for name in sizes) == 1 + 2 * 3 + 2
+    assert sizes["stage1_block1_relu"] == (11, 11, 16)
+    assert sizes["stage2_block1_relu"] == (6, 6, 32)
+    assert sizes["stage3_block1_relu"] == (3, 3, 64)
 
 
 @pytest.mark.parametrize(

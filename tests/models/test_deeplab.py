@@ -1,3 +1,5 @@
+"""DeepLab: dilation, sizes, and the weights of a classifier in it."""
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,13 @@ from tests.backends import images, numpy
 from tests.models.networks import names, outline
 
 KWARGS = {"include_top": False, "input_shape": (None, None, 3), "norm": "bn"}
+
+
+def test_resizing_by_hand():
+    """Two pixels to four: bilinear, with the centers of pixels at halves."""
+    x, like = np.array([[[[0.0], [4.0]]]]), np.zeros((1, 1, 4, 1))
+    resized = numpy(ResizeLike()([x, like]))
+    assert resized.ravel().tolist() == [0, 1, 3, 4]
 
 
 @pytest.fixture(scope="module")

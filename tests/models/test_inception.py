@@ -1,8 +1,17 @@
+"""Inception v2, as it is published."""
+
 import keras
 import pytest
 
 from keras_en.models import InceptionV2
-from tests.models.networks import outline
+from tests.models.networks import norms, outline
+
+
+def test_a_normalization_behind_every_convolution():
+    """3 in the stem, 7 in each of 8 blocks, 5 in each of 2 that halve the image."""
+    model = outline(InceptionV2, norm="bn", classes=10)
+    assert len(norms(model)) == 3 + 7 * 8 + 5 * 2
+    assert model.output_shape == (None, 10)
 
 
 @pytest.fixture(scope="module")

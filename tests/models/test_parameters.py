@@ -59,6 +59,16 @@ def trainable(model):
     return sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
+def test_eight_layers_by_hand():
+    """`2 K C + C + Psi(K)` a layer, `Psi(3) = 1953`: 2065 with 16 channels."""
+    en, bn = (outline(CifarResNet, depth=8, norm=norm) for norm in ("en", "bn"))
+    counts = [
+        sum(math.prod(v.shape) for v in model.trainable_variables) for model in (en, bn)
+    ]
+    channels = [16] * 3 + [32] * 3 + [64] * 3
+    assert counts[0] - counts[1] == sum(7 * c + 1953 - 2 * c for c in channels)
+
+
 @pytest.fixture(scope="module", params=PLAIN)
 def name(request):
     return request.param

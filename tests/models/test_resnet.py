@@ -1,10 +1,19 @@
+"""ResNet and its relatives, as they are published."""
+
 import keras
 import numpy as np
 import pytest
 
 from keras_en.models import AAResNet50, ResNet50, SEResNet50
 from tests.backends import images, numpy
-from tests.models.networks import outline
+from tests.models.networks import norms, outline
+
+
+def test_a_normalization_behind_every_convolution():
+    """1 in the stem, 3 in each of 16 blocks, 4 on shortcuts."""
+    model = outline(ResNet50, norm="bn", classes=10)
+    assert len(norms(model)) == 1 + 3 * 16 + 4
+    assert model.output_shape == (None, 10)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,13 @@ from keras_en.models import summary
 pytestmark = pytest.mark.tensorflow
 
 
+def test_a_table_by_hand():
+    """Half a billion multiply-adds; the paper's number of parameters in parentheses."""
+    row = summary.Row("Net", "bn", 1_500_000, 0.5, 0.6, None, 0.7, 1.4)
+    *_, line = summary.markdown([row]).splitlines()
+    assert line == "| Net | bn | 1.50 (1.40) | 0.500 | 0.600 |  | 0.700 |"
+
+
 def test_batch_normalization_is_as_printed():
     """To 0.01 M and 2 %: that proves the architecture."""
     networks = ["ShuffleNetV2 x0.5", "ResNet50", "InceptionV2"]

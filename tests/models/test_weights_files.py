@@ -7,6 +7,15 @@ from keras_en.models import CifarResNet
 from tests.backends import images, numpy
 
 
+def test_a_file_gives_its_weights(tmp_path):
+    model = CifarResNet(8, norm="bn")
+    bias = np.arange(10.0)
+    model.layers[-1].bias.assign(bias)
+    model.save_weights(tmp_path / "m.weights.h5")
+    again = CifarResNet(8, norm="bn", weights=tmp_path / "m.weights.h5")
+    np.testing.assert_array_equal(numpy(again.layers[-1].bias), bias)
+
+
 @pytest.fixture(scope="module")
 def model():
     model = CifarResNet(8)
