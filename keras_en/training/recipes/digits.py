@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_en import models
+from keras_en.models import CifarResNet
 from keras_en.training.data import Split
 
 DEPTH = 8
@@ -22,7 +22,7 @@ def compiled_model(
     """The network, compiled, for `epochs` of `train`;
     `synchronized` is for those normalizations that know it."""
     kwargs = {"synchronized": True} if synchronized and norm in ("en", "bn") else None
-    model = models.CifarResNet(
+    model = CifarResNet(
         DEPTH,
         input_shape=train.images.shape[1:],
         classes=10,
