@@ -65,13 +65,18 @@ def per_sample(x, axis, mask=None, training=False):
         `Moments`.
     """
     layout = Spatial.of(x, axis, mask)
+    count, samples = layout.count, ops.shape(x)[0]
+    fixed = all(isinstance(n, int) and n for n in (count, samples))
+    # Tensors of fixed values would be dozens of nodes a layer.
+    if mask is None and not fixed:
+        count = ops.ones((samples, 1), dtype=x.dtype) * count
     if not layout.axes:
         x = layout.masked(x)
-        return Moments(x, ops.zeros_like(x), layout.count)
+        return Moments(x, ops.zeros_like(x), count)
     if not training:
-        return Moments(*_moments(layout, layout.masked(x)), layout.count)
+        return Moments(*_moments(layout, layout.masked(x)), count)
     (pair,) = with_backward(_forward, _backward, (x,), layout)
-    return Moments(pair[:, 0], pair[:, 1], layout.count)
+    return Moments(pair[:, 0], pair[:, 1], count)
 
 
 def _moments(layout, x):

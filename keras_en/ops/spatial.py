@@ -24,7 +24,8 @@ class Spatial(NamedTuple):
     - `sizes`: of the spatial axes; a tensor where one is unknown.
     - `chunks`: in how many parts the first spatial axis is added up; see `sum`.
     - `mask`: `None`, or booleans that broadcast to `(N, spatial..., C)`.
-    - `count`: see `moments.Moments`.
+    - `count`: the number of positions of each sample: a number, or with a mask that of
+      its `True`, `(N, 1)`.
     """
 
     axes: tuple
@@ -60,9 +61,8 @@ class Spatial(NamedTuple):
             rows = ops.reshape(ops.cast(mask, x.dtype), (shape[0], -1))
             count = ops.sum(rows, axis=1, keepdims=True)
             mask = ops.expand_dims(mask, axis)
-        # Tensors of fixed values would be dozens of nodes a layer.
-        elif not all(isinstance(n, int) and n for n in (count, shape[0])):
-            count = ops.ones((shape[0], 1), dtype=x.dtype) * ops.cast(count, x.dtype)
+        elif not isinstance(count, int):
+            count = ops.cast(count, x.dtype)
         return cls(axes, broad, sizes, chunks, mask, count)
 
     @property

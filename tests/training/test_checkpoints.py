@@ -9,7 +9,6 @@ import pytest
 from keras_en import training
 from tests.training.networks import (
     Stop,
-    assert_close,
     assert_equal,
     assert_histories,
     network,
@@ -113,7 +112,8 @@ def test_a_checkpoint_of_another_model(data, tmp_path):
     before = state(other)
     with pytest.raises(ValueError, match=r"first difference is model/\d+/gamma: \(2"):
         training.fit(other, x, y, resume=True, **options)
-    assert_close(before, state(other), 0)
+    for name, value in before.items():
+        np.testing.assert_array_equal(value, state(other)[name])
     (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 no")
     with pytest.raises(ValueError, match="cannot be read"):
         training.fit(network(), x, y, resume=True, **options)
