@@ -1,5 +1,7 @@
 """`training.fit` against `model.fit`, and replicas against one device."""
 
+from operator import attrgetter
+
 import keras
 import numpy as np
 import pytest
@@ -181,7 +183,7 @@ def test_parts_compiled_between_collectives(data, strategy, float64, batch_size)
                 return strategy.run(step, (x,))
 
         graph = run.get_concrete_function(tf.TensorSpec((4, 4, 4, 8), "float64")).graph
-        functions = graph.as_graph_def().library.function
+        functions = attrgetter("library.function")(graph.as_graph_def())
         return sum(function.attr["_XlaMustCompile"].b for function in functions)
 
     assert compiled(True) >= 2 * 4, "two replicas, two parts, both directions"
