@@ -70,21 +70,54 @@ def staged(target, name="new"):
 def write_whole(path, partial, write):
     """Calls `write` with a file opened for bytes, which then becomes `path`.
 
-    Whenever the process is killed, `path` is the old file or the new one.
+    Whenever the process is killed, `path` is the old file or the new one. What stands
+    at `partial` is removed, not written to: it may be a link to something else.
 
     Args:
         path: `pathlib.Path`.
         partial: `pathlib.Path` of what a killed process leaves, in the same folder.
         write: Function of a binary file.
     """
+    partial.unlink(missing_ok=True)
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Inside, no other process, and no other call, has the lock of this folder.
+
+    It is the system's: it leaves no file, and goes with the process, however that
+    ends. Where there is none (Windows, some network file systems) nothing is locked.
+
+    Raises:
+        RuntimeError: Another has it.
+    """
+    try:
+        import fcntl
+
+        opened = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError(
+                    "A folder must be that of one run at a time. "
+                    f"Received: {folder}, to which another run writes"
+                ) from None
+        yield
+    finally:
+        os.close(opened)
 
 
 def _move(new, path):

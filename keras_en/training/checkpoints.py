@@ -1,8 +1,9 @@
 """The whole state of a training run in one file, written by the chief."""
 
+import contextlib
 import json
+import os
 import random
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import keras
 import numpy as np
 
 from keras_en import files
-from keras_en.training import keras_private
+from keras_en.arguments import integer
+from keras_en.text import one_line
+from keras_en.training import identity, keras_private
 from keras_en.training.strategies import is_chief
 
 NAME = "checkpoint.npz"
@@ -43,10 +46,51 @@ class Progress:
 
     @classmethod
     def from_json(cls, values):
-        return cls(steps_done=values.pop("taken"), **values)
+        """Raises `ValueError` or `TypeError` where no run can be so far."""
+        progress = cls(steps_done=values.pop("taken"), **values)
+        for name in ("epoch", "step", "steps_done"):
+            integer(name, getattr(progress, name), minimum=0)
+        counted = progress.steps_done >= progress.step
+        lists = isinstance(progress.epochs, list)
+        if not counted or not lists or not isinstance(progress.history, dict):
+            raise ValueError(f"progress out of range: {vars(progress)}")
+        return progress
 
 
-def save(folder, model, progress):
+@contextlib.contextmanager
+def folder_of_run(folder, strategy):
+    """Inside, the chief alone writes to `folder`, which is there.
+
+    Raises:
+        ValueError: It cannot be made or written to.
+        RuntimeError: Another run writes to it.
+    """
+    if folder is None or not is_chief(strategy):
+        yield
+        return
+    folder, reason = Path(folder), ""
+    missing = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f", {error.strerror}"
+    writable = not reason and os.access(folder, os.W_OK)
+    if not writable or Path(folder, NAME).is_dir():
+        raise ValueError(
+            "Argument `checkpoint` must be a folder that can be written to, and hold "
+            f"no folder of the name {NAME}. Received: {folder}{reason}"
+        )
+    try:
+        with files.locked(folder):
+            yield
+    finally:
+        if missing:
+            # Nothing was written: it goes; otherwise it is not empty.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def save(folder, model, progress, run):
     """Writes `folder/checkpoint.npz`: every variable of the model, its metrics and
     its optimizer, the random states of Python and NumPy, and the progress.
 
@@ -55,52 +99,68 @@ def save(folder, model, progress):
     must call this: reading metrics is a collective.
 
     Args:
-        folder: Path; made if absent.
+        folder: Path of a folder.
         model: Compiled and built `keras.Model`.
         progress: `Progress`.
+        run: What `identity` says of the run.
     """
-    values = {key: _raw(variable) for key, variable in _variables(model).items()}
+    variables = _variables(model)
+    values = {key: _raw(variable) for key, variable in variables.items()}
     if not is_chief(model.distribute_strategy):
         return
-    random_states = {"python": random.getstate(), "numpy": np.random.get_state()}
-    state = {"progress": progress.to_json(), "random": random_states}
+    state = {
+        "progress": progress.to_json(),
+        "random": {"python": random.getstate(), "numpy": np.random.get_state()},
+        "dtypes": {key: variable.dtype for key, variable in variables.items()},
+        "run": run,
+    }
     values["state"] = np.frombuffer(
         json.dumps(state, default=lambda v: np.asarray(v).tolist()).encode(), "uint8"
     )
     path = Path(folder, NAME)
-    path.parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(
         path, path.with_name(PARTIAL), lambda file: np.savez(file, **values)
     )
 
 
-def read(folder, model, resume):
+def read(folder, model, resume, run):
     """What `save` wrote, checked against `model`, which is not changed.
 
+    Args:
+        folder, model, run: As in `save`.
+        resume: As in `fit`.
+
     Returns:
-        `Progress`, and a function that loads the rest. Without `resume`, or where
-        `folder` holds no checkpoint: those of a new run.
+        `Progress`; a function that loads the rest; a line that says where the run
+        goes on, empty without `resume`. Where `folder` holds no checkpoint: those of a
+        new run.
 
     Raises:
-        ValueError: The checkpoint is not of this model and optimizer, or is damaged.
+        ValueError: The checkpoint is not of this run, or is damaged.
     """
-    if not resume or not Path(folder, NAME).exists():
+    path = None if folder is None else Path(folder, NAME)
+    if not resume or path is None or not path.exists():
+        line = f"No checkpoint in {folder}: a new run" if resume else ""
         steps_done = keras_private.steps_done(model.optimizer)
-        return Progress(steps_done=steps_done), lambda: None
-    path = Path(folder, NAME)
+        return Progress(steps_done=steps_done), lambda: None, line
     try:
-        # NumPy leaves open what it opens and cannot read.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            values = dict(file)
-        state = json.loads(values.pop("state").tobytes())
-        progress = Progress.from_json(state["progress"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        values, state, progress, set_random_states = _contents(path)
+    # Zip files, NumPy, JSON and what the state lacks have their own.
+    except Exception as error:
         raise ValueError(
             f"Argument `checkpoint` must hold a checkpoint of this run. Received: "
-            f"{path}, which cannot be read ({error})"
+            f"{path}, which cannot be read ({one_line(error)})"
         ) from error
     variables = _variables(model)
-    _check_shapes(path, values, variables)
+    _check_variables(path, values, state.get("dtypes", {}), variables)
+    others = identity.differences(run, state.get("run"))
+    if others and resume != "force":
+        raise ValueError(
+            "Argument `checkpoint` must hold a checkpoint of this run, for it to end "
+            "as if it had never been interrupted; resume='force' (--resume force) goes "
+            f"on nevertheless. Nothing was loaded. Differences: {'; '.join(others)}. "
+            f"Received: {path}"
+        )
 
     def load():
         for key, variable in variables.items():
@@ -109,17 +169,42 @@ def read(folder, model, resume):
                 keras.ops.zeros((), variable.dtype)
             ).dtype
             variable.assign(values[key].view(dtype))
-        version, words, gauss = state["random"]["python"]
-        random.setstate((version, tuple(words), gauss))
-        np.random.set_state(tuple(state["random"]["numpy"]))
+        set_random_states()
 
-    return progress, load
+    line = f"Resumed at epoch {progress.epoch}, step {progress.step}, counted from 0"
+    if others:
+        line += f", by force, with {'; '.join(others)}"
+    return progress, load, line
 
 
-def _check_shapes(path, values, variables):
+def _contents(path):
+    """Values of variables, the state, the `Progress` in it, and a function that sets
+    the random states."""
+    # NumPy leaves open what it opens and cannot read.
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        values = dict(file)
+    state = json.loads(values.pop("state").tobytes())
+    progress = Progress.from_json(state["progress"])
+    version, words, gauss = state["random"]["python"]
+    numbers = (version, tuple(words), gauss), tuple(state["random"]["numpy"])
+
+    def set_states(python, numpy):
+        python.setstate(numbers[0])
+        numpy.set_state(numbers[1])
+
+    # They fail here, before anything is loaded, if ever.
+    set_states(random.Random(), np.random.RandomState())
+    return values, state, progress, lambda: set_states(random, np.random)
+
+
+def _check_variables(path, values, dtypes, variables):
+    """Raises `ValueError` unless shapes and dtypes are those of `variables`."""
     for key in {**variables, **values}:
-        there = values[key].shape if key in values else None
-        here = tuple(variables[key].shape) if key in variables else None
+        there, here = None, None
+        if key in values:
+            there = f"{values[key].shape} {dtypes.get(key, values[key].dtype)}"
+        if key in variables:
+            here = f"{tuple(variables[key].shape)} {variables[key].dtype}"
         if there != here:
             raise ValueError(
                 "Argument `checkpoint` must hold a checkpoint of this model and "

@@ -2,15 +2,17 @@
 
 import itertools
 import os
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 from keras_en.arguments import check, integer
 from keras_en.training import checkpoints, feed
 from keras_en.training.callbacks import callback_list
+from keras_en.training.finite import Watch
+from keras_en.training.identity import identity
 from keras_en.training.steps import Run
-from keras_en.training.strategies import equal_on_all_workers
+from keras_en.training.strategies import equal_on_all_workers, is_chief
 
 
 def fit(
@@ -29,7 +31,7 @@ def fit(
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
-    resume: bool = False,
+    resume: bool | Literal["force"] = False,
 ) -> keras.callbacks.History:
     """Trains `model` as `model.fit` does, on one device, many, or many hosts.
 
@@ -71,25 +73,34 @@ def fit(
         seed: Integer, the seed of that order.
         checkpoint: Folder for `checkpoint.npz`, which every worker can read and the
             chief writes: weights, optimizer, step, epoch, history, metrics, random
-            states. `None`: none is written.
+            states. `None`: none is written. One run at a time writes to it.
         checkpoint_every: Steps between checkpoints. `None`: at the end of each epoch
             only. An optimizer that accumulates gradients has none between two of its
             updates, where checkpoints wait for the next.
-        resume: If `True`, go on from the checkpoint, if there is one. The run ends
-            with the weights of one that was never interrupted; one that a callback
-            stopped has ended. What callbacks remember is not part of a checkpoint.
+        resume: If `True`, go on from the checkpoint, if there is one; a line says
+            where, unless `verbose` is 0. The run ends with the weights of one that was
+            never interrupted; one that a callback stopped has ended. What callbacks
+            remember is not part of a checkpoint. Layers, optimizer (but for its
+            learning rate), `batch_size`, `seed`, `shuffle` and the steps of an epoch
+            have to be those of the checkpoint; "force" goes on with others, as long as
+            the variables have the same shapes and dtypes.
 
     Returns:
         `keras.callbacks.History`, as `model.fit`.
 
     Raises:
-        RuntimeError: The backend is not TensorFlow, or another worker is gone: all
-            have to be started again, with `resume=True`.
+        FloatingPointError: The loss or, where a checkpoint is due, a weight or a
+            moving statistic is not finite. The losses are looked at before a
+            checkpoint is written, after every epoch and every 100 steps; the checkpoint
+            stays that of before.
+        RuntimeError: The backend is not TensorFlow; another run writes to
+            `checkpoint`; or another worker is gone: all have to be started again, with
+            `resume=True`.
         ValueError, TypeError: An argument is not among those listed; the model is not
             compiled, has a `train_step` of its own or no trainable weights, was
             compiled outside its strategy's scope, or has a loss that does not average
-            over samples; the checkpoint is not of this model, or not the same for all
-            workers.
+            over samples; the checkpoint is not of this run, has more epochs than
+            `epochs`, or is not the same for all workers.
 
     Example:
 
@@ -111,16 +122,21 @@ def fit(
     complete = checkpoint is not None or not (resume or checkpoint_every)
     allowed = "a folder where `resume` or `checkpoint_every` is given"
     check(complete, "checkpoint", allowed, checkpoint)
+    check(resume in (True, False, "force"), "resume", 'a bool or "force"', resume)
     data = feed.source(x, y, sample_weight, batch_size, shuffle, seed)
     held_out = None
     if validation_data is not None:
         size = validation_batch_size or batch_size
         held_out = feed.source(*feed.unpacked(validation_data), size)
     events = callback_list(model, callbacks, verbose, epochs, data.steps)
-    run.build(data)
-    training = _Training(run, data, held_out, events, checkpoint, checkpoint_every)
-    with run.workers(), run.training():
-        training.train(epochs, resume)
+    with checkpoints.folder_of_run(checkpoint, run.strategy):
+        options = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle}
+        same = identity(model, data, run.build(data), **options)
+        training = _Training(
+            run, data, held_out, events, checkpoint, checkpoint_every, same
+        )
+        with run.workers(), run.training():
+            training.train(epochs, resume, said=verbose != 0)
     return training.history
 
 
@@ -169,15 +185,20 @@ def evaluate(
 class _Training:
     """A call of `fit`, whose arguments are checked."""
 
-    def __init__(self, run, data, held_out, events, checkpoint, checkpoint_every):
+    def __init__(
+        self, run, data, held_out, events, checkpoint, checkpoint_every, identity
+    ):
         self.run, self.data, self.held_out = run, data, held_out
         self.events, self.history = events, run.model.history
         self.checkpoint, self.checkpoint_every = checkpoint, checkpoint_every
+        self.identity, self.watch = identity, Watch(run.model, data)
 
-    def train(self, epochs, resume):
+    def train(self, epochs, resume, said):
         """Trains to the end of so many epochs, or until a callback stops."""
         model = self.run.model
-        start, load = self._start(resume)
+        start, load, line = self._start(epochs, resume)
+        if line and said and is_chief(self.run.strategy):
+            print(line)
         model.stop_training = False
         self.events.on_train_begin()
         self.history.epoch, self.history.history = start.epochs, start.history
@@ -198,16 +219,26 @@ class _Training:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         self.events.on_train_end(logs=None)
 
-    def _start(self, resume):
-        """How far the run is, loaded, and a function that loads it again."""
-        start, load = checkpoints.read(self.checkpoint, self.run.model, resume)
+    def _start(self, epochs, resume):
+        """How far the run is, loaded, a function that loads it again, and a line that
+        says so."""
+        start, load, line = checkpoints.read(
+            self.checkpoint, self.run.model, resume, self.identity
+        )
         numbers = [start.epoch, start.step, start.steps_done]
         equal = equal_on_all_workers(self.run.strategy, numbers)
         allowed = "a folder that every worker can read, with one checkpoint for all"
         check(equal, "checkpoint", allowed, self.checkpoint)
+        done = start.epoch + (start.step > 0)
+        allowed = f"at least {done}: so many the checkpoint has begun"
+        check(start.stopped or epochs >= done, "epochs", allowed, epochs)
+        steps = self.data.steps
+        allowed = f"a checkpoint of a run of {steps} steps an epoch"
+        fits = steps is None or start.step <= steps
+        check(fits, "checkpoint", allowed, start.step, "step")
         load()
         self.run.steps_done = start.steps_done
-        return start, load
+        return start, load, line
 
     def _train_steps(self, epoch, first):
         """The steps of an epoch, from step `first`."""
@@ -216,6 +247,7 @@ class _Training:
         for step, batch in itertools.islice(steps, first, None):
             self.events.on_train_batch_begin(step)
             logs = self.run.train(batch, epoch, step)
+            self.watch.note(epoch, step, logs)
             self.events.on_train_batch_end(step, logs)
             unsaved += 1
             if self.run.model.stop_training:
@@ -225,6 +257,8 @@ class _Training:
                 unsaved = 0
 
     def _end_epoch(self, epoch):
+        # Before callbacks write files of their own.
+        self.watch.check_losses()
         logs = self.run.metrics()
         if self.held_out is not None:
             metrics = self.run.evaluate(self.held_out, self.events)
@@ -238,9 +272,11 @@ class _Training:
         # Between two of its updates an optimizer holds gradients.
         if self.checkpoint is None or run.between_updates:
             return False
+        self.watch.check_losses()
+        self.watch.check_variables(f"epoch {epoch}, step {step}")
         steps_done, stopped = run.steps_done, bool(run.model.stop_training)
         progress = checkpoints.Progress(
             epoch, step, steps_done, stopped, history.epoch, history.history
         )
-        checkpoints.save(self.checkpoint, run.model, progress)
+        checkpoints.save(self.checkpoint, run.model, progress, self.identity)
         return True

@@ -43,12 +43,14 @@ class Run:
         return self.steps_done % self._updates.every != 0
 
     def build(self, data):
-        """Makes what the first step would make, in the strategy's scope."""
+        """Makes what the first step would make, in the strategy's scope; the number of
+        samples of the first batch."""
         batch = next(iter(data.batches(0)), None)
         check(batch is not None, "x", "data of at least one batch", 0, "batches")
-        feed.length(batch)
+        samples = feed.length(batch)
         with self.strategy.scope():
             keras_private.build(self.model, batch)
+        return samples
 
     @contextlib.contextmanager
     def workers(self):

@@ -1,6 +1,12 @@
 """Runs that were interrupted and resumed against runs that were not."""
 
 import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -131,3 +137,187 @@ def test_metrics_that_are_vectors(data, tmp_path):
     options = {"batch_size": 8, "verbose": 0, "checkpoint": tmp_path}
     (scores,) = training.fit(model, x, labels, **options).history["f1_score"]
     assert len(scores) == 3 and all(isinstance(v, float) for v in scores)
+
+
+def small(optimizer="adam", name="first", dtype=None):
+    """Two dense layers without EN, quick to train."""
+    first = keras.layers.Dense(2, name=name, dtype=dtype)
+    model = keras.Sequential(
+        [keras.Input((3,)), first, keras.layers.Dense(1, dtype=dtype)]
+    )
+    model.compile(optimizer, "mse")
+    return model
+
+
+X, Y = np.ones((6, 3), "float32"), np.zeros((6, 1), "float32")
+
+
+def fit(model, folder, **options):
+    options = {"batch_size": 2, "verbose": 0, "epochs": 2, **options}
+    return training.fit(model, X, Y, checkpoint=folder, **options)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch_size": 3}, "batch_size: 3 here, 2 there"),
+        ({"seed": 5}, "seed: 5 here, 0 there"),
+        ({"shuffle": False}, "shuffle: False here, True there"),
+        ({"name": "other"}, r"layers: \['other', .* here, \['first', .* there"),
+        ({"optimizer": "adamw"}, "optimizer: AdamW here, Adam there"),
+        ({"optimizer": keras.optimizers.Adam(beta_1=0.5)}, "'beta_1': 0.5} here"),
+        ({"dtype": "mixed_bfloat16"}, r"'mixed_bfloat16'\] here, .*'float32'\] there"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused_but_by_force(tmp_path, options, message):
+    fit(small(), tmp_path, epochs=1)
+    names = {"optimizer", "name", "dtype"}.intersection(options)
+    other = small(**{name: options.pop(name) for name in names})
+    other.build((None, 3))
+    before = [v.numpy() for v in other.variables]
+    with pytest.raises(ValueError, match=f"(?s)force.*{message}"):
+        fit(other, tmp_path, resume=True, **options)
+    for value, variable in zip(before, other.variables, strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())
+    history = fit(other, tmp_path, resume="force", **options)
+    assert history.epoch == [0, 1]
+
+
+def test_layers_that_keras_numbers_and_another_learning_rate(tmp_path):
+    """The second model of a process has other names of Keras's own."""
+    fit(small(name=None), tmp_path, epochs=1)
+    other = small(keras.optimizers.Adam(0.5), name=None)
+    assert fit(other, tmp_path, resume=True).epoch == [0, 1]
+    rate = float(keras.ops.convert_to_numpy(other.optimizer.learning_rate))
+    assert rate == pytest.approx(0.001), "it is a variable"
+
+
+@pytest.mark.parametrize(
+    "one, other", [("float32", "float64"), ("float64", "float32"), ("bfloat16",) * 2]
+)
+def test_another_dtype_loads_nothing(tmp_path, one, other):
+    fit(small(dtype=one), tmp_path, epochs=1)
+    other = "float16" if one == other else other
+    model = small(dtype=other)
+    model.build((None, 3))
+    before = [v.numpy() for v in model.variables]
+    for resume in (True, "force"):
+        with pytest.raises(ValueError, match=f"{other} here, .*{one} there"):
+            fit(model, tmp_path, resume=resume)
+    for value, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())
+
+
+def test_more_epochs_in_the_checkpoint_than_are_wanted(tmp_path):
+    fit(small(), tmp_path, epochs=2)
+    with pytest.raises(ValueError, match="`epochs` must be at least 2"):
+        fit(small(), tmp_path, epochs=1, resume=True)
+
+
+@pytest.mark.parametrize(
+    "progress, message",
+    [
+        ({"epoch": -1}, "cannot be read"),
+        ({"step": "1"}, "cannot be read"),
+        ({"taken": 0, "step": 1}, "out of range"),
+        ({"step": 4, "taken": 9}, "3 steps an epoch. Received: checkpoint.step=4"),
+        ({"epoch": 7}, "`epochs` must be at least 7"),
+        ({"history": None}, "out of range"),
+    ],
+)
+def test_progress_that_no_run_has(tmp_path, progress, message):
+    fit(small(), tmp_path, epochs=1)
+    path = tmp_path / "checkpoint.npz"
+    values = dict(np.load(path))
+    state = json.loads(values["state"].tobytes())
+    state["progress"].update(progress)
+    values["state"] = np.frombuffer(json.dumps(state).encode(), "uint8")
+    np.savez(path, **values)
+    with pytest.raises(ValueError, match=message):
+        fit(small(), tmp_path, epochs=2, resume=True)
+
+
+def test_a_line_says_where_it_goes_on(tmp_path, capsys):
+    fit(small(), tmp_path, epochs=1, resume=True, verbose=2)
+    assert f"No checkpoint in {tmp_path}: a new run" in capsys.readouterr().out
+    fit(small(), tmp_path, epochs=2, resume=True, verbose=2)
+    assert "Resumed at epoch 1, step 0" in capsys.readouterr().out
+
+
+def test_a_path_that_is_a_file_is_noticed_first(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(ValueError, match="`checkpoint` must be a folder"):
+            training.fit(small(), lambda epoch: 1 / 0, checkpoint=path)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_a_link_points_to_stays(tmp_path):
+    (tmp_path / "thesis").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.partial").symlink_to(tmp_path / "thesis")
+    fit(small(), tmp_path / "run", epochs=1)
+    assert (tmp_path / "thesis").read_text() == "mine"
+    assert os.listdir(tmp_path / "run") == ["checkpoint.npz"]
+
+
+def test_a_folder_is_that_of_one_run_at_a_time(tmp_path):
+    """The second call ends before it writes, the first goes on."""
+    errors = []
+
+    def second(*_):
+        def call():
+            try:
+                fit(small(), tmp_path)
+            except RuntimeError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+
+    during = keras.callbacks.LambdaCallback(on_epoch_end=second)
+    assert fit(small(), tmp_path, callbacks=[during]).epoch == [0, 1]
+    assert len(errors) == 2 and "one run at a time" in errors[0]
+    assert fit(small(), tmp_path, resume=True).epoch == [0, 1]
+
+
+# Without TensorFlow, whose start takes longer than all the writes.
+WRITER = """
+import importlib.util, pathlib, sys
+import numpy as np
+spec = importlib.util.spec_from_file_location("files", sys.argv[1])
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+path = pathlib.Path(sys.argv[2], "checkpoint.npz")
+for i in range(int(sys.argv[3]), 10**6):
+    values = {str(k): np.full(50_000, i) for k in range(4)}
+    print(i, flush=True)
+    with files.locked(path.parent):
+        files.write_whole(
+            path, path.with_suffix(".partial"), lambda f: np.savez(f, **values)
+        )
+"""
+
+
+def test_a_process_that_is_killed_loses_nothing(tmp_path):
+    """20 kills at moments of their own: the file is whole, and the last or the one
+    before; the next process goes on beside what is left."""
+    source = Path(training.__file__).parents[1] / "files.py"
+    chance, last = np.random.default_rng(0), 0
+    for _ in range(20):
+        command = [sys.executable, "-c", WRITER, source, tmp_path, str(last + 1)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            begun = int(line)
+            if begun >= last + 2 and chance.random() < 0.5:
+                break
+        process.kill()
+        rest = process.stdout.read().split()
+        process.wait()
+        process.stdout.close()
+        begun = int(rest[-1]) if rest else begun
+        values = dict(np.load(tmp_path / "checkpoint.npz"))
+        (number,) = {int(n) for value in values.values() for n in np.unique(value)}
+        assert number in (begun - 1, begun)
+        last = number
