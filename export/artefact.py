@@ -80,6 +80,11 @@ def read(path: str | os.PathLike[str]) -> Artefact:
         return _saved_model(path)
     if path.suffix == ".onnx" and path.is_file():
         return _onnx(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            "Argument `artefact` must be the path of a SavedModel's version or of an "
+            f"ONNX file that is there. Received: {path}, which does not exist"
+        )
     versions = [p for p in path.glob("*") if (p / "saved_model.pb").is_file()]
     hint = f"; its versions are {sorted(map(str, versions))}" if versions else ""
     raise FileNotFoundError(

@@ -2,6 +2,7 @@
 comes out."""
 
 import inspect
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,11 +61,18 @@ def loaded(model: Any) -> keras.Model:
         raise FileNotFoundError(
             f"Argument `model` must be a file that exists. Received: {model}"
         )
+    if not zipfile.is_zipfile(model):
+        raise ValueError(
+            f"Argument `model` must be a .keras file that is whole. Received: {model}, "
+            "which is truncated or of another kind"
+        )
     try:
         return keras.models.load_model(model, compile=False)
     except Exception as error:  # Keras, zip files, HDF5 and the layers have their own.
         raise ValueError(
-            f"{model} is not a file that Keras can read: {one_line(error)}"
+            f"{model} is not a file that Keras can read (layers of its own have to be "
+            "imported before, keras-en: --import MODULE; those of this package by "
+            f"`import keras_en`): {one_line(error)}"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Checks of arguments. Every error names the argument, what is allowed and what
 was received."""
 
+import importlib.util
 import operator
 from numbers import Real
 
@@ -70,4 +71,14 @@ def divisor(name, value, channels):
         raise ValueError(
             f"Argument `{name}` must divide the number of channels, {channels}; "
             f"the nearest divisors are {nearest}. Received: {name}={value}"
+        )
+
+
+def check_installed(subject, packages, extra="all"):
+    """Raises `RuntimeError`, about `subject`, if one of `packages` is missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RuntimeError(
+            f"{subject} needs {', '.join(missing)}: pip install 'keras-en[{extra}]', "
+            f"or in a clone of keras_en, pip install '.[{extra}]'"
         )

@@ -4,8 +4,19 @@ import hashlib
 
 
 def one_line(error, limit=400):
-    """What an exception says, in one line of at most `limit` characters."""
-    return " ".join((str(error).strip() or repr(error)).split())[:limit]
+    """What an exception says, in one line of about `limit` characters.
+
+    Of a longer text the innermost of the errors that Keras puts into one another is
+    shown, behind whole configurations; and of that the beginning and the end.
+    """
+    text = " ".join((str(error).strip() or repr(error)).split())
+    if limit is None or len(text) <= limit:
+        return text
+    text = text.rpartition("Exception encountered: ")[2] or text
+    if len(text) <= limit:
+        return text
+    end = limit // 4
+    return f"{text[: limit - end]} ... {text[-end:]}"
 
 
 def unique(name, others, separator="_", start=1):

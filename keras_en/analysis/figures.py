@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_en.arguments import check_installed
+
 
 def plot_class_ratios(
     ratios: Mapping[str, np.ndarray],
@@ -62,6 +64,7 @@ def plot_class_ratios(
 
 def _heatmaps(means, normalizers, layers, classes):
     # The canvas is made without pyplot: no window, no global state.
+    check_installed("A picture", ["matplotlib"], "plot")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -78,7 +78,8 @@ def convert(
         )
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise RuntimeError(
-            f"{source} cannot be converted: {one_line(error)}"
+            f"{source} cannot be converted (layers of its own have to be imported "
+            f"before: --import MODULE): {one_line(error)}"
         ) from error
     if report.rebuilt_by_code:
         raise RuntimeError(
@@ -104,7 +105,9 @@ def _check_paths(source, out, overwrite):
     if not out.parent.is_dir():
         raise _wrong("--out", "in a folder that exists", out)
     if not zipfile.is_zipfile(source):
-        raise _wrong("MODEL", "a Keras file", source)
+        raise _wrong(
+            "MODEL", "a .keras file that is whole", f"{source}, which is truncated"
+        )
 
 
 def _wrong(name, allowed, received):

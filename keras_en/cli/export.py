@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_en.arguments import check_installed
 from keras_en.cli import options as shared
 from keras_en.cli import verify
 from keras_en.export.onnx.convert import LAYOUTS, OPSETS, staged_onnx
@@ -108,9 +109,10 @@ def run(options: argparse.Namespace) -> None:
     if options.to == "onnx":
         converter = CONVERTERS.get(keras.backend.backend(), "tf2onnx")
         packages = ("onnx", "onnxruntime", converter)
-        shared.check_installed("--to onnx", packages, "export")
+        check_installed("--to onnx", packages, "export")
     verify.check_report(options.report, options.overwrite)
     prepared, report = prepare(options.model), None
+    _check_class_names(arguments["metadata"].get("class_names"), prepared.model)
     with WRITERS[options.to](prepared, options.out, **arguments) as staged:
         if not options.no_verify:
             report = verify.verified(options, prepared, staged.path)
@@ -140,6 +142,17 @@ def _arguments(options):
                 )
             arguments[name] = getattr(options, name)
     return arguments
+
+
+def _check_class_names(names, model):
+    """Raises `RuntimeError` unless some output has a number for each."""
+    sizes = [output.shape[-1] for output in model.outputs]
+    if names is not None and None not in sizes and len(names) not in sizes:
+        wanted = " or ".join(str(size) for size in dict.fromkeys(sizes))
+        raise RuntimeError(
+            f"--class-names must hold a name for each output, {wanted}. "
+            f"Received: {len(names)} names"
+        )
 
 
 def _metadata(options):

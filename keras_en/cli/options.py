@@ -2,10 +2,12 @@
 allowed, and groups."""
 
 import argparse
-import importlib.util
+import importlib
 import json
 import math
-from collections.abc import Callable, Iterable
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import keras
 
 from keras_en.export.parity.verify import BATCHES
 from keras_en.models import norms
+from keras_en.text import one_line
 from keras_en.training.recipes import digits
 
 Parser = argparse.ArgumentParser
@@ -56,17 +59,33 @@ def check_tensorflow(subject: str) -> None:
         )
 
 
-def check_installed(subject: str, packages: Iterable[str], extra: str = "all") -> None:
-    """Raises `RuntimeError`, about `subject`, if one of `packages` is missing."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise RuntimeError(
-            f"{subject} needs {', '.join(missing)}: pip install 'keras-en[{extra}]'"
-        )
-
-
 def add_model(command: Parser) -> None:
-    command.add_argument("model", type=Path, metavar="MODEL", help="a .keras file")
+    option = command.add_argument
+    option("model", type=Path, metavar="MODEL", help="a .keras file")
+    option(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module that registers layers of one's own, imported before the file is "
+        "read; may be repeated",
+    )
+
+
+def import_modules(names: list[str]) -> None:
+    """Imports what the layers of a file need, from the working folder, too."""
+    # A console script does not look there, as `python -m` does.
+    if names and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # Its code may raise whatever it likes.
+            raise RuntimeError(
+                f"--import must be a module that can be imported. Received: {name} "
+                f"({type(error).__name__}: {one_line(error)})"
+            ) from error
 
 
 def add_artefact(command: Parser) -> None:

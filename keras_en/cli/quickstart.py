@@ -19,6 +19,7 @@ import numpy as np
 
 from keras_en import export, files, training
 from keras_en.analysis import collect_ratios, exemplar_layers, plot_class_ratios
+from keras_en.arguments import check_installed
 from keras_en.cli import options as shared
 from keras_en.training.recipes import digits
 from keras_en.version import __version__
@@ -131,7 +132,7 @@ def quickstart(
     """
     output = Path(output).resolve()
     shared.check_tensorflow("The quickstart exports a SavedModel and")
-    shared.check_installed("The quickstart", REQUIRED)
+    check_installed("The quickstart", REQUIRED)
     _check_output(output, overwrite)
     with files.staged(output) as staged:
         staged.path.mkdir()

@@ -10,12 +10,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_en import training
+from keras_en.arguments import check_installed
 from keras_en.cli import options as shared
 from keras_en.cli.quickstart import check_folder
 from keras_en.training import checkpoints, strategies
@@ -38,8 +39,9 @@ def add(commands: Any) -> None:
     option("--replicas", type=shared.integer(1), help=text)
     text = "steps between checkpoints; default: at the end of each epoch only"
     option("--checkpoint-every", type=shared.integer(1), metavar="STEPS", help=text)
-    text = "go on from the checkpoint in --output"
-    option("--resume", action="store_true", help=text)
+    text = "go on from the checkpoint in --output; force: with other settings, too"
+    words: dict[str, Any] = dict(nargs="?", const=True, choices=(True, "force"))
+    option("--resume", **words, default=False, metavar="force", help=text)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -70,7 +72,7 @@ def train(
     strategy: str = "none",
     replicas: int | None = None,
     checkpoint_every: int | None = None,
-    resume: bool = False,
+    resume: bool | Literal["force"] = False,
     verbose: str | int = "auto",
 ) -> Results:
     """Trains a residual network of 8 layers on handwritten digits.
@@ -93,13 +95,14 @@ def train(
 
     Raises:
         FileExistsError: `output` holds a run and `resume` is `False`, or other files.
+        FloatingPointError: The loss is not finite, see `keras_en.training.fit`.
         RuntimeError: The backend is not TensorFlow, a package is missing, or a worker
             is gone.
         ValueError: See `keras_en.training.strategy` and `fit`.
     """
     output = Path(output)
     shared.check_tensorflow("keras-en train")
-    shared.check_installed("keras-en train", ["sklearn"])
+    check_installed("keras-en train", ["sklearn"])
     # First: TensorFlow must not have touched a device yet.
     chosen = training.strategy(strategy, replicas)
     chief = strategies.is_chief(chosen)
@@ -121,9 +124,13 @@ def train(
     history = training.fit(
         model,
         batches,
+        # What `batches` depends on: a run goes on with the same only.
+        batch_size=batch_size,
+        seed=seed,
         epochs=epochs,
         verbose=verbose,
         validation_data=tuple(data["validation"]),
+        validation_batch_size=32,
         checkpoint=output,
         checkpoint_every=checkpoint_every,
         resume=resume,

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_en.arguments import check_installed
+
 
 class Split(NamedTuple):
     """Images `(N, H, W, C)` in [0, 1], float32, and their labels `(N,)`."""
@@ -34,6 +36,7 @@ def digits(seed: int = 0) -> dict[str, Split]:
     >>> data["test"].images.shape[1:], data["test"].labels.dtype
     ((8, 8, 1), dtype('int32'))
     """
+    check_installed("training.digits", ["sklearn"], "train")
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

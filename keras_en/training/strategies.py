@@ -28,7 +28,8 @@ def strategy(name: str, replicas: int | None = None, timeout: int = 600) -> Any:
 
     Raises:
         ValueError: `name` is unknown, `replicas` is given for another than
-            "mirrored" or more than there are GPUs, or `TF_CONFIG` is absent or names
+            "mirrored" or more than there are GPUs (without any: than 8 and than there
+            are cores), or `TF_CONFIG` is absent or names
             no place in a cluster.
         RuntimeError: TensorFlow has started: CPUs cannot be divided any more.
 
@@ -65,6 +66,9 @@ def _devices(replicas):
         check(count <= gpus, "replicas", allowed, replicas)
         return [f"GPU:{i}" for i in range(count)]
     count = replicas or 2
+    most = max(8, os.cpu_count() or 1)
+    allowed = f"at most {most} without GPUs: each takes memory and threads"
+    check(count <= most, "replicas", allowed, replicas)
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * count
