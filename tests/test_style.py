@@ -20,6 +20,7 @@ PRIVATE_NAMES_LIVE_IN = {
 }
 # What looks private and is not, and the one private name without another way.
 EXCEPTIONS = {
+    "_exit": "the documented end of a process, of the module os",
     "_replace": "the interface of NamedTuple",
     "_asdict": "the interface of NamedTuple",
     "_fields": "the interface of NamedTuple",
