@@ -1,11 +1,18 @@
 """Short texts: errors in one line, names that no two share, digests."""
 
 import hashlib
+import unicodedata
 
 
 def one_line(error, limit=400):
-    """What an exception says, in one line of at most `limit` characters."""
-    return " ".join((str(error).strip() or repr(error)).split())[:limit]
+    """What an exception says, in one line of at most `limit` characters, without those
+    that control a terminal."""
+    return printable(" ".join((str(error).strip() or repr(error)).split()))[:limit]
+
+
+def printable(text):
+    """Text without control characters, a line's end excepted."""
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
 
 
 def unique(name, others, separator="_", start=1):
