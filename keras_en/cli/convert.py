@@ -76,7 +76,7 @@ def convert(
         new, report = replace_normalization(
             model, to, initial_ratios=initial_ratios, return_report=True
         )
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except Exception as error:  # A damaged file raises anything, as BadZipFile.
         raise RuntimeError(
             f"{source} cannot be converted: {one_line(error)}"
         ) from error
