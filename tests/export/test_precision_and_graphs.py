@@ -197,3 +197,15 @@ def test_one_line_holds_no_terminal_escapes():
     from keras_en.text import one_line
 
     assert one_line(ValueError("a\x1b[31m\nb\x07")) == "a[31m b"
+
+
+@pytest.mark.parametrize("record", ["null", "[]", '"a"', '{"layers": []}', "{"])
+def test_a_record_of_another_form_is_an_error(saved_model, tmp_path, record):
+    import shutil
+
+    from keras_en.export import facts, inspect
+
+    shutil.copytree(saved_model, tmp_path / "1")
+    (tmp_path / "1" / facts.FILE).write_text(record)
+    with pytest.raises(ValueError):
+        inspect(tmp_path / "1")
