@@ -4,12 +4,16 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_en.text import one_line
+
 from . import facts
 from .calls import nodes_of_calls
 from .onnx import graph as onnx_graph
 from .saved_model import graph as tensorflow_graph
 from .saved_model.warmup import FILE as WARMUP
 
+# The kind of what is read of a record.
+_RECORD = {"layers": dict, "options": dict, "graph_hash": str}
 _WEIGHTS = ("Const", "ReadVariableOp", "VarHandleOp")
 
 
@@ -77,9 +81,9 @@ def read(path: str | os.PathLike[str]) -> Artefact:
     """
     path = Path(path)
     if (path / "saved_model.pb").is_file():
-        return _saved_model(path)
+        return _checked(_saved_model, path)
     if path.suffix == ".onnx" and path.is_file():
-        return _onnx(path)
+        return _checked(_onnx, path)
     if not path.exists():
         raise FileNotFoundError(
             "Argument `artefact` must be the path of a SavedModel's version or of an "
@@ -91,6 +95,25 @@ def read(path: str | os.PathLike[str]) -> Artefact:
         "Argument `artefact` must be a SavedModel's version, a folder that holds "
         f"saved_model.pb, or a file that ends in .onnx. Received: {path}{hint}"
     )
+
+
+def _checked(reader, path):
+    """What `reader` makes of a path, whose record has the form that was written."""
+    try:
+        artefact = reader(path)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from error
+    record = artefact.record
+    wrong = [
+        k for k, kind in _RECORD.items() if not isinstance(record.get(k, kind()), kind)
+    ]
+    layers = {} if "layers" in wrong else record.get("layers", {})
+    if wrong or not all(isinstance(v, str) for v in layers.values()):
+        raise ValueError(
+            f"The record of {path} must hold objects as `layers` and `options`, and "
+            f"text as `graph_hash`. Received: {one_line(record, 200)}"
+        )
+    return artefact
 
 
 def _saved_model(path):
@@ -116,6 +139,8 @@ def _saved_model(path):
         if not name.startswith("__")
     }
     record = facts.read(path)
+    if not isinstance(record, dict):
+        raise ValueError(f"The record of {path} must be an object. Received: {record}")
     if record:
         record["warmup_requests"] = (path / WARMUP).is_file()
     return Artefact("SavedModel", path, signatures, record, meta)

@@ -1,15 +1,17 @@
 """Short texts: errors in one line, names that no two share, digests."""
 
 import hashlib
+import unicodedata
 
 
 def one_line(error, limit=400):
-    """What an exception says, in one line of about `limit` characters.
+    """What an exception says, in one line of about `limit` characters,
+    without those that control a terminal.
 
     Of a longer text the innermost of the errors that Keras puts into one another is
     shown, behind whole configurations; and of that the beginning and the end.
     """
-    text = " ".join((str(error).strip() or repr(error)).split())
+    text = printable(" ".join((str(error).strip() or repr(error)).split()))
     if limit is None or len(text) <= limit:
         return text
     text = text.rpartition("Exception encountered: ")[2] or text
@@ -17,6 +19,11 @@ def one_line(error, limit=400):
         return text
     end = limit // 4
     return f"{text[: limit - end]} ... {text[-end:]}"
+
+
+def printable(text):
+    """Text without control characters, a line's end excepted."""
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
 
 
 def unique(name, others, separator="_", start=1):

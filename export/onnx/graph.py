@@ -200,7 +200,8 @@ def unservable(proto):
 
 def graph_hash(proto):
     """Identifies what a file computes: operations, attributes, constants, and the names
-    of inputs and outputs; no other name, and no order of nodes."""
+    of inputs and outputs; no other name, no order of nodes, and no Identity, of which
+    the converter puts one before this or that output of a loop."""
     hashes = {"": ""}
     for value in proto.graph.input:
         kind = value.type.SerializeToString(deterministic=True)
@@ -214,9 +215,11 @@ def graph_hash(proto):
 def _hash_graph(graph, hashes):
     """Adds the hash of every tensor that a graph computes to those it reads."""
     for tensor in graph.initializer:
-        dims = list(tensor.dims)
-        hashes[tensor.name] = digest(tensor.data_type, dims, _content(tensor))
+        hashes[tensor.name] = digest(*_constant(tensor))
     for node in graph.node:
+        if node.op_type == "Identity":
+            hashes[node.output[0]] = hashes[node.input[0]]
+            continue
         attributes = sorted(node.attribute, key=lambda a: a.name)
         parts = [part for a in attributes for part in _hash_attribute(a, hashes)]
         inputs = [hashes[tensor] for tensor in node.input]
@@ -226,6 +229,8 @@ def _hash_graph(graph, hashes):
 
 def _hash_attribute(attribute, outer):
     bodies = list(_bodies(attribute))
+    if attribute.HasField("t"):  # Its name says nothing.
+        return attribute.name, *_constant(attribute.t)
     if not bodies:
         return attribute.name, attribute.SerializeToString(deterministic=True)
     return attribute.name, *(_hash_body(body, outer) for body in bodies)
@@ -239,7 +244,8 @@ def _hash_body(graph, outer):
     return digest(*(hashes[value.name] for value in graph.output))
 
 
-def _content(tensor):
+def _constant(tensor):
     import onnx
 
-    return hashlib.sha256(onnx.numpy_helper.to_array(tensor).tobytes()).hexdigest()
+    content = onnx.numpy_helper.to_array(tensor).tobytes()
+    return tensor.data_type, list(tensor.dims), hashlib.sha256(content).hexdigest()

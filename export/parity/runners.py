@@ -116,7 +116,11 @@ def openvino(path: Path, calls: Sequence[Call]) -> list[Arrays]:
         raise Unavailable("openvino is not installed") from None
     # It would compute in bfloat16 where the processor can.
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = runtime.Core().compile_model(str(path), "CPU", settings)
+    try:
+        compiled = runtime.Core().compile_model(str(path), "CPU", settings)
+    except RuntimeError as error:
+        # onnxruntime and the checker judge the file; OpenVINO does not read all.
+        raise Unavailable(f"OpenVINO cannot read it: {error}") from None
     # By place: it may prefer the name of a tensor that it took for the same.
     outputs = onnx.load(str(path), load_external_data=False).graph.output
     results = []

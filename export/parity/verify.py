@@ -56,14 +56,17 @@ def verify(
        single pixel, by every signature. The class of the largest output is the same,
        but for ties. Or twice what rounding does to the model, if that is more: the
        distance of its float32 outputs, for these inputs or for ones that differ in
-       their last bit, from those of its float64 copy.
+       their last bit, from those of its float64 copy. For constant inputs, whose sums
+       round in one direction, the bits are sqrt(pixels) times larger. Where there is
+       no such copy, the report says why, and the last bit alone decides.
     5. Samples do not depend on the others in the batch, nor on their order.
     6. Another export has the same graph; no ExemplarNormalization in the compact form
        of ONNX files has more than 70 nodes.
     7. It is served. Of a SavedModel every warm-up request is what TensorFlow Serving
        reads (with tensorflow-serving-api), names a signature and inputs that are
        there, and is answered by the graph-mode loader with outputs of the declared
-       shapes. An ONNX file runs in onnxruntime and, where it is installed, OpenVINO.
+       shapes. An ONNX file runs in onnxruntime and, where it is installed and can read
+       the file, OpenVINO.
 
     Args:
         model: A Keras model, the path of a `.keras` file, or what

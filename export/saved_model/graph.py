@@ -120,12 +120,14 @@ class Graph:
             # `node` and `node:0` are the same tensor.
             return digest(hashes[name], "" if rest == ["0"] else ":".join(rest))
 
-        waiting = [node_name(t) for t in outputs]
+        waiting, entered = [node_name(t) for t in outputs], set()
         while waiting:
             name = waiting[-1]
             if name in hashes:
                 waiting.pop()
                 continue
+            if name not in nodes:
+                raise ValueError(f"The graph has no node {name!r}")
             node = nodes[name]
             tensors = [t for t in node.input if not t.startswith("^")]
             missing = [n for n in map(node_name, tensors) if n not in hashes]
@@ -133,6 +135,9 @@ class Graph:
                 place = name if node.op == "Placeholder" else ""
                 inputs = map(hash_of, tensors)
                 hashes[name] = digest(node.op, place, *self._attributes(node), *inputs)
+            elif name in entered:
+                raise ValueError(f"The graph has a loop, with the node {name!r}")
+            entered.add(name)
             waiting += missing
         return hash_of
 

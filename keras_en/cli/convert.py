@@ -76,7 +76,7 @@ def convert(
         new, report = replace_normalization(
             model, to, initial_ratios=initial_ratios, return_report=True
         )
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except Exception as error:  # A damaged file raises anything, as BadZipFile.
         raise RuntimeError(
             f"{source} cannot be converted (layers of its own have to be imported "
             f"before: --import MODULE): {one_line(error)}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from keras_en import export
 from keras_en.cli.options import add_artefact, add_command
+from keras_en.text import printable
 
 
 def add(commands: Any) -> None:
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
         if name == "signatures":
             _print_signatures(value)
         elif name != "layers":
-            print(f"{name}: {value}")
+            print(printable(f"{name}: {value}"))
 
 
 def _facts(artefact):

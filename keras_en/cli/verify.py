@@ -11,6 +11,7 @@ from typing import Any
 from keras_en import export
 from keras_en.cli import options as shared
 from keras_en.export.serving import Prepared, prepare
+from keras_en.text import printable
 
 
 def add(commands: Any) -> None:
@@ -62,7 +63,8 @@ def conclude(
         NotEqual: A gate failed; it says so, and the `consequence`.
     """
     for check in report.checks:
-        print(f"{check.gate}  {check.status:8}{check.name}: {check.detail}")
+        line = f"{check.gate}  {check.status:8}{check.name}: {check.detail}"
+        print(printable(line))
     if options.report:
         report.write(options.report)
         print(f"Written: {options.report}")

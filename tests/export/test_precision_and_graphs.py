@@ -179,3 +179,33 @@ def test_nodes_are_counted_for_each_call_of_a_layer():
         ("norm_1", "net/norm_1"): 1,
         ("norm_1", "x/norm_1_1"): 1,
     }
+
+
+def test_a_graph_with_a_loop_or_a_hole_is_an_error():
+    from tensorflow.core.framework.graph_pb2 import GraphDef
+
+    from keras_en.export.saved_model.graph import Graph
+
+    for source, words in (("a", "has a loop"), ("b", "has no node 'b'")):
+        graph = GraphDef()
+        graph.node.add(name="a", op="Identity", input=[source])
+        with pytest.raises(ValueError, match=words):
+            Graph(graph).hash({"y": "a:0"})
+
+
+def test_one_line_holds_no_terminal_escapes():
+    from keras_en.text import one_line
+
+    assert one_line(ValueError("a\x1b[31m\nb\x07")) == "a[31m b"
+
+
+@pytest.mark.parametrize("record", ["null", "[]", '"a"', '{"layers": []}', "{"])
+def test_a_record_of_another_form_is_an_error(saved_model, tmp_path, record):
+    import shutil
+
+    from keras_en.export import facts, inspect
+
+    shutil.copytree(saved_model, tmp_path / "1")
+    (tmp_path / "1" / facts.FILE).write_text(record)
+    with pytest.raises(ValueError):
+        inspect(tmp_path / "1")

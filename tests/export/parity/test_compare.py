@@ -101,3 +101,30 @@ def test_gate_4_is_not_held_to_rounding_that_cancels_by_chance():
     assert measured["model_error"] < usual / 5 < measured["last_bit"]
     with pytest.raises(Unequal):
         reference.compare({"outputs": y + 8 * usual}, case)
+
+
+def test_gate_4_knows_last_bits_without_a_float64_copy():
+    x = keras.Input((3,))
+    model = keras.Model(x, keras.layers.Rescaling(2.0**20)(x - 1.0))
+    reference = Reference(model, None, 1e-5, 1e-4)
+    case = Case("a", "offset", {"inputs": np.full((4, 3), 1.0, "float32")})
+    y = reference.outputs(case)[0]["outputs"]
+    bit = 2.0**20 * 2.0**-23
+    reference.compare({"outputs": y + bit}, case)
+    with pytest.raises(Unequal):
+        reference.compare({"outputs": y + 3 * bit}, case)
+
+
+def test_gate_4_knows_that_sums_of_equal_numbers_drift():
+    """Of constant images, not of others: 64 pixels, 8 bits."""
+    x = keras.Input((8, 8, 1))
+    model = keras.Model(x, keras.layers.Rescaling(2.0**20)(x - 1.0))
+    reference = Reference(model, computing_in(model, "float64"), 1e-5, 1e-4)
+    values = {"inputs": np.full((2, 8, 8, 1), 1.0, "float32")}
+    bit = 2.0**20 * 2.0**-23
+    for kind, bits in (("constant", 8), ("random", 1)):
+        case = Case(kind, kind, values)
+        y = reference.outputs(case)[0]["outputs"]
+        reference.compare({"outputs": y + bits * bit}, case)
+        with pytest.raises(Unequal):
+            reference.compare({"outputs": y + 3 * bits * bit}, case)
