@@ -14,6 +14,7 @@ from keras_en.keras_private import calls, layers_of, output_structure
 from keras_en.layers.recording import recording, takes_ratios
 from keras_en.text import one_line, unique_all
 
+from .pixels import DIVISORS
 from .precision import computing_in, structure
 
 INPUT, OUTPUT, BYTES = "inputs", "outputs", "image_bytes"
@@ -255,36 +256,42 @@ def can_decode(inputs: tuple) -> bool:
     )
 
 
-def decoded(image: Any, mean: Any, std: Any) -> Callable:
+def decoded(image: Any, mean: Any, std: Any, pixels: str = "0-1") -> Callable:
     """A function from encoded images, a tensor `(N,)` of JPEG, PNG, GIF or BMP, to what
     a model takes.
 
     Each is decoded, resized to the model's size (bilinear, antialiased) and normalized
-    as `(pixels / 255 - mean) / std`.
+    as `(pixels / 255 - mean) / std`, or `(pixels - mean) / std`.
 
     Args:
         image: `keras.KerasTensor`, the input of the model, see `can_decode`.
         mean, std: A float, or one for each channel.
+        pixels: "0-1" or "0-255": whether they are divided by 255.
     """
     import tensorflow as tf
 
+    divisor = DIVISORS[pixels]
     height, width, channels = image.shape[1:]
     spec = tf.TensorSpec((height, width, channels), tf.float32)
     shift, scale = (tf.constant(value, tf.float32) for value in (mean, std))
 
     def decode(data):
-        pixels = tf.io.decode_image(data, channels, expand_animations=False)
-        pixels.set_shape((None, None, channels))
-        return tf.image.resize(pixels, (height, width), antialias=True)
+        raw = tf.io.decode_image(data, channels, expand_animations=False)
+        raw.set_shape((None, None, channels))
+        return tf.image.resize(raw, (height, width), antialias=True)
 
     def images(data):
-        pixels = tf.map_fn(decode, tf.convert_to_tensor(data), fn_output_signature=spec)
-        return tf.cast((pixels / 255 - shift) / scale, image.dtype)
+        raw = tf.map_fn(decode, tf.convert_to_tensor(data), fn_output_signature=spec)
+        values = (raw / divisor - shift) / scale
+        whole = tf.as_dtype(image.dtype).is_integer
+        return tf.cast(tf.round(values) if whole else values, image.dtype)
 
     return images
 
 
-def forward_bytes(model: keras.Model, image: Any, mean: Any, std: Any) -> Callable:
+def forward_bytes(
+    model: keras.Model, image: Any, mean: Any, std: Any, pixels: str = "0-1"
+) -> Callable:
     """As `forward`, from encoded images; arguments as in `decoded`."""
-    serve, images = forward(model), decoded(image, mean, std)
+    serve, images = forward(model), decoded(image, mean, std, pixels)
     return lambda data: serve(images(data))

@@ -42,6 +42,20 @@ def calls(model):
             yield node.operation, node.arguments.kwargs
 
 
+def nodes(model):
+    """Every call in a functional model, first those next to its inputs: the operation,
+    its arguments by position, and the tensors that go in and come out."""
+    by_depth = getattr(model, "_nodes_by_depth", {})
+    for depth in sorted(by_depth, reverse=True):
+        for node in by_depth[depth]:
+            yield (
+                node.operation,
+                node.arguments.args,
+                node.input_tensors,
+                node.outputs,
+            )
+
+
 def output_structure(model):
     """The structure of tensors that a functional model returns, otherwise `None`."""
     return getattr(model, "_outputs_struct", None)

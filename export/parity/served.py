@@ -185,9 +185,12 @@ def _ratios(subject, outputs):
 
 
 def _encoded(subject, images, outputs):
-    """Decoded by the same operations, called one by one, and computed by the model."""
+    """Decoded by the same operations, called one by one, as the model takes pixels, and
+    computed by it."""
     options, model = subject.artefact.record["options"], subject.model
     image = serving.interface(model, options["image_size"]).inputs[0]
-    pixels = serving.decoded(image, options["mean"], options["std"])(images.tolist())
-    case = Case("encoded", "encoded", {image.name: pixels.numpy()})
+    # Files of older versions do not say: what they meant, unless the model rescales.
+    kind = options.get("pixels", "0-1")
+    decode = serving.decoded(image, options["mean"], options["std"], kind)
+    case = Case("encoded", "encoded", {image.name: decode(images.tolist()).numpy()})
     return subject.compare(outputs, case)

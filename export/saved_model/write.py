@@ -13,6 +13,7 @@ from keras_en.arguments import check as check_argument
 from keras_en.keras_private import layers_of
 
 from .. import facts, serving
+from ..pixels import resolved
 from . import graph as tensorflow_graph
 from . import warmup
 
@@ -27,6 +28,7 @@ def export_saved_model(
     image_size: list | tuple | None = None,
     mean: float | list | tuple = 0.0,
     std: float | list | tuple = 1.0,
+    pixels: str = "auto",
     warmup_requests: bool = True,
     metadata: dict | None = None,
     overwrite: bool = False,
@@ -40,7 +42,8 @@ def export_saved_model(
     - "serving_default": the model's inputs to its outputs.
     - "serving_bytes": "image_bytes", a string tensor `(N,)` of encoded JPEG or PNG
       images, to the model's outputs. Each is decoded, resized (bilinear, antialiased)
-      and normalized, `(pixels / 255 - mean) / std`.
+      and normalized, `(pixels / 255 - mean) / std`, or `(pixels - mean) / std` for a
+      model that rescales pixels itself (`pixels`).
     - "ratios": inputs to outputs, and the important ratios `(N, K)` of every
       `ExemplarNormalization` by the name of the layer.
 
@@ -64,6 +67,10 @@ def export_saved_model(
         signatures: Names of those wanted. `None`: all that the model can have.
         image_size: Height and width, where the model leaves them open. `None`: any.
         mean, std: For "serving_bytes": a float, or one for each channel.
+        pixels: For "serving_bytes", the numbers from which `mean` is subtracted:
+            "0-255", "0-1", or "auto": "0-255" if the model takes integers, or begins
+            with `Rescaling`, `Normalization` or arithmetic for numbers of that size,
+            in nested models too; otherwise "0-1". `inspect` shows which.
         warmup_requests: Whether to write warm-up requests, one for each signature;
             they need tensorflow-serving-api.
         metadata: Dictionary of whatever `keras_en.json` shall hold as well.
@@ -84,6 +91,7 @@ def export_saved_model(
             `training=True`.
     """
     options = dict(signatures=signatures, image_size=image_size, mean=mean, std=std)
+    options["pixels"] = pixels
     with staged_saved_model(
         model, directory, version, warmup_requests, metadata, overwrite, **options
     ) as staged:
@@ -165,13 +173,14 @@ def next_version(directory: Path) -> int:
     return max(versions, default=0) + 1
 
 
-def _plain(model, signatures=None, image_size=None, mean=0.0, std=1.0):
+def _plain(model, signatures=None, image_size=None, mean=0.0, std=1.0, pixels="auto"):
     """What is chosen, as JSON keeps it."""
     return {
         "signatures": list(signatures or available(model, image_size)),
         "image_size": list(image_size) if image_size else None,
         "mean": list(mean) if isinstance(mean, (list, tuple)) else mean,
         "std": list(std) if isinstance(std, (list, tuple)) else std,
+        "pixels": resolved(pixels, model),
     }
 
 
@@ -194,7 +203,12 @@ class Endpoint(NamedTuple):
 
 
 def build(
-    model: keras.Model, signatures: Any, image_size: Any, mean: Any, std: Any
+    model: keras.Model,
+    signatures: Any,
+    image_size: Any,
+    mean: Any,
+    std: Any,
+    pixels: str = "0-1",
 ) -> dict[str, Endpoint]:
     """The `Endpoint` of every signature; arguments as in `export_saved_model`."""
     possible = available(model, image_size)
@@ -206,11 +220,11 @@ def build(
             '(image_size gives it), "ratios" an ExemplarNormalization'
         )
         check_argument(name in possible, "signatures", allowed, name)
-        endpoints[name] = _endpoint(model, name, image_size, mean, std)
+        endpoints[name] = _endpoint(model, name, image_size, mean, std, pixels)
     return endpoints
 
 
-def _endpoint(model, name, image_size, mean, std):
+def _endpoint(model, name, image_size, mean, std, pixels):
     import tensorflow as tf
 
     interface = serving.interface(model, image_size)
@@ -219,7 +233,7 @@ def _endpoint(model, name, image_size, mean, std):
         image = interface.inputs[0]
         _check_pixels("mean", mean, image.shape[-1])
         _check_pixels("std", std, image.shape[-1], positive=True)
-        serve = serving.forward_bytes(model, image, mean, std)
+        serve = serving.forward_bytes(model, image, mean, std, pixels)
         specs = [tf.TensorSpec((None,), tf.string, name=serving.BYTES)]
     elif name == "ratios":
         serve = serving.forward_with_ratios(model)

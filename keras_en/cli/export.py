@@ -16,6 +16,7 @@ from keras_en.cli import options as shared
 from keras_en.cli import verify
 from keras_en.export.onnx.convert import LAYOUTS, OPSETS, staged_onnx
 from keras_en.export.onnx.source import DIMENSIONS
+from keras_en.export.pixels import PIXELS as PIXEL_RANGES
 from keras_en.export.saved_model.write import SIGNATURES, staged_saved_model
 from keras_en.export.serving import prepare
 
@@ -33,7 +34,7 @@ def _channels(text):
 PIXELS = dict(
     type=_channels,
     metavar="X[,X,X]",
-    help="of serving_bytes: (pixels / 255 - mean) / std",
+    help="of serving_bytes: (pixels / 255 - mean) / std; --pixels 0-255: without / 255",
 )
 OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "saved_model": {
@@ -48,6 +49,10 @@ OWN_OPTIONS: dict[str, dict[str, Any]] = {
         ),
         "--mean": PIXELS,
         "--std": PIXELS,
+        "--pixels": dict(
+            choices=PIXEL_RANGES,
+            help="of serving_bytes: what the model takes them as; default: auto",
+        ),
         "--no-warmup": dict(
             dest="warmup_requests",
             action="store_false",

@@ -1,0 +1,80 @@
+"""Pixels as a model takes them: served images equal what its training saw."""
+
+import io
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_en import ExemplarNormalization, export
+from keras_en.export.pixels import resolved
+from tests.backends import numpy
+
+SHAPE = (8, 8, 3)
+
+
+def functional(first):
+    x = keras.Input(SHAPE)
+    return keras.Model(x, layers.Conv2D(2, 3)(first(x)))
+
+
+def nested(first):
+    return keras.Sequential([keras.Input(SHAPE), functional(first)])
+
+
+LARGE = {
+    "rescaling": layers.Rescaling(1 / 255),
+    "offset": layers.Rescaling(1 / 127.5, offset=-1),
+    "normalization": layers.Normalization(mean=[123, 116, 103], variance=[3e3] * 3),
+    "division": lambda x: x / 255.0,
+    "subtraction": lambda x: x - 127.5,
+    "flipped": lambda x: layers.Rescaling(1 / 255)(layers.RandomFlip()(x)),
+    "second": lambda x: keras.Sequential([layers.Rescaling(1 / 255)])(x),
+}
+SMALL = {
+    "nothing": lambda x: layers.Conv2D(2, 1)(x),
+    "-1 to 1": layers.Rescaling(2.0, offset=-1),
+    "normalization": layers.Normalization(mean=[0.5, 0.4, 0.4], variance=[0.06] * 3),
+    "later": lambda x: layers.Rescaling(1 / 255)(layers.Conv2D(2, 1)(x)),
+}
+
+
+@pytest.mark.parametrize("make", [functional, nested])
+def test_read_from_the_model(make):
+    for name, first in LARGE.items():
+        assert resolved("auto", make(first)) == "0-255", name
+    for name, first in SMALL.items():
+        assert resolved("auto", make(first)) == "0-1", name
+    assert resolved("0-1", make(LARGE["rescaling"])) == "0-1"
+
+
+def test_unknown():
+    with pytest.raises(
+        ValueError, match="`pixels` must be one of.*Received: pixels='x"
+    ):
+        resolved("x", functional(SMALL["nothing"]))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_is_answered_as_the_model_does(tmp_path, kind):
+    import tensorflow as tf
+    from PIL import Image
+
+    keras.utils.set_random_seed(0)
+    first = [keras.Input(SHAPE), layers.Rescaling(1 / 255), layers.Conv2D(4, 3)]
+    last = [layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(3)]
+    model = keras.Sequential([*first, ExemplarNormalization(), *last])
+    pixels = np.random.default_rng(0).integers(0, 256, SHAPE).astype("uint8")
+    file = io.BytesIO()
+    # One color a JPEG keeps, so that decoders do not differ.
+    pixels = pixels if kind == "PNG" else np.full(SHAPE, 200, "uint8")
+    Image.fromarray(pixels).save(file, kind)
+    path = export.export_saved_model(model, tmp_path, warmup_requests=False)
+    assert export.inspect(path).record["options"]["pixels"] == "0-255"
+    served = tf.saved_model.load(str(path))
+    data = tf.constant([file.getvalue()])
+    outputs = served.signatures["serving_bytes"](image_bytes=data)["outputs"]
+    expected = numpy(model(pixels[None].astype("float32")))
+    np.testing.assert_allclose(outputs.numpy(), expected, atol=1e-4)
