@@ -1,5 +1,6 @@
 """What a file or folder says about itself."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +13,23 @@ from .onnx import graph as onnx_graph
 from .saved_model import graph as tensorflow_graph
 from .saved_model.warmup import FILE as WARMUP
 
-# The kind of what is read of a record.
-_RECORD = {"layers": dict, "options": dict, "graph_hash": str}
 _WEIGHTS = ("Const", "ReadVariableOp", "VarHandleOp")
+
+
+class Unreadable(ValueError):
+    """What is there is damaged, or of another kind."""
+
+
+@contextlib.contextmanager
+def _reading(path):
+    """Whatever readers of damaged files raise (protobuf, onnx, JSON, this package's
+    walks of graphs) is one error."""
+    try:
+        yield
+    except Unreadable:
+        raise
+    except Exception as error:
+        raise Unreadable(f"{path} cannot be read: {one_line(error)}") from error
 
 
 class Artefact(NamedTuple):
@@ -38,9 +53,10 @@ class Artefact(NamedTuple):
     @property
     def graph_hash(self) -> str:
         """Identifies what it computes, whatever its nodes are called."""
-        if self.kind == "ONNX":
-            return onnx_graph.graph_hash(self.proto)
-        return tensorflow_graph.hash_of_signatures(self.proto)
+        with _reading(self.path):
+            if self.kind == "ONNX":
+                return onnx_graph.graph_hash(self.proto)
+            return tensorflow_graph.hash_of_signatures(self.proto)
 
     @property
     def node_names(self) -> list[str]:
@@ -48,7 +64,11 @@ class Artefact(NamedTuple):
         if self.kind == "ONNX":
             return [node.name for node in self.proto.graph.node]
         graph = tensorflow_graph.Graph(self.proto.graph_def)
-        outputs = self.proto.signature_def["serving_default"].outputs.values()
+        # A map that is asked for a key has it from then on.
+        signatures = dict(self.proto.signature_def)
+        if "serving_default" not in signatures:
+            return []
+        outputs = signatures["serving_default"].outputs.values()
         nodes, _ = graph.reached(tensor.name for tensor in outputs)
         return [node.name for node in nodes if node.op not in _WEIGHTS]
 
@@ -80,10 +100,11 @@ def read(path: str | os.PathLike[str]) -> Artefact:
         ValueError: It cannot be read.
     """
     path = Path(path)
-    if (path / "saved_model.pb").is_file():
-        return _checked(_saved_model, path)
-    if path.suffix == ".onnx" and path.is_file():
-        return _checked(_onnx, path)
+    with _reading(path):
+        if (path / "saved_model.pb").is_file():
+            return _saved_model(path)
+        if path.suffix == ".onnx" and path.is_file():
+            return _onnx(path)
     if not path.exists():
         raise FileNotFoundError(
             "Argument `artefact` must be the path of a SavedModel's version or of an "
@@ -97,33 +118,10 @@ def read(path: str | os.PathLike[str]) -> Artefact:
     )
 
 
-def _checked(reader, path):
-    """What `reader` makes of a path, whose record has the form that was written."""
-    try:
-        artefact = reader(path)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {one_line(error)}") from error
-    record = artefact.record
-    wrong = [
-        k for k, kind in _RECORD.items() if not isinstance(record.get(k, kind()), kind)
-    ]
-    layers = {} if "layers" in wrong else record.get("layers", {})
-    if wrong or not all(isinstance(v, str) for v in layers.values()):
-        raise ValueError(
-            f"The record of {path} must hold objects as `layers` and `options`, and "
-            f"text as `graph_hash`. Received: {one_line(record, 200)}"
-        )
-    return artefact
-
-
 def _saved_model(path):
-    from google.protobuf.message import DecodeError
     from tensorflow import as_dtype
 
-    try:
-        meta = tensorflow_graph.read(path)
-    except DecodeError as error:
-        raise ValueError(f"{path} is not a SavedModel: {error}") from error
+    meta = tensorflow_graph.read(path)
 
     def described(info):
         sizes = [d.size if d.size >= 0 else None for d in info.tensor_shape.dim]
@@ -138,9 +136,7 @@ def _saved_model(path):
         for name, signature in sorted(meta.signature_def.items())
         if not name.startswith("__")
     }
-    record = facts.read(path)
-    if not isinstance(record, dict):
-        raise ValueError(f"The record of {path} must be an object. Received: {record}")
+    record = facts.checked(facts.read(path))
     if record:
         record["warmup_requests"] = (path / WARMUP).is_file()
     return Artefact("SavedModel", path, signatures, record, meta)
@@ -148,14 +144,10 @@ def _saved_model(path):
 
 def _onnx(path):
     import onnx
-    from google.protobuf.message import DecodeError
 
-    try:
-        proto = onnx.load(str(path))
-    except (DecodeError, OSError, onnx.checker.ValidationError) as error:
-        raise ValueError(f"{path} is not an ONNX file: {error}") from error
+    proto = onnx.load(str(path))
     if not proto.graph.output:
-        raise ValueError(f"{path} is not an ONNX file: it has no graph")
+        raise Unreadable(f"{path} is not an ONNX file: it has no graph")
 
     def described(value):
         tensor = value.type.tensor_type
@@ -172,4 +164,5 @@ def _onnx(path):
         for values in (inputs, proto.graph.output)
     )
     signatures = {"serving_default": signature}
-    return Artefact("ONNX", path, signatures, onnx_graph.get_metadata(proto), proto)
+    record = facts.own(onnx_graph.get_metadata(proto))
+    return Artefact("ONNX", path, signatures, record, proto)

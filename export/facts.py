@@ -4,6 +4,7 @@ import collections
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -12,6 +13,28 @@ from keras_en.layers.recording import takes_ratios
 
 # Where a SavedModel keeps it.
 FILE = "assets.extra/keras_en.json"
+LIBRARY = "keras_en"
+# The kind of what is read of a record, and of the options of either export, all that
+# another export is given of it.
+_KINDS: dict[str, Any] = {"layers": dict, "options": dict, "graph_hash": str}
+_SIZE, _NUMBERS = (list, type(None)), (int, float, list)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ONNX": {
+        "opset": int,
+        "dynamic": list,
+        "image_size": _SIZE,
+        "layout": str,
+        "fp16": bool,
+        "simplify": bool,
+    },
+    "SavedModel": {
+        "signatures": list,
+        "image_size": _SIZE,
+        "mean": _NUMBERS,
+        "std": _NUMBERS,
+        "pixels": str,
+    },
+}
 
 
 def facts_of(model: keras.Model) -> dict:
@@ -27,7 +50,7 @@ def facts_of(model: keras.Model) -> dict:
         if type(layer).__name__.endswith("Normalization")
     }
     facts = {
-        "library": "keras_en",
+        "library": LIBRARY,
         "version": importlib.metadata.version("keras-en"),
         "keras": keras.__version__,
         "model": model.name,
@@ -58,6 +81,55 @@ def read(directory: Path) -> dict:
     """The facts in a SavedModel's version; none if it was made by others."""
     file = directory / FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def checked(record: Any) -> dict:
+    """A record, if it has the form that `write` gives it.
+
+    Raises:
+        ValueError: It has another.
+    """
+    if not isinstance(record, dict) or _of_other_kinds(record):
+        raise ValueError(
+            "its record must be an object that holds objects as `layers`, of texts, "
+            f"and as `options`, and text as `graph_hash`. Received: {record!r:.200}"
+        )
+    return record
+
+
+def own(metadata: dict) -> dict:
+    """The metadata of a file of any origin; what has the names of ours, but is not of
+    this library, is left out if it is of another kind."""
+    if metadata.get("library") == LIBRARY:
+        return checked(metadata)
+    others = _of_other_kinds(metadata)
+    return {key: value for key, value in metadata.items() if key not in others}
+
+
+def options_of(record: dict, kind: str) -> dict:
+    """The options of an export, "ONNX" or "SavedModel", as its record has them.
+
+    Raises:
+        ValueError: There are others, or of other kinds.
+    """
+    options, kinds = record.get("options", {}), OPTIONS[kind]
+    for name, value in options.items():
+        right = name in kinds and isinstance(value, kinds[name])
+        if not right or (isinstance(value, bool) and kinds[name] is not bool):
+            raise ValueError(
+                f"the record's options must be among {list(kinds)}, as the export "
+                f"writes them. Received: {name!r}: {value!r:.200}"
+            )
+    return options
+
+
+def _of_other_kinds(record):
+    """Names of what is read of a record and is not of its kind."""
+    wrong = {k for k, v in record.items() if not isinstance(v, _KINDS.get(k, object))}
+    layers = record.get("layers", {})
+    if "layers" not in wrong and not all(isinstance(v, str) for v in layers.values()):
+        wrong.add("layers")
+    return wrong
 
 
 def _once(values):

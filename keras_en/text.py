@@ -22,8 +22,10 @@ def one_line(error, limit=400):
 
 
 def printable(text):
-    """Text without control characters, a line's end excepted."""
-    return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
+    """Text without control characters, a line's end excepted, and without halves of
+    characters, which no terminal and no file takes."""
+    wrong = ("Cc", "Cs")
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in wrong)
 
 
 def unique(name, others, separator="_", start=1):

@@ -153,7 +153,7 @@ def get_metadata(proto):
     for entry in proto.metadata_props:
         try:
             facts[entry.key] = json.loads(entry.value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # Too long a number, too deep a list.
             facts[entry.key] = entry.value
     return facts
 

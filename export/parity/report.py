@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_en.text import printable
+
 from .checks import FAILED, Check
 
 
@@ -81,7 +83,7 @@ class ParityReport(NamedTuple):
             "|---|---|",
             *(f"| {name} | {value} |" for name, value in settings.items()),
         ]
-        return "\n".join(lines) + "\n"
+        return printable("\n".join(lines)) + "\n"
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes JSON to a path that ends in `.json`, otherwise Markdown."""

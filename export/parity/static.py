@@ -5,6 +5,7 @@ import tempfile
 import keras
 
 from .. import artefact as artefacts
+from .. import facts
 from ..artefact import Artefact
 from ..calls import nodes_of_calls
 from ..onnx import compact
@@ -64,10 +65,10 @@ def well_formed(artefact: Artefact, model: keras.Model) -> Outcome:
 
 def same_graph(artefact: Artefact, model: keras.Model | Prepared) -> Outcome:
     """That it is what was exported, and is exported again."""
-    options = artefact.record.get("options")
+    options = facts.options_of(artefact.record, artefact.kind)
     if not options:
         raise Unavailable("the artefact does not say how it was exported")
-    if artefact.graph_hash != artefact.record["graph_hash"]:
+    if artefact.graph_hash != artefact.record.get("graph_hash"):
         raise Unequal("the graph is not the one that was exported")
     if _hash_of_another(artefact.kind, model, options) != artefact.graph_hash:
         raise Unequal("another export of the model has another graph")

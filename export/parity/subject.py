@@ -1,5 +1,6 @@
 """What is compared with what, and for which inputs."""
 
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -15,6 +16,9 @@ from .cases import Arrays, Call, Case, cases
 from .checks import Check, Outcome, not_run
 from .compare import Reference, evaluated
 from .runners import DEFAULT
+
+# Of the sizes that a model leaves open and an artefact has fixed, multiplied.
+LARGEST = 2**24
 
 
 class Translation(NamedTuple):
@@ -91,8 +95,10 @@ def subject_of(
     """
     model, translation = prepared.model, _translation(artefact, prepared)
     skipped: list[Check] = []
+    inputs = _inputs(artefact, translation)
+    _check_inputs(inputs, prepared, artefact.path)
     drawn = cases(
-        _inputs(artefact, translation),
+        inputs,
         settings["batches"],
         settings["sizes"],
         settings["seed"],
@@ -153,6 +159,27 @@ def _inputs(artefact, translation):
             shape = [shape[0], *shape[2:], shape[1]]
         inputs[name] = dtype, shape
     return inputs
+
+
+def _check_inputs(inputs, prepared, path):
+    """Raises `ValueError` unless inputs of the model can be fed to the artefact: what
+    a damaged file declares is not drawn at random."""
+    for tensor in prepared.interface.inputs:
+        shape, wanted = inputs[tensor.name][1] or [], tuple(tensor.shape)
+        right = len(shape) == len(wanted) and all(
+            # Open in either, or the same.
+            not isinstance(size, int) or size == n or (n is None and size > 0)
+            for size, n in zip(shape, wanted, strict=True)
+        )
+        fixed = [
+            n for n, open_size in zip(shape, wanted, strict=False) if open_size is None
+        ]
+        fixed = [n for n in fixed if isinstance(n, int)]
+        if not right or math.prod(fixed) > LARGEST:
+            raise ValueError(
+                f"{path} must have the inputs of the model, {tensor.name}: {wanted}. "
+                f"Received: {shape}"
+            )
 
 
 def _vocabularies(model):

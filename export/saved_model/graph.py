@@ -54,7 +54,7 @@ class Graph:
     def __init__(self, graph_def):
         self.nodes = {node.name: node for node in graph_def.node}
         self.functions = {f.signature.name: f for f in _functions(graph_def)}
-        self._hashes = {}
+        self._hashes, self._entered = {}, set()
 
     def reached(self, outputs):
         """Every node that `outputs`, names of tensors, depend on, and every function
@@ -94,6 +94,9 @@ class Graph:
 
     def _hash_function(self, name):
         if name not in self._hashes:
+            if name in self._entered:
+                raise ValueError(f"The graph's function {name!r} calls itself")
+            self._entered.add(name)
             function = self.functions[name]
             arguments = {
                 arg.name: digest("argument", i)

@@ -6,18 +6,15 @@ learned, are kept. Prints what became of each.
 
 import argparse
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from keras_en import files
-from keras_en.cli.options import add_command, add_model, add_overwrite, share
+from keras_en.cli.options import add_command, add_model, add_overwrite, say, share
+from keras_en.export.serving import loaded
 from keras_en.models import norms
 from keras_en.surgery import Report, replace_normalization
-from keras_en.text import one_line
 
 
 def add(commands: Any) -> None:
@@ -42,8 +39,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     ratios = dict(options.initial_ratio) if options.initial_ratio else None
     out = options.out
-    print(convert(options.model, options.to, out, ratios, options.overwrite))
-    print(f"Written: {out}")
+    say(convert(options.model, options.to, out, ratios, options.overwrite))
+    say(f"Written: {out}")
 
 
 def convert(
@@ -66,21 +63,16 @@ def convert(
         The `Report` of `replace_normalization`.
 
     Raises:
-        RuntimeError: A path is none of a `.keras` file, the file cannot be read or
-            written, or its network cannot be converted. Nothing was written.
+        RuntimeError: A path is none of a `.keras` file, or a `.keras` file would not
+            keep the new network. Nothing was written.
+        ValueError: The file cannot be read, or its network not be converted. Nothing
+            was written.
     """
     source, out = Path(source), Path(out)
     _check_paths(source, out, overwrite)
-    try:
-        model = keras.models.load_model(source, compile=False)
-        new, report = replace_normalization(
-            model, to, initial_ratios=initial_ratios, return_report=True
-        )
-    except Exception as error:  # A damaged file raises anything, as BadZipFile.
-        raise RuntimeError(
-            f"{source} cannot be converted (layers of its own have to be imported "
-            f"before: --import MODULE): {one_line(error)}"
-        ) from error
+    new, report = replace_normalization(
+        loaded(source), to, initial_ratios=initial_ratios, return_report=True
+    )
     if report.rebuilt_by_code:
         raise RuntimeError(
             f"{source} cannot be converted: a .keras file would not keep "
@@ -104,10 +96,6 @@ def _check_paths(source, out, overwrite):
         raise _wrong("--out", "a new file", f"{out}, {hint}")
     if not out.parent.is_dir():
         raise _wrong("--out", "in a folder that exists", out)
-    if not zipfile.is_zipfile(source):
-        raise _wrong(
-            "MODEL", "a .keras file that is whole", f"{source}, which is truncated"
-        )
 
 
 def _wrong(name, allowed, received):

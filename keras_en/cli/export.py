@@ -126,7 +126,7 @@ def run(options: argparse.Namespace) -> None:
             staged.publish()
     if report is not None:
         verify.conclude(report, options, f"; {shared.NOTHING}")
-    print(f"Written: {staged.target}")
+    shared.say(f"Written: {staged.target}")
 
 
 def _arguments(options):

@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 from keras_en import export
-from keras_en.cli.options import add_artefact, add_command
-from keras_en.text import printable
+from keras_en.cli.options import add_artefact, add_command, say
+from keras_en.text import one_line
 
 
 def add(commands: Any) -> None:
@@ -22,13 +22,13 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     facts = _facts(export.inspect(options.artefact))
     if options.json:
-        print(json.dumps(facts, indent=1))
+        say(json.dumps(facts, indent=1))
         return
     for name, value in facts.items():
         if name == "signatures":
             _print_signatures(value)
         elif name != "layers":
-            print(printable(f"{name}: {value}"))
+            say(one_line(f"{name}: {value}", limit=None))
 
 
 def _facts(artefact):
@@ -51,8 +51,9 @@ def _facts(artefact):
 
 def _print_signatures(signatures):
     for name, tensors in signatures.items():
-        print(f"{name}:")
+        say(one_line(f"{name}:", limit=None))
         for side, sign in (("inputs", "<-"), ("outputs", "->")):
             for tensor, (dtype, shape) in tensors[side].items():
-                sizes = ", ".join("?" if n is None else str(n) for n in shape)
-                print(f"  {sign} {tensor}: {dtype} ({sizes})")
+                sizes = ["?" if n is None else str(n) for n in shape or ()]
+                sizes = "of any rank" if shape is None else f"({', '.join(sizes)})"
+                say("  " + one_line(f"{sign} {tensor}: {dtype} {sizes}", limit=None))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_en.cli import convert, export, inspect, models, quickstart, train, verify
-from keras_en.cli.options import NOTHING, NotEqual, import_modules
+from keras_en.cli.options import NOTHING, NotEqual, import_modules, say
 from keras_en.text import one_line
 from keras_en.version import __version__
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _said(text, code):
-    print(text, file=sys.stderr)
+    say(text, file=sys.stderr)
     return code
 
 

@@ -7,7 +7,7 @@ print.
 import argparse
 from typing import Any
 
-from keras_en.cli.options import add_command
+from keras_en.cli.options import add_command, say
 from keras_en.models import norms, summary
 
 
@@ -25,4 +25,4 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     networks = options.network or list(summary.NETWORKS)
-    print(summary.markdown(summary.summary_table(networks, options.norm)))
+    say(summary.markdown(summary.summary_table(networks, options.norm)))

@@ -15,7 +15,7 @@ import keras
 
 from keras_en.export.parity.verify import BATCHES
 from keras_en.models import norms
-from keras_en.text import one_line
+from keras_en.text import one_line, printable
 from keras_en.training.recipes import digits
 
 Parser = argparse.ArgumentParser
@@ -128,6 +128,12 @@ def add_gates(command: Parser) -> None:
     option("--rtol", type=number(0), help="default: 1e-4")
     option("--seed", type=integer(0, 2**32 - 1), default=0)
     option("--report", type=Path, metavar="FILE", help="a .json or .md file to write")
+
+
+def say(text: object = "", file: Any = None) -> None:
+    """Prints a text: names in it may come from files of others, and control no
+    terminal."""
+    print(printable(str(text)), file=file)
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:

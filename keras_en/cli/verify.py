@@ -11,7 +11,6 @@ from typing import Any
 from keras_en import export
 from keras_en.cli import options as shared
 from keras_en.export.serving import Prepared, prepare
-from keras_en.text import printable
 
 
 def add(commands: Any) -> None:
@@ -64,9 +63,9 @@ def conclude(
     """
     for check in report.checks:
         line = f"{check.gate}  {check.status:8}{check.name}: {check.detail}"
-        print(printable(line))
+        shared.say(line)
     if options.report:
         report.write(options.report)
-        print(f"Written: {options.report}")
+        shared.say(f"Written: {options.report}")
     if not report.passed:
         raise shared.NotEqual(f"{len(report.failures)} checks failed{consequence}")

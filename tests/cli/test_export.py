@@ -211,3 +211,20 @@ def test_a_model_of_open_size(tmp_path, capsys):
     sizes = ("--dynamic", "batch,height,width", "--sizes", "5x7,8")
     assert keras_en(*command, "--out", out, *sizes) == 0
     assert "random, batch 3, 5 x 7" in capsys.readouterr().out
+
+
+def test_names_in_files_control_no_terminal(tmp_path, capsys):
+    layers = [keras.Input((2,)), keras.layers.ReLU()]
+    path = export.export_saved_model(keras.Sequential(layers), tmp_path / "served")
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    proto = SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    signatures = proto.meta_graphs[0].signature_def
+    signatures["\x1b[31m\nred"].CopyFrom(signatures["serving_default"])
+    (path / "saved_model.pb").write_bytes(proto.SerializeToString())
+    assert keras_en("inspect", path) == 0
+    assert "\n[31m red:\n" in capsys.readouterr().out
+
+    report = export.ParityReport("m.onnx", "ONNX", "\x1b[31mred", {}, {}, {}, [])
+    report.write(tmp_path / "r.md")
+    assert "`[31mred`" in (tmp_path / "r.md").read_text()

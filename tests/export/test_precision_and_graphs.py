@@ -209,3 +209,95 @@ def test_a_record_of_another_form_is_an_error(saved_model, tmp_path, record):
     (tmp_path / "1" / facts.FILE).write_text(record)
     with pytest.raises(ValueError):
         inspect(tmp_path / "1")
+
+
+@pytest.mark.parametrize("key", ["layers", "options", "graph_hash"])
+def test_metadata_of_others_may_have_the_same_names(onnx_file, tmp_path, key):
+    from keras_en import export
+
+    proto = onnx.load(str(onnx_file))
+    del proto.metadata_props[:]
+    proto.metadata_props.add(key=key, value='[{"a": 1}]')
+    proto.metadata_props.add(key="author", value="someone")
+    onnx.save(proto, str(tmp_path / "m.onnx"))
+    assert export.inspect(tmp_path / "m.onnx").record == {"author": "someone"}
+    proto.metadata_props.add(key="library", value="keras_en")
+    onnx.save(proto, str(tmp_path / "m.onnx"))
+    with pytest.raises(ValueError, match="cannot be read: its record must be"):
+        export.inspect(tmp_path / "m.onnx")
+
+
+def test_options_of_a_record_are_those_of_the_export():
+    import inspect
+
+    from keras_en.export import export_onnx, export_saved_model, facts
+
+    for kind, export in (("ONNX", export_onnx), ("SavedModel", export_saved_model)):
+        assert set(facts.OPTIONS[kind]) < set(inspect.signature(export).parameters)
+    for options in ({"path": "a"}, {"opset": "17"}, {"opset": True}, {"fp16": 1}):
+        with pytest.raises(ValueError, match="options must be among"):
+            facts.options_of({"options": options}, "ONNX")
+    options = {"opset": 17, "image_size": None}
+    assert facts.options_of({"options": options}, "ONNX") is options
+
+
+def test_identities_are_not_part_of_an_onnx_hash():
+    """The converter puts them before other outputs of a loop from run to run."""
+
+    def hashed(*nodes):
+        x, y = (
+            onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1])
+            for n in "xy"
+        )
+        nodes = [onnx.helper.make_node(*node) for node in nodes]
+        body = onnx.helper.make_graph(nodes, "body", [], [y])
+        condition = onnx.numpy_helper.from_array(np.array(True), "c")
+        branch = onnx.helper.make_node(
+            "If", ["c"], ["y"], then_branch=body, else_branch=body
+        )
+        graph = onnx.helper.make_graph([branch], "g", [x], [y], [condition])
+        return onnx_graph.graph_hash(onnx.helper.make_model(graph))
+
+    first = hashed(("Abs", ["x"], ["y"]))
+    assert hashed(("Identity", ["x"], ["a"]), ("Abs", ["a"], ["y"])) == first
+    assert hashed(("Abs", ["x"], ["a"]), ("Identity", ["a"], ["y"])) == first
+    assert hashed(("Neg", ["x"], ["y"])) != first
+
+
+def test_a_function_that_calls_itself_is_an_error():
+    from tensorflow.core.framework.graph_pb2 import GraphDef
+
+    from keras_en.export.saved_model.graph import Graph
+
+    graph = GraphDef()
+    function = graph.library.function.add()
+    function.signature.name = "f"
+    function.signature.output_arg.add(name="y")
+    function.ret["y"] = "a:0"
+    for nodes in (graph.node, function.node_def):
+        node = nodes.add(name="a", op="PartitionedCall")
+        node.attr["f"].func.name = "f"
+    with pytest.raises(ValueError, match="function 'f' calls itself"):
+        Graph(graph).hash({"y": "a:0"})
+
+
+def test_weights_of_an_onnx_file_are_beside_it(tmp_path):
+    """Whatever it names."""
+    from keras_en import export
+
+    (tmp_path / "secret").write_bytes(bytes(4))
+    (tmp_path / "in").mkdir()
+    x, y = (
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy"
+    )
+    add = onnx.helper.make_node("Add", ["x", "w"], ["y"])
+    for place in ("../secret", str(tmp_path / "secret")):
+        weight = onnx.numpy_helper.from_array(np.zeros(1, "float32"), "w")
+        onnx.external_data_helper.set_external_data(weight, place)
+        weight.ClearField("raw_data")
+        weight.data_location = onnx.TensorProto.EXTERNAL
+        graph = onnx.helper.make_graph([add], "g", [x], [y], [weight])
+        path = tmp_path / "in" / "m.onnx"
+        path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+        with pytest.raises(ValueError, match="cannot be read"):
+            export.inspect(path)

@@ -1,5 +1,7 @@
 """Gates 2, 3 and 6: what can be seen of an artefact without running it."""
 
+import json
+
 import keras
 import numpy as np
 import onnx
@@ -8,7 +10,7 @@ import pytest
 from keras_en import ExemplarNormalization, export
 from keras_en.export.onnx import graph as onnx_graph
 from keras_en.export.parity import static
-from keras_en.export.parity.checks import Unequal, VariablesChanged
+from keras_en.export.parity.checks import FAILED, Unequal, VariablesChanged, check
 from tests.export.networks import randomized, small
 
 pytestmark = pytest.mark.tensorflow
@@ -164,3 +166,18 @@ def test_gate_6_counts_the_compact_forms(tmp_path):
     assert compact < 45 and converted > static.NODES
     text, most = static.few_nodes(artefact)
     assert most == {"ExemplarNormalization": converted} and str(converted) in text
+
+
+def test_gate_6_takes_options_of_the_export_only(small_onnx, tmp_path):
+    model, path = small_onnx
+    for options in ({"path": "a"}, {"model": None}, {"opset": "17"}):
+        text = json.dumps(options)
+
+        def foreign(proto, text=text):
+            for entry in proto.metadata_props:
+                if entry.key == "options":
+                    entry.value = text
+
+        artefact = changed(path, tmp_path, foreign)
+        checked = check(6, "graph", static.same_graph, artefact, model)
+        assert checked.status == FAILED and "options must be among" in checked.detail
