@@ -65,7 +65,7 @@ def test_wrong_input_writes_nothing(source, tmp_path, capsys):
     new = tmp_path / "new.keras"
     refused("MODEL must be a file that exists", tmp_path / "no.keras", "--out", new)
     refused("MODEL must be a path of a .keras file", tmp_path / "m.h5", "--out", new)
-    refused("MODEL must be a Keras file", text, "--out", new)
+    refused("must be a .keras file that is whole", text, "--out", new)
     refused("--out must be a path of a .keras file", source, "--out", tmp_path / "n.h5")
     refused("which exists; --overwrite replaces it", source, "--out", text)
     refused("in a folder that exists", source, "--out", tmp_path / "no" / "n.keras")

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.tensorflow
 
 COUNT = int(os.environ.get("KERAS_EN_TEST_DAMAGED", "60"))
 SEEDS = range(-(-COUNT // 3))
-# A guard against a command that does not end; seconds.
-HANG = 60
+# A guard against a command that does not end, on a busy machine; seconds.
+HANG = 240
 # In place of any part of a record.
 VALUES = (None, [], [None], {}, {"a": None}, "a\x1b[31m\0", "", 0, -1, 10**30, 1e999)
 
@@ -88,7 +88,7 @@ def with_metadata(path, rng):
 
 @contextlib.contextmanager
 def ending():
-    """Raises `TimeoutError` inside if it takes too long."""
+    """Fails what takes too long."""
 
     def late(*_):
         raise AssertionError(f"it has not ended after {HANG} s")
@@ -172,5 +172,5 @@ def test_saved_models(whole, tmp_path, capfd, seed):
     code = checked(tmp_path, capfd, "inspect", path)
     assert checked(tmp_path, capfd, "inspect", path, "--json") == code
     # Three processes a comparison.
-    if code == 0 and seed % 5 == 0:
+    if code == 0 and seed % 17 == 5:
         checked(tmp_path, capfd, "verify", whole / "m.keras", path, "--batches", "1")
