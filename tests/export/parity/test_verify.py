@@ -160,3 +160,17 @@ def test_every_network_has_the_same_graph_twice(saved_model, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split()[-1] == export.inspect(saved_model).graph_hash
+
+
+@pytest.mark.parametrize("shape", [[2**40, 2], ["batch", 3], ["batch"], []])
+def test_inputs_that_the_model_has_not_are_refused(tmp_path, shape):
+    import onnx
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU()])
+    path = export.export_onnx(model, tmp_path / "m.onnx")
+    proto = onnx.load(str(path))
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, shape)
+    proto.graph.input[0].type.CopyFrom(kind)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ValueError, match="must have the inputs of the model"):
+        export.verify(model, path)
