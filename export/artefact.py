@@ -1,6 +1,7 @@
 """What a file or folder says about itself."""
 
 import contextlib
+import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,4 +166,6 @@ def _onnx(path):
     )
     signatures = {"serving_default": signature}
     record = facts.own(onnx_graph.get_metadata(proto))
+    # Raises: protobuf hands out as bytes what is no text.
+    json.dumps([signatures, record])
     return Artefact("ONNX", path, signatures, record, proto)
