@@ -196,7 +196,7 @@ def _encoded(subject, images, outputs):
     right = resolved("auto", model)
     if record.get("pixels_from", "auto") == "auto" and kind != right:
         raise checks.Unequal(
-            f"the artefact takes pixels as {kind}, and the model takes them as {right}; "
+            f"the artefact takes pixels as {kind}, and the model as {right}; "
             "export it again, or choose with pixels= (--pixels)"
         )
     decode = serving.decoded(image, options["mean"], options["std"], kind)

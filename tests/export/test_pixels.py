@@ -113,4 +113,4 @@ def test_the_gate_does_not_trust_the_record(tmp_path):
     # As an export whose reading of the model was wrong would have said.
     relabelled(chosen, pixels_from="auto")
     status, text = outcome(chosen)
-    assert status == "FAILED" and "pixels as 0-1, and the model takes them as" in text
+    assert status == "FAILED" and "pixels as 0-1, and the model as 0-255" in text

@@ -53,7 +53,7 @@ def text_network(lookup, text):
 
 @pytest.mark.parametrize("kind", LOOKUPS)
 def test_text(tmp_path, kind):
-    """Tables, wherever they are, are saved; warm-up requests are of the input's rank."""
+    """Tables are saved, wherever they are; warm-up requests have the right rank."""
     model = text_network(LOOKUPS[kind](), keras.Input((1,), dtype="string"))
     path = export.export_saved_model(model, tmp_path)
     expected = numpy(model(keras.ops.convert_to_tensor(TEXTS.tolist())))
