@@ -2,6 +2,7 @@
 comes out."""
 
 import inspect
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from keras_en.text import one_line, unique_all
 from .pixels import DIVISORS
 from .precision import computing_in, structure
 
+# As TensorFlow allows them, but for a backslash, which its nodes refuse.
+_SCOPE, _ROOT_SCOPE = r"[A-Za-z0-9_./>-]*", r"[A-Za-z0-9.][A-Za-z0-9_./>-]*"
 INPUT, OUTPUT, BYTES = "inputs", "outputs", "image_bytes"
 
 
@@ -103,6 +106,7 @@ def prepare(model: Any) -> Prepared:
     original = loaded(model)
     interface(original)
     _check_inference(original)
+    _check_scopes(original)
     copy = computing_in(original, "float32")
     return Prepared(original, copy, interface(copy))
 
@@ -118,6 +122,23 @@ def _check_inference(model):
                     "Argument `model` must not hold a layer that was called with "
                     f"training=True. Received: {operation.name} in {graph.name}"
                 )
+
+
+def _check_scopes(model):
+    """TensorFlow calls each layer in a scope of its name, and allows fewer than Keras:
+    `predict` cannot run them either."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    for layer in layers_of(model):
+        pattern = _ROOT_SCOPE if layer is model else _SCOPE
+        called = not isinstance(layer, keras.layers.InputLayer)
+        if called and not re.fullmatch(pattern, layer.name):
+            first = ", the first of which no _ - / >" if layer is model else ""
+            raise ValueError(
+                "Argument `model` must have layers whose names TensorFlow allows as a "
+                f"scope, of A-Z a-z 0-9 _ . - / >{first}. Received: "
+                f"{type(layer).__name__} {layer.name!r}; build it with another `name`"
+            )
 
 
 def spatial_axes(shape: Any) -> tuple[int, ...]:
@@ -228,20 +249,42 @@ def mixing_layers(model: keras.Model) -> dict[str, keras.Layer]:
     }
 
 
+class RatiosInLoop(ValueError):
+    """A layer is called in a loop of a graph, out of which its ratios do not come."""
+
+
 def forward_with_ratios(model: keras.Model) -> Callable:
     """As `forward`, with the ratios `(N, K)` of every layer that has any, by its name;
-    a layer that is called more than once has them at the name, `name_1`, ..."""
+    a layer that is called more than once has them at the name, `name_1`, ...; in a
+    graph it raises `RatiosInLoop`."""
     serve, layers = forward(model), mixing_layers(model)
 
     def explain(*tensors):
         with recording(layers) as recorded:
             outputs = serve(*tensors)
+        _check_outside_loops(outputs, recorded)
         names = [name for name, ratios in recorded.items() for _ in ratios]
         ratios = [r for ratios in recorded.values() for r in ratios]
         values = [*outputs.values(), *ratios]
         return dict(zip(unique_all([*outputs, *names]), values, strict=True))
 
     return explain
+
+
+def _check_outside_loops(outputs, recorded):
+    """A loop's body, as any inner function, is a graph of its own."""
+
+    def graphs(tensors):
+        return {id(getattr(tensor, "graph", None)) for tensor in tensors}
+
+    outer = graphs(outputs.values())
+    inside = [name for name, ratios in recorded.items() if graphs(ratios) - outer]
+    if inside:
+        raise RatiosInLoop(
+            'Argument `signatures` must be without "ratios" for a model that runs an '
+            "ExemplarNormalization in a loop or function of its own (an RNN's cell: "
+            f"unroll=True has none). Received: a model with {', '.join(inside)}"
+        )
 
 
 def can_decode(inputs: tuple) -> bool:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from .. import serving
+from ..pixels import resolved
 from ..saved_model import warmup
 from . import checks, runners, static, warmup_requests
 from .cases import Call, Case, backwards, samples
@@ -185,12 +186,19 @@ def _ratios(subject, outputs):
 
 
 def _encoded(subject, images, outputs):
-    """Decoded by the same operations, called one by one, as the model takes pixels, and
-    computed by it."""
-    options, model = subject.artefact.record["options"], subject.model
+    """Decoded by the same operations, called one by one, as the model, whatever the
+    record says of it, takes pixels, and computed by it. What the user chose counts."""
+    record, model = subject.artefact.record, subject.model
+    options = record["options"]
     image = serving.interface(model, options["image_size"]).inputs[0]
-    # Files of older versions do not say: what they meant, unless the model rescales.
-    kind = options.get("pixels", "0-1")
+    # Files of older versions, which do not say, divide by 255.
+    kind = resolved(options.get("pixels", "0-1"), model)
+    right = resolved("auto", model)
+    if record.get("pixels_from", "auto") == "auto" and kind != right:
+        raise checks.Unequal(
+            f"the artefact takes pixels as {kind}, and the model as {right}; "
+            "export it again, or choose with pixels= (--pixels)"
+        )
     decode = serving.decoded(image, options["mean"], options["std"], kind)
     case = Case("encoded", "encoded", {image.name: decode(images.tolist()).numpy()})
     return subject.compare(outputs, case)

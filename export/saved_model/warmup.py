@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..serving import BYTES
+
 FILE = "assets.extra/tf_serving_warmup_requests"
 
 
@@ -46,12 +48,14 @@ def write(path: Path, name: str, requests: list) -> None:
 
 def zeros(specs: list, batch: int = 1, size: int = 64) -> dict:
     """An array of zeros for each `tf.TensorSpec`, `size` where one is unknown; for
-    strings encoded images."""
+    strings empty ones, or encoded images."""
     arrays = {}
     for spec in specs:
         shape = [batch, *(n or size for n in spec.shape[1:])]
-        if spec.dtype.name == "string":
+        if spec.name == BYTES:
             arrays[spec.name] = images(batch)
+        elif spec.dtype.name == "string":
+            arrays[spec.name] = np.full(shape, b"", object)
         else:
             arrays[spec.name] = np.zeros(shape, spec.dtype.as_numpy_dtype)
     return arrays

@@ -10,7 +10,6 @@ import keras
 
 from keras_en import files
 from keras_en.arguments import check as check_argument
-from keras_en.keras_private import layers_of
 
 from .. import facts, serving
 from ..pixels import resolved
@@ -18,6 +17,8 @@ from . import graph as tensorflow_graph
 from . import warmup
 
 SIGNATURES = ("serving_default", "serving_bytes", "ratios")
+# TensorFlow Serving keeps it in 64 bits.
+LAST_VERSION = 2**63 - 1
 
 
 def export_saved_model(
@@ -45,7 +46,8 @@ def export_saved_model(
       and normalized, `(pixels / 255 - mean) / std`, or `(pixels - mean) / std` for a
       model that rescales pixels itself (`pixels`).
     - "ratios": inputs to outputs, and the important ratios `(N, K)` of every
-      `ExemplarNormalization` by the name of the layer.
+      `ExemplarNormalization` by the name of the layer. Not of one that runs in a loop,
+      such as an RNN's cell: then, a printed line says, there is no such signature.
 
     Unlike `tf.saved_model.save(model)`, what is written can be read by the C++ loader
     of TensorFlow Serving. `assets.extra/` holds the warm-up requests that it plays to
@@ -63,7 +65,8 @@ def export_saved_model(
         model: A functional or Sequential model, built, or the path of a `.keras` file.
             Layers in other dtypes are copied to float32 first.
         directory: Path; made if absent.
-        version: Positive integer. `None`: one more than the largest in `directory`.
+        version: Positive integer below 2**63. `None`: one more than the largest in
+            `directory`.
         signatures: Names of those wanted. `None`: all that the model can have.
         image_size: Height and width, where the model leaves them open. `None`: any.
         mean, std: For "serving_bytes": a float, or one for each channel.
@@ -126,7 +129,7 @@ def staged_saved_model(
         warmup.check_installed()
     model = serving.prepare(model).model
     chosen = _plain(model, **options)
-    endpoints = build(model, **chosen)
+    endpoints = _built(model, chosen, options.get("signatures") is None)
     archive = _archive(model, endpoints)
     with files.staged(path) as staged:
         archive.write_out(str(staged.path), verbose=False)
@@ -136,6 +139,7 @@ def staged_saved_model(
         graph = tensorflow_graph.read(staged.path)
         more = {
             "options": chosen,
+            "pixels_from": options.get("pixels", "auto"),
             "graph_hash": tensorflow_graph.hash_of_signatures(graph),
             "metadata": metadata or {},
         }
@@ -146,8 +150,8 @@ def staged_saved_model(
 def _place(directory, version, overwrite):
     """The folder of the version, which is free, or may be replaced."""
     whole = isinstance(version, int) and not isinstance(version, bool)
-    right = version is None or (whole and version > 0)
-    check_argument(right, "version", "a positive integer", version)
+    right = version is None or (whole and 0 < version <= LAST_VERSION)
+    check_argument(right, "version", "a positive integer below 2**63", version)
     if directory.exists() and not directory.is_dir():
         raise FileExistsError(
             f"Argument `directory` must be a folder. Received: {directory}, a file"
@@ -157,7 +161,10 @@ def _place(directory, version, overwrite):
             "Argument `directory` must be a folder's name; --to onnx writes a file "
             f"(`export_onnx`). Received: {directory}"
         )
-    path = directory / str(version or next_version(directory))
+    number = version or next_version(directory)
+    allowed = f"given, since {directory} holds the last one there can be"
+    check_argument(number <= LAST_VERSION, "version", allowed, version)
+    path = directory / str(number)
     files.check_free(path, overwrite, "directory")
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise FileExistsError(
@@ -169,8 +176,18 @@ def _place(directory, version, overwrite):
 
 def next_version(directory: Path) -> int:
     """One more than the largest version in a folder."""
-    versions = [int(p.name) for p in directory.glob("*") if p.name.isdecimal()]
+    versions = [version_of(path.name) or 0 for path in directory.glob("*")]
     return max(versions, default=0) + 1
+
+
+def version_of(name: str) -> int | None:
+    """The version that TensorFlow Serving takes a folder for: a number in ASCII digits
+    that fits 64 bits."""
+    # Python alone reads other digits, and refuses to read thousands of them.
+    digits = name.lstrip("0") or "0"
+    if not (name.isascii() and name.isdecimal()) or len(digits) > 19:
+        return None
+    return int(digits) if int(digits) <= LAST_VERSION else None
 
 
 def _plain(model, signatures=None, image_size=None, mean=0.0, std=1.0, pixels="auto"):
@@ -184,12 +201,27 @@ def _plain(model, signatures=None, image_size=None, mean=0.0, std=1.0, pixels="a
     }
 
 
+def _built(model, chosen, by_default):
+    """`build`; without "ratios" where these cannot be had and nobody asked for them."""
+    try:
+        return build(model, **chosen)
+    except serving.RatiosInLoop as error:
+        if not by_default:
+            raise
+        print(f'Written without "ratios". {error}')
+        chosen["signatures"].remove("ratios")
+        return build(model, **chosen)
+
+
 def _archive(model, endpoints):
+    import tensorflow as tf
+
     archive = keras.export.ExportArchive()
-    # Not the model itself: everything would be saved twice.
-    for layer in layers_of(model):
-        if hasattr(layer, "lookup_table"):
-            archive.track(layer)
+    # Tables and the like, wherever a layer holds them, are looked for in what is
+    # tracked. Not the model itself: every variable would be saved twice.
+    holder = tf.Module()
+    holder.model = model
+    archive.track(holder)
     for name, endpoint in endpoints.items():
         archive.add_endpoint(name, endpoint.function)
     return archive

@@ -1,6 +1,7 @@
 """Pixels as a model takes them: served images equal what its training saw."""
 
 import io
+import json
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from keras import layers
 
 from keras_en import ExemplarNormalization, export
+from keras_en.export import facts
 from keras_en.export.pixels import resolved
 from tests.backends import numpy
 
@@ -78,3 +80,37 @@ def test_a_file_is_answered_as_the_model_does(tmp_path, kind):
     outputs = served.signatures["serving_bytes"](image_bytes=data)["outputs"]
     expected = numpy(model(pixels[None].astype("float32")))
     np.testing.assert_allclose(outputs.numpy(), expected, atol=1e-4)
+
+
+def relabelled(path, **changes):
+    """The artefact with another record."""
+    file = path / facts.FILE
+    record = json.loads(file.read_text())
+    options = {**record["options"], **changes.pop("options", {})}
+    file.write_text(json.dumps({**record, "options": options, **changes}))
+
+
+@pytest.mark.tensorflow
+def test_the_gate_does_not_trust_the_record(tmp_path):
+    first = [keras.Input(SHAPE), layers.Rescaling(1 / 255), layers.Conv2D(4, 3)]
+    model = keras.Sequential(
+        [*first, ExemplarNormalization(), layers.GlobalAveragePooling2D()]
+    )
+
+    def outcome(path):
+        checks = export.verify(model, path, batches=[2]).checks
+        (check,) = [c for c in checks if c.name == "serving_bytes"]
+        return check.status, check.detail
+
+    def exported(pixels):
+        return export.export_saved_model(
+            model, tmp_path, pixels=pixels, warmup_requests=False
+        )
+
+    assert outcome(exported("auto"))[0] == "passed"
+    chosen = exported("0-1")
+    assert outcome(chosen)[0] == "passed"
+    # As an export whose reading of the model was wrong would have said.
+    relabelled(chosen, pixels_from="auto")
+    status, text = outcome(chosen)
+    assert status == "FAILED" and "pixels as 0-1, and the model as 0-255" in text

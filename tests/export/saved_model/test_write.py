@@ -11,6 +11,7 @@ import pytest
 
 from keras_en import ExemplarNormalization, export
 from keras_en.analysis import collect_ratios
+from keras_en.export.saved_model.write import next_version
 from tests.backends import images, numpy
 from tests.export.networks import linear, randomized, residual, small, two_sided
 
@@ -48,6 +49,26 @@ def test_versions_count_on(tmp_path):
     )
     assert again == path and not (path / "mark").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "4", "notes"]
+
+
+@pytest.mark.parametrize("name", ["٣", "9" * 19, "9" * 5000, "1²", "-5"])
+def test_what_is_no_version(name):
+    """Those of TensorFlow Serving are ASCII digits, in 64 bits."""
+    from keras_en.export.saved_model.write import version_of
+
+    assert version_of(name) is None
+    assert version_of("007") == 7 and version_of("0" * 5000 + "12") == 12
+
+
+def test_after_the_last_version(model, tmp_path):
+    for name in ("٣", "9" * 200, "5"):
+        (tmp_path / name).mkdir()
+    assert next_version(tmp_path) == 6
+    (tmp_path / str(2**63 - 1)).mkdir()
+    for version in (None, 2**63):
+        with pytest.raises(ValueError, match="`version` must be.*Received: version="):
+            export.export_saved_model(model, tmp_path, version)
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_variables_are_saved_once(model, saved_model):
@@ -190,17 +211,6 @@ def test_a_fixed_size_for_open_ones(tmp_path):
     inputs, _ = export.inspect(path).signatures["serving_default"]
     assert inputs == {"inputs": ("float32", [None, 8, 12, 3])}
     assert "serving_bytes" in export.inspect(path).signatures
-
-
-def test_lookup_tables_are_saved(tmp_path):
-    text = keras.Input((1,), dtype="string")
-    ids = keras.layers.StringLookup(vocabulary=["a", "b"])(text)
-    outputs = keras.layers.Embedding(3, 2)(ids)
-    model = keras.Model(text, outputs)
-    path = export.export_saved_model(model, tmp_path, warmup_requests=False)
-    served = export.run_saved_model(path, np.array([["b"], ["z"]], object))
-    expected = numpy(model(keras.ops.convert_to_tensor([["b"], ["z"]])))
-    np.testing.assert_allclose(served, expected)
 
 
 def test_no_partial_version_is_left(tmp_path, monkeypatch):
