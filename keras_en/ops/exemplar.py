@@ -74,8 +74,7 @@ class ExemplarMixture(NamedTuple):
         Another may be random, or hold variables that a backward pass by hand would not
         know and a function for several layers must not share.
         """
-        name = getattr(self.activation, "__name__", "")
-        return getattr(keras.activations, name, None) is self.activation
+        return is_of_keras(self.activation)
 
     def fold(self, statistics, weights, epsilon, training=False):
         """Scale, shift and ratios of each sample.
@@ -205,6 +204,12 @@ class ExemplarMixture(NamedTuple):
             d_mean.append(by_mean)
             d_variance.append(d_spread)
         return moments.Statistics(_total(d_mean), _total(d_variance), *d_batch)
+
+
+def is_of_keras(activation):
+    """Whether `activation` is a function of `keras.activations`."""
+    name = getattr(activation, "__name__", "")
+    return getattr(keras.activations, name, None) is activation
 
 
 def _column(shares):

@@ -52,6 +52,21 @@ def test_a_pool_of_batch_masks_as_keras_does(rng):
         np.testing.assert_allclose(numpy(getattr(ours, name)), expected, atol=1e-6)
 
 
+def test_the_smallest_epsilon_has_finite_gradients(rng):
+    x = np.full((3, 4, 4, 8), 2.5, "float32")
+    layer = ExemplarNormalization(epsilon=1e-20)
+    cotangent = rng.normal(size=x.shape).astype("float32")
+    step = backends.step(layer, x, cotangent, True)
+    for value in (step.outputs, step.dx, *step.gradients.values()):
+        assert np.isfinite(value).all()
+
+
+def test_the_configuration_of_keras_layer():
+    theirs = keras.layers.BatchNormalization(momentum=0.5, axis=1, renorm_momentum=0.3)
+    ours = ExemplarNormalization.from_config(theirs.get_config())
+    assert (ours.momentum, ours.axis, ours.name) == (0.5, 1, theirs.name)
+
+
 def test_moving_statistics_follow_keras_over_20_steps(rng):
     ours, theirs = ExemplarNormalization(), keras.layers.BatchNormalization()
     for _ in range(20):
