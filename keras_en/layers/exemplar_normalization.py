@@ -125,9 +125,9 @@ class ExemplarNormalization(NormalizerPool):
         inputs: Dense tensor of numbers or booleans, of rank 2 to 5. Statistics and
             ratios are computed in float32 or wider, whatever its dtype.
         training: Boolean, see above.
-        mask: Boolean tensor of the shape of `inputs` without the channel axis.
-            Positions where it is `False` enter no statistic; they are normalized
-            all the same.
+        mask: Boolean tensor of the shape of `inputs` without its last axis, whatever
+            `axis` is, as Keras sends it and `BatchNormalization` reads it. What it
+            hides enters no statistic, and is normalized all the same.
         return_ratios: If `True`, return `(outputs, ratios)`.
 
     Output shape:

@@ -277,15 +277,15 @@ class NormalizerPool(keras.layers.Layer):
             )
         if mask is None:
             return
-        wanted = list(inputs.shape)
-        del wanted[self.channel_axis]
+        # As Keras sends it, whatever the channel axis is.
+        wanted = list(inputs.shape)[:-1]
         fits = len(mask.shape) == len(wanted) and all(
             size in (1, None, full) or full is None
             for size, full in zip(mask.shape, wanted, strict=True)
         )
         if not fits:
             raise ValueError(
-                "Argument `mask` must have the shape of `inputs` without the channel "
+                "Argument `mask` must have the shape of `inputs` without the last "
                 f"axis. Received: mask.shape={tuple(mask.shape)}, "
                 f"inputs.shape={tuple(inputs.shape)}"
             )
