@@ -98,12 +98,12 @@ def statistics(x, axis, normalizers, groups, mask, batch_statistics):
     if x.ndim == 2 and "instance" in normalizers:
         raise ValueError(f"Rank 2 has no instance statistics. Received: {normalizers}")
 
-    x = np.moveaxis(x, axis, -1)  # (N, spatial..., C)
-    c, spatial = x.shape[-1], tuple(range(1, x.ndim - 1))
     mask = np.asarray(np.ones(x.shape[:-1]) if mask is None else mask, dtype=bool)
     if mask.shape != x.shape[:-1]:
-        raise ValueError(f"The mask lacks only the channels. Received: {mask.shape}")
+        raise ValueError(f"The mask lacks only the last axis. Received: {mask.shape}")
     valid = np.broadcast_to(mask[..., None], x.shape)
+    x, valid = (np.moveaxis(t, axis, -1) for t in (x, valid))  # (N, spatial..., C)
+    c, spatial = x.shape[-1], tuple(range(1, x.ndim - 1))
 
     batch = [moment.reshape(c) for moment in _moments(x, valid, (0,) + spatial)]
     if batch_statistics is None:
@@ -142,8 +142,9 @@ def exemplar_normalization(
             `ratio_output_bias`. The "mlp" head of Table 9a maps the spatial mean
             itself, C -> C/r -> K, with the last four.
         reduction: r, or None for no convolution (Table 9b).
-        mask: None, or booleans in x's shape without the channels. Statistics see
-            True positions only; all positions are normalized.
+        mask: None, or booleans in x's shape without its last axis, as Keras sends
+            them, wherever the channels are. Statistics see True positions only; all
+            positions are normalized.
         batch_statistics: None to use this batch's own (training), or the pair
             (moving_mean, moving_variance) to use instead (inference, frozen).
     """

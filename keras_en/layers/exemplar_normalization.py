@@ -8,8 +8,8 @@ import keras
 from keras_en import arguments
 from keras_en.arguments import check
 from keras_en.layers.normalizer_pool import NormalizerPool
-from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights
-from keras_en.ops.ratios import resolve_reduction
+from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights, is_of_keras
+from keras_en.ops.ratios import check_elementwise, resolve_reduction
 
 
 def _checked_head(ratio_head, reduction):
@@ -26,6 +26,13 @@ def _checked_head(ratio_head, reduction):
         reduction,
     )
     return ratio_head
+
+
+def _checked_activation(ratio_activation):
+    activation = keras.activations.get(ratio_activation)
+    if is_of_keras(activation):
+        check_elementwise(activation, keras.KerasTensor((1, 8)))
+    return activation
 
 
 @keras.saving.register_keras_serializable(package="keras_en")
@@ -66,13 +73,15 @@ class ExemplarNormalization(NormalizerPool):
       they were.
 
     Arguments up to `synchronized` have the names, meaning and defaults of
-    `keras.layers.BatchNormalization`; batch renormalization (`renorm`) is not offered.
+    `keras.layers.BatchNormalization`, whose configuration `from_config` takes; batch
+    renormalization (`renorm=True`) is not offered.
 
     Args:
         axis: Integer, the channel axis; any but the batch axis. After a
             convolution with `data_format="channels_first"`, use `axis=1`.
         momentum: Momentum of the moving statistics, in [0, 1].
-        epsilon: Positive float added to each variance.
+        epsilon: Float added to each variance, at least 1e-20: float32 holds no
+            gradients of less where a variance is 0.
         center: If `True`, add the offsets `beta`.
         scale: If `True`, multiply by `gamma`.
         beta_initializer: Initializer of `beta`.
@@ -99,7 +108,8 @@ class ExemplarNormalization(NormalizerPool):
         expansion: `pi`, the first dense layer has `pi * K` units (Table 7).
         ratio_head: "correlation" (Sec. 3.3) or "mlp" (Table 9a): two dense layers,
             of `C / r` and `K` units, on the spatial averages.
-        ratio_activation: Activation of the first dense layer (Table 9c).
+        ratio_activation: Activation of the first dense layer (Table 9c), element by
+            element.
         ratio_initializer: Initializer of the convolution and of the first dense
             kernel.
         ratio_regularizer: Optional regularizer of the convolution and of both
@@ -112,12 +122,12 @@ class ExemplarNormalization(NormalizerPool):
         **kwargs: Base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
-        inputs: Float tensor of rank 2 to 5. Statistics and ratios are computed in
-            float32 or wider, whatever its dtype.
+        inputs: Dense tensor of numbers or booleans, of rank 2 to 5. Statistics and
+            ratios are computed in float32 or wider, whatever its dtype.
         training: Boolean, see above.
-        mask: Boolean tensor of the shape of `inputs` without the channel axis.
-            Positions where it is `False` enter no statistic; they are normalized
-            all the same.
+        mask: Boolean tensor of the shape of `inputs` without its last axis, whatever
+            `axis` is, as Keras sends it and `BatchNormalization` reads it. What it
+            hides enters no statistic, and is normalized all the same.
         return_ratios: If `True`, return `(outputs, ratios)`.
 
     Output shape:
@@ -127,7 +137,7 @@ class ExemplarNormalization(NormalizerPool):
     Raises:
         ValueError, TypeError: an argument is not among those listed, or does not fit
             the input: `axis`, `groups` or `reduction` against its shape, "instance"
-            with rank 2, an undefined number of channels, integer inputs, a mask of
+            with rank 2, an undefined number of channels, ragged inputs, a mask of
             another rank. Or the strategy in scope is `ParameterServerStrategy`, or
             XLA compiles the whole step of several replicas.
 
@@ -212,7 +222,7 @@ class ExemplarNormalization(NormalizerPool):
         self.reduction = arguments.reduction(reduction)
         self.ratio_head = _checked_head(ratio_head, reduction)
         self.expansion = arguments.integer("expansion", expansion, minimum=1)
-        self.ratio_activation = keras.activations.get(ratio_activation)
+        self.ratio_activation = _checked_activation(ratio_activation)
         self.ratio_initializer = keras.initializers.get(ratio_initializer)
         self.ratio_regularizer = keras.regularizers.get(ratio_regularizer)
         self.share_affine = share_affine

@@ -25,6 +25,10 @@ _PLAIN = (
     "groups",
     "initial_ratios",
 )
+# Of the configuration of BatchNormalization, and without meaning where `renorm` is not.
+_RENORM = ("renorm_clipping", "renorm_momentum")
+# Gradients hold the power -3/2 of it, which float32 ends at 3e38.
+_SMALLEST_EPSILON = 1e-20
 
 
 def default_pool(rank):
@@ -114,7 +118,13 @@ class NormalizerPool(keras.layers.Layer):
         self.initial_ratios = initial_ratios
         self.supports_masking = True
         check(0 <= self.momentum <= 1, "momentum", "in [0, 1]", self.momentum)
-        check(self.epsilon > 0, "epsilon", "positive", self.epsilon)
+        check(
+            self.epsilon >= _SMALLEST_EPSILON,
+            "epsilon",
+            f"positive, and at least {_SMALLEST_EPSILON}: gradients of less are "
+            "beyond float32 where a variance is 0",
+            self.epsilon,
+        )
         check(
             not synchronized or keras.backend.backend() != "torch",
             "synchronized",
@@ -253,28 +263,52 @@ class NormalizerPool(keras.layers.Layer):
 
     def _check_inputs(self, inputs, mask):
         dtype = keras.backend.standardize_dtype(inputs.dtype)
-        if not keras.backend.is_float_dtype(dtype):
+        if dtype == "string" or "complex" in dtype:
             raise TypeError(
-                "Argument `inputs` must have a floating-point dtype. "
+                "Argument `inputs` must hold real numbers or booleans. "
                 f"Received: inputs.dtype={dtype}"
+            )
+        # A symbolic tensor says so, TensorFlow's has rows of lengths of their own.
+        if getattr(inputs, "ragged", False) or hasattr(inputs, "nested_row_splits"):
+            raise TypeError(
+                f"Argument `inputs` of {type(self).__name__} {self.name!r} must be a "
+                "dense tensor: pass `inputs.to_tensor()`, and a mask of what it pads. "
+                f"Received: a ragged tensor, inputs.shape={tuple(inputs.shape)}"
             )
         if mask is None:
             return
-        wanted = list(inputs.shape)
-        del wanted[self.channel_axis]
+        # As Keras sends it, whatever the channel axis is.
+        wanted = list(inputs.shape)[:-1]
         fits = len(mask.shape) == len(wanted) and all(
             size in (1, None, full) or full is None
             for size, full in zip(mask.shape, wanted, strict=True)
         )
         if not fits:
             raise ValueError(
-                "Argument `mask` must have the shape of `inputs` without the channel "
+                "Argument `mask` must have the shape of `inputs` without the last "
                 f"axis. Received: mask.shape={tuple(mask.shape)}, "
                 f"inputs.shape={tuple(inputs.shape)}"
             )
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """A layer of a configuration, its own or that of `BatchNormalization`.
+
+        Raises:
+            ValueError: `renorm=True`, which is not offered.
+        """
+        config = {name: value for name, value in config.items() if name not in _RENORM}
+        renorm = config.pop("renorm", False)
+        check(
+            not renorm,
+            "renorm",
+            "False: batch renormalization is not offered",
+            renorm,
+        )
+        return super().from_config(config)
 
     def get_config(self) -> dict[str, Any]:
         config = {name: getattr(self, name) for name in _PLAIN}

@@ -74,10 +74,9 @@ class ExemplarMixture(NamedTuple):
         Another may be random, or hold variables that a backward pass by hand would not
         know and a function for several layers must not share.
         """
-        name = getattr(self.activation, "__name__", "")
-        return getattr(keras.activations, name, None) is self.activation
+        return is_of_keras(self.activation)
 
-    def fold(self, statistics, weights, epsilon, training=False):
+    def fold(self, statistics, weights, epsilon, training=False, count=None):
         """Scale, shift and ratios of each sample.
 
         Args:
@@ -86,24 +85,26 @@ class ExemplarMixture(NamedTuple):
             epsilon: Positive float.
             training: If `True`, the backward pass is written by hand: TensorFlow's is
                 made of 240 nodes, which take longer to trace than to run.
+            count: See `moments.statistics_of`.
 
         Returns:
             `a` and `b`, `(N, C)`, and the ratios `(N, K)`.
         """
         forward = functools.partial(self._forward, epsilon)
         if not (training and self.pure):
-            return forward((), (statistics, weights))[0]
-        return with_backward(forward, self._backward, (statistics, weights))
+            return forward((count,), (statistics, weights))[0]
+        inputs = statistics, weights
+        return with_backward(forward, self._backward, inputs, (count,))
 
-    def _forward(self, epsilon, _, inputs):
+    def _forward(self, epsilon, constants, inputs):
         # Stacks, not a tensor a normalizer: XLA does not compute again, for every
         # element of x, what comes out of a sum over them (with four normalizers on a
         # CPU 0.7 to 0.9 of the time), and TensorFlow has fewer nodes to trace.
-        statistics, weights = inputs
+        (count,), (statistics, weights) = constants, inputs
         m, zero = statistics.mean, ops.zeros_like(statistics.mean)
         variances, deviations = [], []
         for name in self.pool:
-            mean, variance = moments.statistics_of(name, statistics, self.groups)
+            mean, variance = moments.statistics_of(name, statistics, self.groups, count)
             # The pooled input is the mean of "instance" (Sec. 3.3).
             instance = name == "instance"
             variances.append(variance if instance else variance + zero)
@@ -128,7 +129,7 @@ class ExemplarMixture(NamedTuple):
             inverses, x_hat, tuple(deviations), features, z, units, shares, a
         )
 
-    def _backward(self, _, inputs, residuals, upstream):
+    def _backward(self, constants, inputs, residuals, upstream):
         """Every line is the derivative of one of `_forward`."""
         statistics, weights = inputs
         da, db, d_ratios = upstream
@@ -164,15 +165,17 @@ class ExemplarMixture(NamedTuple):
             )
             d_x_hat = d_x_hat + d_rows
         d_statistics = self._statistics_backward(
-            statistics, residuals, d_mean, scale * da, d_x_hat
+            constants, statistics, residuals, d_mean, scale * da, d_x_hat
         )
         return d_statistics, ExemplarWeights(d_gamma, d_beta, d_conv, *d_head)
 
-    def _statistics_backward(self, statistics, residuals, d_mean, d_inverses, d_x_hat):
+    def _statistics_backward(
+        self, constants, statistics, residuals, d_mean, d_inverses, d_x_hat
+    ):
         """The gradients by the statistics.
 
         Args:
-            statistics, residuals: Of the forward pass.
+            constants, statistics, residuals: Of the forward pass.
             d_mean: Gradients by the instance mean that are there already, a list.
             d_inverses, d_x_hat: Gradients by the residuals of these names.
         """
@@ -200,11 +203,17 @@ class ExemplarMixture(NamedTuple):
                 continue
             groups = self.groups if name == "group" else 1
             by_mean, d_spread = moments.over_channels_backward(
-                deviation, -d_deviation, d_spread, groups
+                deviation, -d_deviation, d_spread, groups, *constants
             )
             d_mean.append(by_mean)
             d_variance.append(d_spread)
         return moments.Statistics(_total(d_mean), _total(d_variance), *d_batch)
+
+
+def is_of_keras(activation):
+    """Whether `activation` is a function of `keras.activations`."""
+    name = getattr(activation, "__name__", "")
+    return getattr(keras.activations, name, None) is activation
 
 
 def _column(shares):

@@ -29,7 +29,8 @@ class Moments(NamedTuple):
     - `variance`: `(N, C)`, biased, not negative.
     - `count`: the number of positions behind them. An integer where every sample
       has as many, `S`, and `N` and `S` are fixed and not 0; otherwise `(N, 1)`: with
-      a mask the number of its `True`. Where that is 0, mean and variance are 0.
+      a mask the number of its `True`, `(N, C)` where channels are masked each on its
+      own. Where that is 0, mean and variance are 0.
     """
 
     mean: Any
@@ -56,8 +57,8 @@ def per_sample(x, axis, mask=None, training=False):
     Args:
         x: Float tensor `(N, spatial..., C)` of rank 2 to 5, its channels on `axis`.
         axis: Positive integer.
-        mask: `None` or a tensor of the shape of `x` without the channel axis, or
-            one that broadcasts to it. Positions where it is `False` count nowhere.
+        mask: `None` or a tensor of the shape of `x` without its last axis, or one
+            that broadcasts to it. Positions where it is `False` count nowhere.
         training: If `True`, the residuals are `x` and the moments, nothing of the size
             of `x` beside it. Otherwise the operations are plain, for exporters.
 
@@ -106,7 +107,7 @@ def _backward(layout, inputs, mean, upstream):
     return (layout.masked(dx),)
 
 
-def over_channels(mean, variance, groups=1):
+def over_channels(mean, variance, groups=1, count=None):
     """Layer (`groups=1`) or group statistics from instance moments.
 
     `mu = mean_c m`, `var = mean_c v + mean_c (m - mu)^2`, inside each of `groups`
@@ -115,16 +116,19 @@ def over_channels(mean, variance, groups=1):
     Args:
         mean, variance: `(N, C)`.
         groups: Integer that divides `C`.
+        count: `(N, C)`, by which the means are weighted; `None`: all alike.
 
     Returns:
         Mean and variance, each `(N, C)`, equal inside a group, or `(N, 1)` for one
         group.
     """
-    mu = _channel_average(mean, groups)
-    return mu, _channel_average(variance + ops.square(mean - mu), groups)
+    weight = _channel_weight(count, groups)
+    mu = _channel_average(weight * mean, groups)
+    spread = weight * (variance + ops.square(mean - mu))
+    return mu, _channel_average(spread, groups)
 
 
-def over_channels_backward(deviation, by_mean, by_variance, groups=1):
+def over_channels_backward(deviation, by_mean, by_variance, groups=1, count=None):
     """The gradients by instance mean and variance, given those by what `over_channels`
     makes of them.
 
@@ -135,13 +139,25 @@ def over_channels_backward(deviation, by_mean, by_variance, groups=1):
         deviation: `m - mu`, `(N, C)`.
         by_mean, by_variance: Gradients by mean and variance of the group, as every
             channel of it adds to them, `(N, C)`.
-        groups: Integer that divides `C`.
+        groups, count: As there.
 
     Returns:
-        Two tensors, `(N, C)`; the second is `(N, 1)` for one group.
+        Two tensors, `(N, C)`; the second is `(N, 1)` for one group without `count`.
     """
+    weight = _channel_weight(count, groups)
     spread = _channel_average(by_variance, groups)
-    return _channel_average(by_mean, groups) + deviation * (2 * spread), spread
+    by_mean = _channel_average(by_mean, groups) + deviation * (2 * spread)
+    return weight * by_mean, weight * spread
+
+
+def _channel_weight(count, groups):
+    """How much of its group's average each channel is: 1 on average, `(N, C)`; 0 where
+    nothing of the group counts. The number 1 without `count`."""
+    if count is None:
+        return 1
+    # At least 1 position counts wherever any does.
+    smallest = groups / count.shape[1]
+    return count / ops.maximum(_channel_average(count, groups), smallest)
 
 
 def _channel_average(values, groups):
@@ -165,11 +181,12 @@ def over_batch(mean, variance, count):
 
     Args:
         mean, variance: `(N, C)`.
-        count: `(N, 1)`, or an integer if all rows have as many. Rows with 0 do not
-            count.
+        count: `(N, 1)`, `(N, C)`, or an integer if all rows have as many. Rows with
+            0 do not count.
 
     Returns:
-        Mean `(1, C)`, variance `(1, C)`, count `(1, 1)`: 0, 0, 0 when no row counts.
+        Mean `(1, C)`, variance `(1, C)`, count `(1, 1)` or `(1, C)`: 0, 0, 0 when no
+        row counts.
         An integer `count` gives an integer.
     """
     if isinstance(count, int):
@@ -210,12 +227,12 @@ def moved(moving, batch, momentum):
         result = old * momentum + ops.reshape(new, old.shape) * (1.0 - momentum)
         if isinstance(batch.count, int):
             return result
-        return ops.where(ops.reshape(batch.count, (1,)) > 0, result, old)
+        return ops.where(ops.reshape(batch.count, (-1,)) > 0, result, old)
 
     return tuple(map(updated, moving, batch[:2]))
 
 
-def statistics_of(name, statistics, groups):
+def statistics_of(name, statistics, groups, count=None):
     """Mean and variance of the normalizer `name`, in shapes that broadcast to
     `(N, C)`: what depends on weights only is not repeated for every sample.
 
@@ -223,10 +240,11 @@ def statistics_of(name, statistics, groups):
         name: One of `NORMALIZERS`.
         statistics: `Statistics`.
         groups: Number of groups for "group".
+        count: `(N, C)` where a mask tells channels apart, otherwise `None`.
     """
     if name == "batch":
         return statistics.batch_mean, statistics.batch_variance
     if name == "instance":
         return statistics.mean, statistics.variance
     groups = groups if name == "group" else 1
-    return over_channels(statistics.mean, statistics.variance, groups)
+    return over_channels(statistics.mean, statistics.variance, groups, count)

@@ -71,20 +71,24 @@ class Normalize(NamedTuple):
             merged = replicas.merge(own)
             moving = moments.moved(inputs.moving, merged, self.momentum)
             batch = (merged if self.synchronized else own)[:2]
-        statistics = Statistics(*sample, *batch)
-        y, ratios = tracing.island(self._apply)(x, statistics, inputs.weights)
+        statistics = Statistics(*sample[:2], *batch)
+        y, ratios = tracing.island(self._apply)(
+            x, statistics, inputs.weights, sample.count
+        )
         return Outputs(y, ratios, moving)
 
     def _moments(self, x, mask):
-        """Mean and variance of each sample; with a momentum the `Moments` of the
-        batch, otherwise `None`."""
+        """`Moments` of each sample, with a count where it differs by channel only, and
+        with a momentum those of the batch, otherwise `None`."""
         sample = moments.per_sample(x, self.axis, mask, self.training)
         batch = None if self.momentum is None else moments.over_batch(*sample)
-        return (sample.mean, sample.variance), batch
+        if mask is None or self.axis == len(x.shape) - 1:
+            sample = sample._replace(count=None)
+        return sample, batch
 
-    def _apply(self, x, statistics, weights):
+    def _apply(self, x, statistics, weights, count):
         a, b, ratios = self.mixture.fold(
-            statistics, weights, self.epsilon, self.training
+            statistics, weights, self.epsilon, self.training, count
         )
         y = scale_and_shift(x, a, b, self.axis, self.training)
         return ops.cast(y, self.compute_dtype), ratios

@@ -84,7 +84,24 @@ def perceptron(features, weights, activation):
 
 def _activate(activation, units):
     # On JAX `keras.ops.tanh` computes float64 in float32.
-    return ops.cast(activation(units), units.dtype)
+    return ops.cast(check_elementwise(activation, units), units.dtype)
+
+
+def check_elementwise(activation, units):
+    """`activation(units)`.
+
+    Raises:
+        ValueError: It has another shape than `units`, as that of `glu` has.
+    """
+    active = activation(units)
+    if tuple(active.shape) != tuple(units.shape):
+        name = getattr(activation, "__name__", repr(activation))
+        raise ValueError(
+            "Argument `ratio_activation` must be element-wise: its output has the "
+            f"shape of its input. Received: ratio_activation={name}, which makes "
+            f"{tuple(active.shape)} of {tuple(units.shape)}"
+        )
+    return active
 
 
 def perceptron_backward(features, weights, activation, shares, units, upstream):

@@ -25,7 +25,8 @@ class Spatial(NamedTuple):
     - `chunks`: in how many parts the first spatial axis is added up; see `sum`.
     - `mask`: `None`, or booleans that broadcast to `(N, spatial..., C)`.
     - `count`: the number of positions of each sample: a number, or with a mask that of
-      its `True`, `(N, 1)`.
+      its `True`: `(N, 1)`, and `(N, C)` where channels are not last and so masked
+      each on its own.
     """
 
     axes: tuple
@@ -42,8 +43,8 @@ class Spatial(NamedTuple):
         Args:
             x: Tensor `(N, spatial..., C)` of rank 2 to 5, its channels on `axis`.
             axis: Positive integer.
-            mask: `None` or a tensor of the shape of `x` without the channel axis, or
-                one that broadcasts to it.
+            mask: `None` or a tensor of the shape of `x` without its last axis, as
+                Keras sends it whatever `axis` is, or one that broadcasts to it.
         """
         shape = ops.shape(x)
         axes = tuple(i for i in range(1, len(shape)) if i != axis)
@@ -55,12 +56,9 @@ class Spatial(NamedTuple):
             chunks = max(u for u in range(1, 9) if sizes[0] % u == 0)
         count = math.prod(sizes)
         if mask is not None:
-            mask = ops.broadcast_to(
-                ops.cast(mask, "bool"), shape[:axis] + shape[axis + 1 :]
-            )
-            rows = ops.reshape(ops.cast(mask, x.dtype), (shape[0], -1))
-            count = ops.sum(rows, axis=1, keepdims=True)
-            mask = ops.expand_dims(mask, axis)
+            mask = ops.broadcast_to(ops.cast(mask, "bool"), shape[:-1])
+            count = _count(ops.cast(mask, x.dtype), axis, shape)
+            mask = ops.expand_dims(mask, -1)
         elif not isinstance(count, int):
             count = ops.cast(count, x.dtype)
         return cls(axes, broad, sizes, chunks, mask, count)
@@ -140,6 +138,17 @@ class Spatial(NamedTuple):
         if len(self.axes) > 1 and short:
             return mean
         return mean + _mean(x - self.broad(mean), self.axes)
+
+
+def _count(mask, axis, shape):
+    """The number of `True` of a mask without the last axis, of each sample or of each
+    of its channels."""
+    if axis == len(shape) - 1:
+        rows = ops.reshape(mask, (shape[0], -1))
+        return ops.sum(rows, axis=1, keepdims=True)
+    axes = tuple(i for i in range(1, len(shape) - 1) if i != axis)
+    rows = ops.sum(mask, axis=axes) if axes else mask
+    return rows * ops.cast(shape[-1], mask.dtype)
 
 
 def _mean(values, axes, keepdims=False):

@@ -44,7 +44,7 @@ class SwitchableMixture(NamedTuple):
         """`True`: `projection` is one of `ops.ratios`, without state."""
         return True
 
-    def fold(self, statistics, weights, epsilon, training=False):
+    def fold(self, statistics, weights, epsilon, training=False, count=None):
         """Scale and shift of each sample, and `None` for ratios of its own.
 
         Args:
@@ -52,13 +52,14 @@ class SwitchableMixture(NamedTuple):
             weights: `SwitchableWeights`.
             epsilon: Positive float.
             training: Not used; as in `ExemplarMixture.fold`.
+            count: See `moments.statistics_of`.
 
         Returns:
             `a` and `b`, `(N, C)`, and `None`.
         """
         means, variances = zip(
             *(
-                moments.statistics_of(name, statistics, self.groups)
+                moments.statistics_of(name, statistics, self.groups, count)
                 for name in self.pool
             ),
             strict=True,

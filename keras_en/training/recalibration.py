@@ -138,7 +138,12 @@ def _statistics(layer, total, before):
     finite = all(np.isfinite(value).all() for value in total)
     allowed = "finite, and so what the network makes of it"
     check(finite, "x", allowed, f"statistics of {layer.path} that are not")
-    return [np.reshape(value, (-1,)) for value in (total.mean, total.variance)]
+    # A mask may hide a channel in every batch.
+    seen = np.reshape(total.count, (-1,)) > 0
+    return [
+        np.where(seen, np.reshape(value, (-1,)), old)
+        for value, old in zip(total[:2], before, strict=True)
+    ]
 
 
 @contextlib.contextmanager

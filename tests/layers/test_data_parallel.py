@@ -72,7 +72,7 @@ def check(synchronized, axis, masked, dtype):
     shape = [8, 4, 4, 4]
     shape[axis] = 6
     x, cotangent = (backends.images(rng, shape, dtype) for _ in range(2))
-    mask = rng.random((8, 4, 4)) < 0.7 if masked else None
+    mask = rng.random(shape[:-1]) < 0.7 if masked else None
     whole = build(shape, axis, synchronized, dtype)
     values = backends.randomize(whole, rng)
     expected = backends.step(whole, x, cotangent, True, mask, mode="jit")

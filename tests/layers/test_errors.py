@@ -78,6 +78,12 @@ def test_a_message_by_hand():
             "and to 1 if every normalizer is named",
         ),
         ({"ratio_activation": "no_such"}, ValueError, "no_such"),
+        (
+            {"ratio_activation": "glu"},
+            ValueError,
+            r"`ratio_activation` must be element-wise.*=glu, which makes \(1, 4\)",
+        ),
+        ({"epsilon": 1e-30}, ValueError, "`epsilon` must be .* 1e-20.*epsilon=1e-30"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
@@ -134,15 +140,40 @@ def test_bad_calls(symbolic):
             return keras.Input(batch_shape=shape, dtype=dtype)
         return np.zeros(shape, dtype)
 
-    with pytest.raises(TypeError, match="`inputs` must .*floating.*inputs.dtype=int32"):
-        ExemplarNormalization()(tensor((2, 4, 8), "int32"))
+    with pytest.raises(TypeError, match="`inputs` must .*real.*inputs.dtype=complex64"):
+        ExemplarNormalization()(tensor((2, 4, 8), "complex64"))
     for shape in ((2, 4, 8), (2, 5), (3, 4)):
-        message = "`mask` must have the shape of `inputs` without the channel axis. "
+        message = "`mask` must have the shape of `inputs` without the last axis. "
         message += rf"Received: mask.shape=\({str(shape)[1:-1]}\), inputs.shape="
         with pytest.raises(ValueError, match=message):
             ExemplarNormalization()(
                 tensor((2, 4, 8), "float32"), mask=tensor(shape, "bool")
             )
+
+
+def test_an_activation_of_ones_own_is_elementwise(rng):
+    layer = ExemplarNormalization(ratio_activation=lambda units: units[:, :1])
+    with pytest.raises(ValueError, match="`ratio_activation` must be element-wise"):
+        layer(backends.images(rng))
+
+
+@pytest.mark.tensorflow
+def test_ragged_inputs_are_refused():
+    import tensorflow as tf
+
+    rows = tf.RaggedTensor.from_row_lengths(tf.zeros((3, 4)), [1, 2])
+    message = "'norm' must be a dense tensor: pass `inputs.to_tensor.*: a ragged"
+    layer = ExemplarNormalization(name="norm")
+    layer.build((None, None, 4))
+    for inputs in (rows, keras.Input((None, 4), ragged=True)):
+        with pytest.raises(TypeError, match=message):
+            layer(inputs)
+
+
+def test_renorm_of_a_configuration_is_refused():
+    config = keras.layers.BatchNormalization(renorm=True).get_config()
+    with pytest.raises(ValueError, match="`renorm` must be False.*Received: renorm=T"):
+        ExemplarNormalization.from_config(config)
 
 
 @pytest.mark.skipif(backends.BACKEND != "torch", reason="allowed on other backends")

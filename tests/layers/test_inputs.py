@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_en import ExemplarNormalization
+from keras_en import ExemplarNormalization, replace_normalization
 from tests import backends
 from tests.backends import images, numpy
 
@@ -80,6 +80,36 @@ def test_dtypes(rng, policy, dtype, outputs, weights, ratios):
     np.testing.assert_allclose(
         numpy(ops.cast(layer(x), "float32")), expected, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
+def test_integers_are_computed_in_float32(rng, dtype, policy):
+    """As in BatchNormalization."""
+    x = rng.integers(0, 2 if dtype == "bool" else 200, (4, 3, 3, 8)).astype(dtype)
+    ours = ExemplarNormalization(normalizers=["batch"], dtype=policy)
+    theirs = keras.layers.BatchNormalization(dtype=policy)
+    for training in (True, False):
+        y, expected = ours(x, training=training), theirs(x, training=training)
+        assert y.dtype == expected.dtype
+        y, expected = (numpy(ops.cast(v, "float32")) for v in (y, expected))
+        np.testing.assert_allclose(y, expected, atol=1e-5, rtol=1e-5)
+    for name in ("moving_mean", "moving_variance"):
+        y, expected = numpy(getattr(ours, name)), numpy(getattr(theirs, name))
+        np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+def test_a_network_that_starts_with_normalization_of_uint8(rng):
+    inputs = keras.Input((4, 4, 3), dtype="uint8")
+    x = keras.layers.BatchNormalization()(inputs)
+    outputs = keras.layers.Conv2D(2, 3)(x)
+    model = keras.Model(inputs, outputs)
+    replaced = replace_normalization(model, initial_ratios={"batch": 1.0})
+    pixels = rng.integers(0, 256, (2, 4, 4, 3)).astype("uint8")
+    expected = numpy(model(pixels))
+    np.testing.assert_allclose(numpy(replaced(pixels)), expected, rtol=1e-3)
+    replaced.compile("sgd", "mse")
+    replaced.train_on_batch(pixels, np.zeros(expected.shape, "float32"))
 
 
 def test_half_precision_inputs_are_rounded_once(rng):

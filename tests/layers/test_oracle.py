@@ -62,7 +62,7 @@ def drawn(shape, axis, masked, dtype, seed=0):
     cotangent = rng.normal(size=shape).astype(dtype)
     mask = None
     if masked:
-        mask = rng.random(shape[:axis] + shape[axis + 1 :]) < 0.6
+        mask = rng.random(shape[:-1]) < 0.6
         mask.reshape(shape[0], -1)[:, 0] = True
     return rng, x, cotangent, mask
 

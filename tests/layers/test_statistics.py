@@ -52,6 +52,50 @@ def test_a_pool_of_batch_masks_as_keras_does(rng):
         np.testing.assert_allclose(numpy(getattr(ours, name)), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(5, 2, 3), (5, 3, 3), (5, 4, 2, 3)], ids=str)
+def test_the_mask_of_keras_before_channels_first(shape, rng):
+    """Keras's mask lacks the last axis, not that of the channels."""
+    inputs = keras.Input(shape[1:])
+    hidden = keras.layers.Masking()(inputs)
+    options = dict(axis=1, momentum=0.0)
+    ours = ExemplarNormalization(normalizers=["batch"], **options)
+    theirs = keras.layers.BatchNormalization(**options)
+    model = keras.Model(inputs, [ours(hidden), theirs(hidden)])
+    x = images(rng, shape) + 5
+    x[0, 1] = x[2:4, 0] = 0
+    for training in (True, False):
+        y, expected = map(numpy, model(x, training=training))
+        np.testing.assert_allclose(y, expected, atol=1e-5)
+    for name in ("moving_mean", "moving_variance"):
+        expected = numpy(getattr(theirs, name))
+        np.testing.assert_allclose(numpy(getattr(ours, name)), expected, atol=1e-5)
+
+
+def test_a_channel_that_is_masked_leaves_its_moving_statistics(rng):
+    layer = ExemplarNormalization(axis=1, groups=2, normalizers=["group", "batch"])
+    mask = np.ones((3, 4), bool)
+    mask[:, 1:] = False
+    y = layer(images(rng, (3, 4, 6)), mask=mask, training=True)
+    assert np.isfinite(numpy(y)).all()
+    moved = numpy(layer.moving_variance) != 1
+    np.testing.assert_array_equal(moved, [True, False, False, False])
+
+
+def test_the_smallest_epsilon_has_finite_gradients(rng):
+    x = np.full((3, 4, 4, 8), 2.5, "float32")
+    layer = ExemplarNormalization(epsilon=1e-20)
+    cotangent = rng.normal(size=x.shape).astype("float32")
+    step = backends.step(layer, x, cotangent, True)
+    for value in (step.outputs, step.dx, *step.gradients.values()):
+        assert np.isfinite(value).all()
+
+
+def test_the_configuration_of_keras_layer():
+    theirs = keras.layers.BatchNormalization(momentum=0.5, axis=1, renorm_momentum=0.3)
+    ours = ExemplarNormalization.from_config(theirs.get_config())
+    assert (ours.momentum, ours.axis, ours.name) == (0.5, 1, theirs.name)
+
+
 def test_moving_statistics_follow_keras_over_20_steps(rng):
     ours, theirs = ExemplarNormalization(), keras.layers.BatchNormalization()
     for _ in range(20):

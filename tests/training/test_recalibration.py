@@ -74,6 +74,23 @@ def test_masks_take_positions_away(rng):
         np.testing.assert_allclose(variance, positions.var(0), rtol=1e-5)
 
 
+def test_a_mask_may_hide_a_channel(rng):
+    """Keras's mask lacks the last axis, here behind that of the channels."""
+    inputs = keras.Input((2, 3))
+    masked = layers.Masking()(inputs)
+    outputs = [norms.normalization(n, 2, axis=1, name=n)(masked) for n in ("bn", "en")]
+    model = keras.Model(inputs, outputs)
+    x = images(rng, (4, 2, 3)) + 5
+    x[:, 1] = x[1, 0] = 0
+    recalibrate(model, x, batch_size=2)
+    seen = x[[0, 2, 3], 0].astype("float64")
+    for name in ("bn", "en"):
+        layer = model.get_layer(name)
+        mean, variance = numpy(layer.moving_mean), numpy(layer.moving_variance)
+        np.testing.assert_allclose(mean, [seen.mean(), 0], rtol=1e-5)
+        np.testing.assert_allclose(variance, [seen.var(), 1], rtol=1e-5)
+
+
 def test_the_rest_behaves_as_in_evaluation(rng):
     x = images(rng, (8, *SHAPE))
     inputs = keras.Input(SHAPE)
