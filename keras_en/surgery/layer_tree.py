@@ -6,8 +6,7 @@ import warnings
 
 import keras
 
-from keras_en.arguments import check
-from keras_en.keras_private import children, source, tracker
+from keras_en.keras_private import children, output_structure, source, tracker
 from keras_en.text import one_line
 
 # What Keras itself keeps in a layer or a model.
@@ -58,7 +57,7 @@ def remake(layer, path):
     """
     try:
         return type(layer).from_config(layer.get_config())
-    except (NotImplementedError, TypeError, ValueError) as error:
+    except (KeyError, NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             "Argument `model` must hold layers that Keras can make again from "
             "their `get_config`: registered, if they are not Keras's own. "
@@ -66,23 +65,36 @@ def remake(layer, path):
         ) from error
 
 
-def clone_graph(model, path, clone):
-    """A copy of a graph, in which `clone` makes each layer.
-
-    Raises:
-        ValueError: The model has a constructor of its own; `path` says which.
-    """
+def has_own(model, method):
+    """Whether the class of a graph defines `method` in place of Keras."""
     (of_keras, *_) = (
         c for c in type(model).__mro__ if c.__module__.startswith("keras.")
     )
-    check(
-        type(model).__init__ is of_keras.__init__,
-        "model",
-        "a network whose functional models have the constructor of keras.Model, "
-        "(inputs, outputs, name)",
-        f"{path}, of class {type(model).__name__}",
-        "part",
-    )
+    return getattr(type(model), method) is not getattr(of_keras, method)
+
+
+def clone_graph(model, path, clone):
+    """A copy of a graph, in which `clone` makes each layer; a `keras.Model` or
+    `Sequential` where the class has a constructor of its own.
+
+    Raises:
+        ValueError: The graph does not say what such a model computes; `path` says
+            which.
+    """
+    if has_own(model, "__init__"):
+        if has_own(model, "call"):
+            raise ValueError(
+                "Argument `model` must be a network whose functional models have the "
+                "constructor or the call of keras.Model. Received: "
+                f"{path}, of class {type(model).__name__}"
+            )
+        if isinstance(model, keras.Sequential):
+            (first, *_) = children(model)
+            inputs = [remake(first, path)] * isinstance(first, keras.layers.InputLayer)
+            layers = [*inputs, *map(clone, model.layers)]
+            return keras.Sequential(layers, name=model.name)
+        outputs = output_structure(model)
+        model = keras.Model(model.input, outputs, name=model.name)
     graph = {}
     if not isinstance(model, keras.Sequential):
         graph = {"input_tensors": inputs_like(model), "call_function": call}
@@ -124,6 +136,23 @@ def attributes(layer):
             yield from search((name,), value)
 
 
+def parts(layer):
+    """From place to layer, of those inside: of a graph its layers by number, of
+    another its `attributes`."""
+    if is_graph(layer):
+        return {("layers", i): child for i, child in enumerate(layer.layers)}
+    return dict(attributes(layer))
+
+
+def parts_below(layer, place=(), seen=frozenset()):
+    """Place and layer of all `parts`, and of those inside them."""
+    for last, child in parts(layer).items():
+        if id(child) not in seen:
+            yield (*place, *last), child
+            inner = (*place, *last), seen | {id(layer), id(child)}
+            yield from parts_below(child, *inner)
+
+
 def put(layer, place, new):
     """Puts `new` where `attributes` found another."""
     *path, last = place
@@ -131,14 +160,13 @@ def put(layer, place, new):
     for i, key in enumerate(path):
         holder = getattr(holder, key) if i == 0 else holder[key]
     tracker(layer).unlock()
-    old = getattr(holder, last) if not path else holder[last]
-    if old is not new:
-        tracker(layer).untrack(old)
-        if path:
-            holder[last] = new
-            tracker(layer).track(new)
-        else:
-            setattr(holder, last, new)
+    # Also where it is the same one: the order is that in which they are put.
+    tracker(layer).untrack(getattr(holder, last) if not path else holder[last])
+    if path:
+        holder[last] = new
+        tracker(layer).track(new)
+    else:
+        setattr(holder, last, new)
 
 
 def own_variables(layer):

@@ -22,7 +22,7 @@ from keras_en.surgery import layer_tree, selection, transplant
 class Report(NamedTuple):
     """What became of the layers of a network; keys are paths of names.
 
-    >>> print(Report({"block/bn": "A -> B"}, {"conv": 2}, {}, {}))
+    >>> print(Report({"block/bn": "A -> B"}, {"conv": 2}, {}, {}, {}))
     1 layers replaced, 1 copied, 0 normalizations left
       replaced block/bn: A -> B
 
@@ -32,12 +32,15 @@ class Report(NamedTuple):
     - `skipped`: from each normalization that was left, to the reason.
     - `rebuilt_by_code`: from each new normalization that no `.keras` file keeps, to
       the class name of the layer or model whose code makes the old one again.
+    - `plain`: from each functional model or `Sequential` that became one of Keras's
+      own, to the class that it was. Its graph is the same; other methods are gone.
     """
 
     replaced: dict[str, str]
     copied: dict[str, int]
     skipped: dict[str, str]
     rebuilt_by_code: dict[str, str]
+    plain: dict[str, str]
 
     def __str__(self) -> str:
         lines = [
@@ -50,6 +53,10 @@ class Report(NamedTuple):
                 text += self.rebuilt_by_code[path]
             lines.append(f"  replaced {path}: {text}")
         lines += [f"  skipped {path}: {text}" for path, text in self.skipped.items()]
+        lines += [
+            f"  {path}: {kind} -> a plain model of the same graph"
+            for path, kind in self.plain.items()
+        ]
         return "\n".join(lines)
 
 
@@ -87,6 +94,11 @@ def replace_normalization(
     - A layer, or a model that is a subclass, whose code makes its normalizations makes
       the old ones again when it is loaded from a `.keras` file: save weights, and load
       them into `replace_normalization` of a new one. The report names these layers.
+
+    - A functional model or `Sequential` whose class has a constructor of its own, which
+      would make the old normalizations, becomes a `keras.Model` or `Sequential` of the
+      same graph. What its class has beside that, such as a `train_step`, is not carried
+      over; the report names these models.
 
     Args:
         model: Built `keras.Model`: functional, `Sequential`, nested, or a subclass
@@ -151,7 +163,9 @@ class _Surgery:
     """One replacement.
 
     - `selection`: which layers are replaced, and the paths of all.
+    - `holders`: the ids of the layers that are replaced or hold such a one.
     - `clones`: from the id of each old layer to the new one.
+    - `rest`: the ids of those whose new one its parent made.
     - `builds`: gives new layers back the `build` that cloning hides.
     """
 
@@ -159,8 +173,14 @@ class _Surgery:
         self.model = model
         self.arguments = to, initial_ratios, norm_kwargs
         self.selection = selection.choose(model, to, select, norm_kwargs)
-        self.report = Report({}, {}, self.selection.skipped, {})
-        self.clones = {}
+        self.report = Report({}, {}, self.selection.skipped, {}, {})
+        chosen = self.selection.chosen
+        self.holders = {
+            id(layer)
+            for _, layer in layer_tree.walk(model)
+            if any(id(child) in chosen for _, child in layer_tree.walk(layer))
+        }
+        self.clones, self.rest = {}, set()
         self.builds = contextlib.ExitStack()
 
     def run(self):
@@ -192,11 +212,33 @@ class _Surgery:
             if id(layer) in self.selection.chosen:
                 new = self._replacement(layer)
             elif layer_tree.is_graph(layer):
-                new = layer_tree.clone_graph(layer, self._path(layer), self._clone)
+                new = self._graph(layer)
             else:
                 new = self._composite(layer)
             self.clones[id(layer)] = new
         return self.clones[id(layer)]
+
+    def _graph(self, layer):
+        path = self._path(layer)
+        if layer_tree.has_own(layer, "__init__"):
+            if id(layer) not in self.holders:
+                with contextlib.suppress(ValueError):
+                    new = layer_tree.remake(layer, path)
+                    self._pair_rest(layer, new)
+                    return new
+            self.report.plain[path] = type(layer).__name__
+        return layer_tree.clone_graph(layer, path, self._clone)
+
+    def _pair_rest(self, old, new):
+        """Notes a layer in which nothing is replaced, and those inside, as copies."""
+        if id(old) not in self.clones:
+            self.clones[id(old)] = new
+            self.rest.add(id(old))
+        if self.clones[id(old)] is new:
+            inner = layer_tree.parts(new)
+            for place, child in layer_tree.parts(old).items():
+                if type(inner.get(place)) is type(child):
+                    self._pair_rest(child, inner[place])
 
     def _replacement(self, layer):
         path = self.selection.paths[id(layer)]
@@ -222,7 +264,7 @@ class _Surgery:
             layer_tree.build_as(new, layer)
         if inner and new.built:
             self._hide_build(new)
-        self._note_what_no_file_keeps(new, places)
+        self._note_what_no_file_keeps(layer, new)
         return new
 
     def _put_clones(self, new, inner):
@@ -231,18 +273,27 @@ class _Surgery:
         existing = dict(layer_tree.attributes(new))
         places = {p: child for p, child in inner.items() if p in existing}
         for place, child in places.items():
+            there = existing[place]
+            is_rest = id(child) not in self.holders and type(there) is type(child)
+            if is_rest and id(child) not in self.clones:
+                # Its parent knows best how to make it.
+                self._pair_rest(child, there)
             layer_tree.put(new, place, self._clone(child))
         return places
 
-    def _note_what_no_file_keeps(self, new, places):
-        inner = self.selection.chosen
-        chosen = {p: child for p, child in places.items() if id(child) in inner}
+    def _note_what_no_file_keeps(self, layer, new):
+        chosen = {
+            place: child
+            for place, child in layer_tree.parts_below(layer)
+            if id(child) in self.selection.chosen
+        }
         if chosen:
-            by_code = dict(layer_tree.attributes(layer_tree.remake(new, new.name)))
+            again = layer_tree.remake(new, new.name)
+            by_code = dict(layer_tree.parts_below(again))
         for place, child in chosen.items():
-            if type(by_code.get(place)) is not type(self.clones[id(child)]):
+            if type(by_code.get(place)) is not type(self.clones.get(id(child))):
                 path = self.selection.paths[id(child)]
-                self.report.rebuilt_by_code[path] = type(new).__name__
+                self.report.rebuilt_by_code.setdefault(path, type(new).__name__)
 
     def _hide_build(self, layer):
         """The `build` of what holds `layer`, which is built, would build it again."""
@@ -250,9 +301,14 @@ class _Surgery:
         layer.build = lambda *args, **kwargs: None
 
     def _build(self):
-        for old, new in self._copies():
+        # One by one: a layer may make those inside it when it is built.
+        for old, new in self._pairs():
+            if id(old) in self.selection.chosen:
+                continue
             if old.built and not new.built:
                 layer_tree.build_as(new, old)
+            if id(old) in self.rest:
+                self._pair_rest(old, new)
 
     def _check_all_replaced(self):
         paths = [self.selection.paths[i] for i in self.selection.chosen]

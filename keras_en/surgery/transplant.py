@@ -47,14 +47,12 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
         ValueError, TypeError: `old` behaves in a way that no other layer has, or the
             new layer refuses its arguments or shape.
     """
-    check(
-        type(old) in NORMALIZATIONS and not getattr(old, "renorm", False),
-        "model",
-        f"a network without subclasses of {[c.__name__ for c in NORMALIZATIONS]} and "
-        "without renorm=True among the selected layers",
-        f"{path}, {type(old).__name__}",
-        "layer",
-    )
+    if type(old) not in NORMALIZATIONS or getattr(old, "renorm", False):
+        raise ValueError(
+            "Argument `model` must be a network without subclasses of "
+            f"{[c.__name__ for c in NORMALIZATIONS]} and without renorm=True among the "
+            f"selected layers. Received: {path}, of class {type(old).__name__}"
+        )
     learned, shape = Learned.of(old), _input_shape(old)
     try:
         arguments = norm_kwargs
