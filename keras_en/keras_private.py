@@ -3,6 +3,8 @@
 Nothing else outside `training/keras_private.py` touches a private name of Keras.
 """
 
+import contextlib
+
 # Owner and name, and what it is used for; a test holds that each is there.
 USES = {
     "Layer._flatten_layers": "the layers inside a model",
@@ -10,6 +12,8 @@ USES = {
     "Layer._tracker": "putting another layer in the place of one",
     "KerasTensor._keras_history": "the layer that a tensor comes from",
     "Functional._nodes_by_depth": "the calls of the layers of a model",
+    "Layer._losses": "the losses of each replica",
+    "global_state.get_global_attribute": "the layer whose call is running",
     "Functional._outputs_struct": "the names of outputs in a dictionary",
 }
 
@@ -59,3 +63,19 @@ def nodes(model):
 def output_structure(model):
     """The structure of tensors that a functional model returns, otherwise `None`."""
     return getattr(model, "_outputs_struct", None)
+
+
+@contextlib.contextmanager
+def own_losses():
+    """Inside, other threads may call the layers of the model that is called in this
+    one; behind it, what its call has collected in `add_loss` is as before."""
+    from keras.src.backend.common import global_state
+
+    context = global_state.get_global_attribute("current_call_ctx")
+    layers = [] if context is None else layers_of(context.entry_layer)
+    losses = [list(layer._losses) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, before in zip(layers, losses, strict=True):
+            layer._losses[:] = before

@@ -68,7 +68,9 @@ class Normalize(NamedTuple):
         batch = inputs.moving or (None, None)
         if self.momentum is not None:
             # In all replicas the same, whatever the outputs are computed from.
-            merged = replicas.merge(own)
+            # But for loops, where replicas cannot meet.
+            alone = tracing.is_control_flow() and not self.synchronized
+            merged = own if alone else replicas.merge(own)
             moving = moments.moved(inputs.moving, merged, self.momentum)
             batch = (merged if self.synchronized else own)[:2]
         statistics = Statistics(*sample[:2], *batch)

@@ -5,6 +5,7 @@ import threading
 
 import keras
 
+from keras_en import keras_private
 from keras_en.ops import moments, tracing
 
 # Of one replica, which MirroredStrategy traces in a thread of its own.
@@ -52,8 +53,7 @@ def merge(batch):
     there are; rows of all replicas, merged without a difference, would be `R` times as
     many. An empty replica counts 0. The derivative needs one all-reduce, too.
 
-    Must be called in the replica body itself, never inside `cond` or a nested
-    function: the collective has to be reached by every replica.
+    Not for loops and branches of a graph, where TensorFlow lets no two replicas meet.
 
     Args:
         batch: `moments.Moments` of this replica: `(1, C)`, `(1, C)`, and an integer
@@ -65,7 +65,7 @@ def merge(batch):
 
     Raises:
         ValueError: XLA compiles the replica's whole step, and cannot hold a
-            collective of `tf.distribute` (but on a TPU).
+            collective of `tf.distribute` (but on a TPU); or a loop or branch is traced.
     """
     if count() == 1:
         return batch
@@ -79,6 +79,7 @@ def merge(batch):
             "which compiles what lies between the collectives. "
             f"Received: jit_compile=True, {count()} replicas"
         )
+    check_control_flow("Batch statistics over several replicas")
     mean, variance, total = (tf.cast(value, "float64") for value in batch)
     if getattr(_local, "standing_in", False):
         total = total * 0
@@ -91,7 +92,9 @@ def merge(batch):
         axis=1,
     )
     context = tf.distribute.get_replica_context()
-    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    # Other replicas' threads run here, and call the same layers.
+    with keras_private.own_losses():
+        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
     channels = batch.mean.shape[1]
     mean, square, total = tf.split(sums, [channels, channels, 1], axis=1)
     share = 1 / tf.maximum(total, 1)
@@ -101,6 +104,20 @@ def merge(batch):
     return moments.Moments(
         *(tf.cast(v, batch.mean.dtype) for v in (mean, variance, total))
     )
+
+
+def check_control_flow(what):
+    """Raises where a loop or a branch is traced, which `what` cannot leave.
+
+    Raises:
+        ValueError: One is.
+    """
+    if tracing.is_control_flow():
+        raise ValueError(
+            f"{what} cannot be had inside a loop or a branch of a graph: give the RNN "
+            "unroll=True, or the layer synchronized=False where replicas may move their "
+            "statistics apart. Received: a layer called inside one"
+        )
 
 
 @contextlib.contextmanager

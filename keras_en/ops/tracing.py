@@ -59,6 +59,20 @@ def in_this_graph(tensor):
     return tf.identity(tensor)
 
 
+def is_control_flow():
+    """Whether TensorFlow is tracing a loop or a branch, such as that of an RNN."""
+    if not is_graph():
+        return False
+    import tensorflow as tf
+
+    graph = tf.compat.v1.get_default_graph()
+    while getattr(graph, "building_function", False):
+        if graph.is_control_flow_graph:
+            return True
+        graph = graph.outer_graph
+    return False
+
+
 @contextlib.contextmanager
 def compiled_islands(wanted=True):
     """Inside, what a layer of several replicas computes before and behind its

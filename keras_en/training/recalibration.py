@@ -158,6 +158,7 @@ def _watched(layers):
     local = threading.local()
 
     def call(i, layer, original, inputs, training=None, mask=None, **kwargs):
+        replicas.check_control_flow("Statistics for recalibration")
         wide = keras.backend.standardize_dtype(inputs.dtype) == "float64"
         values = ops.cast(inputs, "float64" if wide else "float32")
         sample = moments.per_sample(values, layer.axis % len(inputs.shape), mask)
