@@ -49,19 +49,20 @@ def merge(batch):
     `c = sum_r c_r`, `mu = sum_r c_r m_r / c`,
     `var = sum_r c_r (v_r + m_r^2) / c - mu^2` over replicas `r`, all in float64: what
     a difference of squares loses of its 53 bits, 27 at a mean of 1e4 standard
-    deviations, float32 never had. So `2C + 1` numbers travel, however many replicas
-    there are; rows of all replicas, merged without a difference, would be `R` times as
-    many. An empty replica counts 0. The derivative needs one all-reduce, too.
+    deviations, float32 never had. So `2C + 1` numbers travel, or `3C` where a mask
+    tells channels apart, however many replicas there are; rows of all replicas, merged
+    without a difference, would be `R` times as many. An empty replica
+    counts 0. The derivative needs one all-reduce, too.
 
     Not for loops and branches of a graph, where TensorFlow lets no two replicas meet.
 
     Args:
-        batch: `moments.Moments` of this replica: `(1, C)`, `(1, C)`, and an integer
-            or `(1, 1)`.
+        batch: `moments.Moments` of this replica: `(1, C)`, `(1, C)`, and an integer,
+            `(1, 1)` or `(1, C)`.
 
     Returns:
-        `moments.Moments` over all replicas, its count `(1, 1)`. On the JAX backend,
-        where arrays are global, and outside a strategy: `batch` itself.
+        `moments.Moments` over all replicas, its count `(1, 1)` or `(1, C)`. On the JAX
+        backend, where arrays are global, and outside a strategy: `batch` itself.
 
     Raises:
         ValueError: XLA compiles the replica's whole step, and cannot hold a
@@ -81,13 +82,15 @@ def merge(batch):
         )
     check_control_flow("Batch statistics over several replicas")
     mean, variance, total = (tf.cast(value, "float64") for value in batch)
+    # One count, or with a mask that tells channels apart one for each.
+    counts = total.shape[-1] if total.shape.rank else 1
     if getattr(_local, "standing_in", False):
         total = total * 0
     sums = tf.concat(
         [
             total * mean,
             total * (variance + mean * mean),
-            tf.broadcast_to(total, (1, 1)),
+            tf.broadcast_to(total, (1, counts)),
         ],
         axis=1,
     )
@@ -96,7 +99,7 @@ def merge(batch):
     with keras_private.own_losses():
         sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
     channels = batch.mean.shape[1]
-    mean, square, total = tf.split(sums, [channels, channels, 1], axis=1)
+    mean, square, total = tf.split(sums, [channels, channels, counts], axis=1)
     share = 1 / tf.maximum(total, 1)
     mean, square = mean * share, square * share
     # Rounding may leave less than nothing of a constant channel.

@@ -126,7 +126,7 @@ def compare(
     shape = [sum(split), 4, 4, 4]
     shape[axis] = 6
     x, cotangent = images(rng, shape, dtype), images(rng, shape, dtype)
-    mask = np.ones((sum(split), 4, 4), bool)
+    mask = np.ones(shape[:-1], bool)
     if masked:
         mask = rng.random(mask.shape) < 0.7
 
