@@ -1,3 +1,4 @@
-from keras_en.surgery.network import Report, replace_normalization
+from keras_en.surgery.network import replace_normalization
+from keras_en.surgery.report import Report
 
 __all__ = ["Report", "replace_normalization"]
