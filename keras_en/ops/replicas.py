@@ -118,8 +118,8 @@ def check_control_flow(what):
     if tracing.is_control_flow():
         raise ValueError(
             f"{what} cannot be had inside a loop or a branch of a graph: give the RNN "
-            "unroll=True, or the layer synchronized=False where replicas may move their "
-            "statistics apart. Received: a layer called inside one"
+            "unroll=True, or, if that is enough, the layer synchronized=False. "
+            "Received: a layer called inside one"
         )
 
 

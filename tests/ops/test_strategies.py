@@ -1,5 +1,6 @@
 """Models and layers under every strategy of `tf.distribute`: `fit`, files, refusals."""
 
+import functools
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en import ExemplarNormalization
+from keras_en import ExemplarNormalization, training
 from tests.backends import images, numpy
 
 pytestmark = pytest.mark.tensorflow
@@ -116,3 +117,51 @@ def test_a_parameter_server_is_refused():
     )
     assert "refused: Batch statistics need a strategy" in process.stdout, process.stderr
     assert "Received: strategy=ParameterServerStrategyV2" in process.stdout
+
+
+class Penalty(keras.layers.Layer):
+    """The mean square of what passes, as a loss."""
+
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(keras.ops.square(inputs)))
+        return inputs
+
+
+@pytest.mark.parametrize("synchronized", [True, False])
+@pytest.mark.parametrize("fit", ["model.fit", "training.fit"])
+def test_losses_that_layers_add_are_those_of_one_device(
+    rng, strategy, fit, synchronized
+):
+    """Twice in the network, once inside a layer of it; parts of other sizes of loss."""
+    x = rng.normal(1, 2, (8, 4, 4, 3)).astype("float32")
+    x[4:] *= 3
+    y = rng.normal(size=(8, 2)).astype("float32")
+
+    def build():
+        keras.utils.set_random_seed(0)
+        regularizer = keras.regularizers.L2(0.01)
+        # Not synchronized, statistics of a part are not those of the whole batch.
+        ratios = None if synchronized else {"instance": 1.0}
+        layers = [
+            keras.layers.Conv2D(4, 3, activity_regularizer=regularizer),
+            Penalty(),
+            ExemplarNormalization(synchronized=synchronized, initial_ratios=ratios),
+            keras.Sequential([Penalty()]),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2),
+        ]
+        model = keras.Sequential([keras.Input((4, 4, 3)), *layers])
+        model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
+        return model
+
+    expected, model = build(), None
+    with strategy.scope():
+        model = build()
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    loss = expected.fit(x, y, **options).history["loss"]
+    run = model.fit if fit == "model.fit" else functools.partial(training.fit, model)
+    np.testing.assert_allclose(run(x, y, **options).history["loss"], loss, rtol=1e-5)
+    for ours, theirs in zip(
+        model.trainable_variables, expected.trainable_variables, strict=True
+    ):
+        np.testing.assert_allclose(numpy(ours), numpy(theirs), atol=1e-5)
