@@ -93,10 +93,18 @@ def export_saved_model(
             Serving would do with every request, or holds a layer that was called with
             `training=True`.
     """
-    options = dict(signatures=signatures, image_size=image_size, mean=mean, std=std)
-    options["pixels"] = pixels
     with staged_saved_model(
-        model, directory, version, warmup_requests, metadata, overwrite, **options
+        model,
+        directory,
+        version,
+        warmup_requests,
+        metadata,
+        overwrite,
+        signatures=signatures,
+        image_size=image_size,
+        mean=mean,
+        std=std,
+        pixels=pixels,
     ) as staged:
         if check is not None:
             check(staged.path)

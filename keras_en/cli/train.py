@@ -108,7 +108,7 @@ def train(
     chief = strategies.is_chief(chosen)
     if chief:
         own = (*FILES, checkpoints.PARTIAL)
-        check_folder(output, own, resume, "--resume goes on with it")
+        check_folder(output, own, bool(resume), "--resume goes on with it")
     keras.utils.set_random_seed(seed)
     data = training.digits(seed)
     with chosen.scope():
