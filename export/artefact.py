@@ -22,7 +22,7 @@ class Unreadable(ValueError):
 
 
 @contextlib.contextmanager
-def _reading(path):
+def _reading(path, kind):
     """Whatever readers of damaged files raise (protobuf, onnx, JSON, this package's
     walks of graphs) is one error."""
     try:
@@ -30,7 +30,9 @@ def _reading(path):
     except Unreadable:
         raise
     except Exception as error:
-        raise Unreadable(f"{path} cannot be read: {one_line(error)}") from error
+        raise Unreadable(
+            f"{path} is not {kind}, or cannot be read: {one_line(error)}"
+        ) from error
 
 
 class Artefact(NamedTuple):
@@ -54,7 +56,7 @@ class Artefact(NamedTuple):
     @property
     def graph_hash(self) -> str:
         """Identifies what it computes, whatever its nodes are called."""
-        with _reading(self.path):
+        with _reading(self.path, "a sound artefact"):
             if self.kind == "ONNX":
                 return onnx_graph.graph_hash(self.proto)
             return tensorflow_graph.hash_of_signatures(self.proto)
@@ -101,10 +103,11 @@ def read(path: str | os.PathLike[str]) -> Artefact:
         ValueError: It cannot be read.
     """
     path = Path(path)
-    with _reading(path):
-        if (path / "saved_model.pb").is_file():
+    if (path / "saved_model.pb").is_file():
+        with _reading(path, "a SavedModel"):
             return _saved_model(path)
-        if path.suffix == ".onnx" and path.is_file():
+    if path.suffix == ".onnx" and path.is_file():
+        with _reading(path, "an ONNX file"):
             return _onnx(path)
     if not path.exists():
         raise FileNotFoundError(

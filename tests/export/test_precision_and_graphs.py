@@ -1,5 +1,7 @@
 """Copies in other dtypes; what identifies a graph."""
 
+from operator import attrgetter
+
 import keras
 import numpy as np
 import onnx
@@ -270,7 +272,7 @@ def test_a_function_that_calls_itself_is_an_error():
     from keras_en.export.saved_model.graph import Graph
 
     graph = GraphDef()
-    function = graph.library.function.add()
+    function = attrgetter("library.function")(graph).add()
     function.signature.name = "f"
     function.signature.output_arg.add(name="y")
     function.ret["y"] = "a:0"
