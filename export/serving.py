@@ -68,7 +68,7 @@ def loaded(model: Any) -> keras.Model:
     if not zipfile.is_zipfile(model):
         raise ValueError(
             f"Argument `model` must be a .keras file that is whole. Received: {model}, "
-            "which is truncated or of another kind"
+            "which is not a file that Keras can read, truncated or of another kind"
         )
     try:
         return keras.models.load_model(model, compile=False)
