@@ -46,6 +46,8 @@ def test_by_hand(monkeypatch, capsys):
 # Ctrl-C when Python imports the module of this name for the first time.
 AT_IMPORT = """
 import os, signal, sys
+# Started in the background, a process inherits that it ignores the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 awaited, sys.argv = sys.argv[1], ["keras-en", "models"]
 class Finder:
     def find_spec(self, name, *_):
