@@ -80,7 +80,9 @@ def merge(batch):
             "which compiles what lies between the collectives. "
             f"Received: jit_compile=True, {count()} replicas"
         )
-    check_control_flow("Batch statistics over several replicas")
+    check_control_flow(
+        "Batch statistics over several replicas", ", or the layer synchronized=False"
+    )
     mean, variance, total = (tf.cast(value, "float64") for value in batch)
     # One count, or with a mask that tells channels apart one for each.
     counts = total.shape[-1] if total.shape.rank else 1
@@ -109,8 +111,9 @@ def merge(batch):
     )
 
 
-def check_control_flow(what):
-    """Raises where a loop or a branch is traced, which `what` cannot leave.
+def check_control_flow(what, otherwise=""):
+    """Raises where a loop or a branch is traced, which `what` cannot leave; the error
+    says what to do: unroll, or `otherwise`.
 
     Raises:
         ValueError: One is.
@@ -118,8 +121,7 @@ def check_control_flow(what):
     if tracing.is_control_flow():
         raise ValueError(
             f"{what} cannot be had inside a loop or a branch of a graph: give the RNN "
-            "unroll=True, or, if that is enough, the layer synchronized=False. "
-            "Received: a layer called inside one"
+            f"unroll=True{otherwise}. Received: a layer called inside one"
         )
 
 

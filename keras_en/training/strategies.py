@@ -29,8 +29,7 @@ def strategy(name: str, replicas: int | None = None, timeout: int = 600) -> Any:
     Raises:
         ValueError: `name` is unknown, `replicas` is given for another than
             "mirrored" or more than there are GPUs (without any: than 8 and than there
-            are cores), or `TF_CONFIG` is absent or names
-            no place in a cluster.
+            are cores), or `TF_CONFIG` is absent or names no place in a cluster.
         RuntimeError: TensorFlow has started: CPUs cannot be divided any more.
 
     Example:
