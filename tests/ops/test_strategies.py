@@ -165,3 +165,49 @@ def test_losses_that_layers_add_are_those_of_one_device(
         model.trainable_variables, expected.trainable_variables, strict=True
     ):
         np.testing.assert_allclose(numpy(ours), numpy(theirs), atol=1e-5)
+
+
+class Cell(keras.layers.Layer):
+    """A recurrent cell that normalizes its state."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__()
+        self.state_size = self.output_size = units
+        self.dense = keras.layers.Dense(units)
+        self.norm = ExemplarNormalization(**kwargs)
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.norm.build((shape[0], self.state_size))
+
+    def call(self, inputs, states, training=False):
+        state = self.norm(self.dense(inputs) + states[0], training=training)
+        return state, [state]
+
+
+def recurrent(unroll, **kwargs):
+    inputs = keras.Input((3, 2))
+    outputs = keras.layers.RNN(Cell(2, **kwargs), unroll=unroll)(inputs)
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse", jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize(
+    "unroll, synchronized", [(False, False), (True, True), (False, True)]
+)
+def test_in_the_loop_of_an_rnn(rng, strategy, unroll, synchronized):
+    x, y = images(rng, (8, 3, 2)), images(rng, (8, 2))
+    with strategy.scope():
+        model = recurrent(unroll, synchronized=synchronized)
+    if not unroll and synchronized:
+        with pytest.raises(ValueError, match="inside a loop.*unroll=True"):
+            model.fit(x, y, batch_size=8, verbose=0)
+        return
+    history = model.fit(x, y, batch_size=8, epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(history).all() and history[1] != history[0]
+
+
+def test_a_loop_is_not_recalibrated(rng):
+    with pytest.raises(ValueError, match="recalibration.*inside a loop.*unroll=True"):
+        training.recalibrate(recurrent(False), images(rng, (8, 3, 2)))
