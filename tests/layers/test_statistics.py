@@ -84,6 +84,7 @@ def test_a_channel_that_is_masked_leaves_its_moving_statistics(rng):
 def test_the_smallest_epsilon_has_finite_gradients(rng):
     x = np.full((3, 4, 4, 8), 2.5, "float32")
     layer = ExemplarNormalization(epsilon=1e-20)
+    layer.build(x.shape)
     cotangent = rng.normal(size=x.shape).astype("float32")
     step = backends.step(layer, x, cotangent, True)
     for value in (step.outputs, step.dx, *step.gradients.values()):
