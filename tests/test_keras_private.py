@@ -18,11 +18,12 @@ def examples():
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     model.compile(keras.optimizers.SGD(gradient_accumulation_steps=2), "mse")
     model.optimizer.build(model.trainable_variables)
-    from keras.src.backend.common import global_state
+    from keras.src.backend.common import global_state, masking
+    from keras.src.losses import loss
 
     kinds = ("Layer", "Functional", "Model")
     owners = {"KerasTensor": inputs, "Optimizer": model.optimizer}
-    owners["global_state"] = global_state
+    owners |= {"global_state": global_state, "loss": loss, "masking": masking}
     return {**dict.fromkeys(kinds, model), **owners}
 
 

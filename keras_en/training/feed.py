@@ -135,6 +135,13 @@ def length(batch):
     return sizes.pop()
 
 
+def part(batch, chosen):
+    """The samples of a batch that a slice chooses, tensors."""
+    import tensorflow as tf
+
+    return _of_each(lambda tensor: tf.convert_to_tensor(tensor[chosen]), batch)
+
+
 def split(strategy, batch):
     """Each replica's part of a global batch, in its order.
 

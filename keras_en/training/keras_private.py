@@ -4,6 +4,8 @@ Nothing else in this package touches a private name of Keras.
 """
 
 import contextlib
+import functools
+import threading
 
 import keras
 
@@ -12,7 +14,10 @@ USES = {
     "Model._call_has_training_arg": "calls of a model in training or evaluation",
     "Model._compute_loss": "the loss of a step",
     "Model._loss_tracker": "the mean loss of an epoch",
+    "loss.scale_loss_for_distribution": "the mean loss of a replica's samples",
+    "loss.unscale_loss_for_distribution": "the mean loss of a replica's samples",
     "Model._symbolic_build": "building a model by its first batch",
+    "masking.get_keras_mask": "outputs whose loss is no mean over samples",
     "Optimizer._iterations": "the number of training steps",
     "Optimizer._accumulated_gradients": "gradients that wait for an update",
     "Optimizer._get_variable_index": "the gradient that waits for each weight",
@@ -23,6 +28,9 @@ USES = {
     "Optimizer._apply_weight_decay": "an update by accumulated gradients",
     "Optimizer._backend_update_step": "an update by accumulated gradients",
 }
+
+# Whether this thread computes the loss of one replica's samples.
+_local = threading.local()
 
 
 def inner_optimizer(optimizer):
@@ -97,12 +105,46 @@ def mode(model, training):
 
 
 def loss(model, x, y, outputs, sample_weight, training):
-    """The loss of a batch, that of layers included, divided by the replicas."""
-    return model._compute_loss(
-        x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=training
-    )
+    """The loss of a batch, or of a replica's part as if it were one: that of layers
+    included."""
+    _leave_losses_whole()
+    _local.whole = True
+    try:
+        return model._compute_loss(
+            x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=training
+        )
+    finally:
+        _local.whole = False
+
+
+def is_masked(tensor):
+    """Whether layers have put a mask beside it."""
+    from keras.src.backend.common import masking
+
+    return masking.get_keras_mask(tensor) is not None
 
 
 def count_loss(model, value, samples):
     """Adds the mean loss of so many samples to the metric `loss`."""
     model._loss_tracker.update_state(value, sample_weight=samples)
+
+
+@functools.cache
+def _leave_losses_whole():
+    """From here on Keras divides no loss by the number of replicas inside `loss`.
+
+    Under a strategy it divides a loss that it reduces itself, but not one that is a
+    scalar already, nor what a `compute_loss` of one's own adds; so that no factor
+    behind it is right for all.
+    """
+    from keras.src.losses import loss as module
+
+    def unless_whole(function):
+        @functools.wraps(function)
+        def scaled(value):
+            return value if getattr(_local, "whole", False) else function(value)
+
+        return scaled
+
+    for name in ("scale_loss_for_distribution", "unscale_loss_for_distribution"):
+        setattr(module, name, unless_whole(getattr(module, name)))

@@ -40,8 +40,11 @@ def fit(
     normalization layers whole steps, are those of one device with the whole batch,
     however it is split: uneven first and last batches, and replicas left without a
     sample, included. Gradients are summed over replicas before the optimizer clips or
-    accumulates them. One exception: the loss of an output with a Keras mask is a mean
-    over what the mask leaves of each replica's part, not over samples.
+    accumulates them. So losses have to be means over samples, a scalar or one for each
+    sample, from a function or a `compute_loss`; another, such as `keras.losses.Dice()`
+    of a whole batch, is refused on several replicas. What layers add with `add_loss`
+    counts as a mean, too. One exception: the loss of an output with a Keras mask is a
+    mean over what the mask leaves of each replica's part, not over samples.
 
     The strategy is the one whose scope the model was built and compiled in. Every
     worker calls this with the same arguments and sees the same global batches; each

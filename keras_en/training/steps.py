@@ -9,7 +9,7 @@ import numpy as np
 from keras_en.arguments import check
 from keras_en.ops import replicas, tracing
 from keras_en.text import one_line
-from keras_en.training import feed, keras_private
+from keras_en.training import feed, keras_private, losses
 from keras_en.training.updates import Updates
 
 
@@ -44,12 +44,18 @@ class Run:
 
     def build(self, data):
         """Makes what the first step would make, in the strategy's scope; the number of
-        samples of the first batch."""
+        samples of the first batch.
+
+        Raises:
+            ValueError: Several replicas cannot compute the model's loss.
+        """
         batch = next(iter(data.batches(0)), None)
         check(batch is not None, "x", "data of at least one batch", 0, "batches")
         samples = feed.length(batch)
         with self.strategy.scope():
             keras_private.build(self.model, batch)
+            if self._replicas > 1:
+                losses.check_mean_over_samples(self.model, batch)
         return samples
 
     @contextlib.contextmanager
@@ -167,8 +173,6 @@ class Run:
         with replicas.standing_in(absent):
             outputs = model(x, **keras_private.mode(model, training))
         loss = keras_private.loss(model, x, y, outputs, weight, training)
-        # Keras has divided it by the number of replicas.
-        loss = loss * self._replicas
         if not absent:
             keras_private.count_loss(model, loss, tf.shape(feed.leaves(x)[0])[0])
             model.compute_metrics(x, y, outputs, sample_weight=weight)
@@ -202,7 +206,7 @@ def _check_of_several_replicas(model):
     check(not model.run_eagerly, "model", allowed, model)
     averages = ("sum_over_batch_size", "mean", "auto")
     allowed = "compiled with losses that average over samples for several replicas, "
-    for loss in keras.tree.flatten(model.loss):
+    for loss in losses.of(model):
         reduction = getattr(loss, "reduction", averages[0])
         check(
             reduction in averages,

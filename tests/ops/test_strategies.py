@@ -127,15 +127,24 @@ class Penalty(keras.layers.Layer):
         return inputs
 
 
+@pytest.fixture
+def floatx(request):
+    keras.config.set_floatx(request.param)
+    yield request.param
+    keras.config.set_floatx("float32")
+
+
+@pytest.mark.parametrize("floatx", ["float32", "float64"], indirect=True)
 @pytest.mark.parametrize("synchronized", [True, False])
 @pytest.mark.parametrize("fit", ["model.fit", "training.fit"])
 def test_losses_that_layers_add_are_those_of_one_device(
-    rng, strategy, fit, synchronized
+    rng, strategy, fit, synchronized, floatx
 ):
     """Twice in the network, once inside a layer of it; parts of other sizes of loss."""
-    x = rng.normal(1, 2, (8, 4, 4, 3)).astype("float32")
+    x = rng.normal(1, 2, (8, 4, 4, 3)).astype(floatx)
     x[4:] *= 3
-    y = rng.normal(size=(8, 2)).astype("float32")
+    y = rng.normal(size=(8, 2)).astype(floatx)
+    tolerance = {"float32": 1e-5, "float64": 1e-10}[floatx]
 
     def build():
         keras.utils.set_random_seed(0)
@@ -160,11 +169,12 @@ def test_losses_that_layers_add_are_those_of_one_device(
     options = {"batch_size": 8, "shuffle": False, "verbose": 0}
     loss = expected.fit(x, y, **options).history["loss"]
     run = model.fit if fit == "model.fit" else functools.partial(training.fit, model)
-    np.testing.assert_allclose(run(x, y, **options).history["loss"], loss, rtol=1e-5)
+    losses = run(x, y, **options).history["loss"]
+    np.testing.assert_allclose(losses, loss, rtol=tolerance)
     for ours, theirs in zip(
         model.trainable_variables, expected.trainable_variables, strict=True
     ):
-        np.testing.assert_allclose(numpy(ours), numpy(theirs), atol=1e-5)
+        np.testing.assert_allclose(numpy(ours), numpy(theirs), atol=tolerance)
 
 
 class Cell(keras.layers.Layer):

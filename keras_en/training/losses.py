@@ -1,0 +1,78 @@
+"""Losses whose mean over replicas is that of one device."""
+
+import inspect
+
+import keras
+import numpy as np
+
+from keras_en.training import feed, keras_private
+
+# Those of Keras's that are of a whole batch, unless they have an `axis`.
+_OF_A_BATCH = ("dice", "tversky", "circle")
+# Of float32, relative: the same few numbers, added up in another order.
+_ROUNDING = 1e-5
+
+
+def of(model):
+    """The losses that a model was compiled with, in a row."""
+    return [loss for loss in keras.tree.flatten(model.loss) if loss is not None]
+
+
+def check_mean_over_samples(model, batch):
+    """Raises unless `loss(batch) = sum_p (n_p / n) loss(part_p)`.
+
+    So it is for a mean over samples, and so `fit` adds up the losses of replicas. Tried
+    on the first samples of a batch, in two parts, unless all losses are means of
+    Keras's. One that draws random numbers cannot be compared, and is taken for a mean.
+
+    Raises:
+        ValueError: It is not so.
+    """
+    samples = min(feed.length(batch), 5)
+    if samples < 2 or not _is_own(model):
+        return
+    x, y, weight = feed.part(batch, slice(samples))
+    outputs = model(x, **keras_private.mode(model, False))
+    if any(map(keras_private.is_masked, feed.leaves(outputs))):
+        return
+    outputs = keras.tree.map_structure(_wide, outputs)
+
+    def loss(start, end):
+        parts = feed.part((x, y, outputs, weight), slice(start, end))
+        value = keras_private.loss(model, *parts, training=False)
+        return float(keras.ops.convert_to_numpy(value))
+
+    whole = loss(0, samples)
+    if whole != loss(0, samples):
+        return
+    for cut in range(1, samples):
+        parts = [loss(0, cut), loss(cut, samples)]
+        mean = np.average(parts, weights=[cut, samples - cut])
+        if abs(whole - mean) > _ROUNDING * max(map(abs, parts)):
+            raise ValueError(
+                "Argument `model` must be compiled with losses that are a mean over "
+                "samples for several replicas, each of which has a part of them: let "
+                "the loss return one for each sample, as keras.losses.Dice does with "
+                "all axes but the first in `axis`. Received: a loss of "
+                f"{whole:.6g} for {samples} samples, {mean:.6g} for their parts"
+            )
+
+
+def _is_own(model):
+    """Whether a loss may be another thing than a mean of Keras's over samples."""
+    if type(model).compute_loss is not keras.Model.compute_loss:
+        return True
+    return not all(map(_is_mean_of_keras, of(model)))
+
+
+def _is_mean_of_keras(loss):
+    loss = keras.losses.get(loss)
+    kind = loss if inspect.isfunction(loss) else type(loss)
+    of_keras = getattr(keras.losses, kind.__name__, None) is kind
+    return of_keras and kind.__name__.lower() not in _OF_A_BATCH
+
+
+def _wide(tensor):
+    """At least float32: sums of 16 bits would differ too much."""
+    short = keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")
+    return keras.ops.cast(tensor, "float32") if short else tensor

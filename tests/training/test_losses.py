@@ -1,0 +1,159 @@
+"""Losses that are no mean of Keras's own over samples, on several replicas."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_en import ExemplarNormalization, training
+from tests.training.networks import assert_equal, assert_histories, one_and_many
+
+pytestmark = pytest.mark.tensorflow
+
+
+def mean(y, outputs):
+    return ops.mean(ops.square(y - outputs))
+
+
+def total(y, outputs):
+    return ops.sum(ops.square(y - outputs))
+
+
+def contrast(y, outputs):
+    """Of each sample, against the others of its batch."""
+    return ops.mean(ops.square(outputs - ops.mean(outputs, axis=0)), axis=-1)
+
+
+class Own(keras.Model):
+    """A mean of its own, beside one of Keras's, and what layers add."""
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        own = ops.mean(ops.abs(y - y_pred)) + 0.1 * ops.mean(x)
+        theirs = keras.losses.MeanSquaredError()(y, y_pred)
+        return own + theirs + sum(self.losses)
+
+
+class Random(keras.Model):
+    """One that draws: no two of its values are equal."""
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        noise = keras.random.normal((), seed=self.draws)
+        return mean(y, y_pred) + 1e-3 * noise
+
+
+def regression(loss, kind=keras.Model):
+    def model():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((5,))
+        x = keras.layers.Dense(4, kernel_regularizer="l2")(inputs)
+        x = ExemplarNormalization(synchronized=True, groups=2)(x)
+        outputs = keras.layers.Dense(2, activation="sigmoid")(x)
+        built = kind(inputs, outputs)
+        built.draws = keras.random.SeedGenerator(0)
+        built.compile(keras.optimizers.SGD(0.1), loss)
+        return built
+
+    return model
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(11, 5)).astype("float32"), rng.random((11, 2), "float32")
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [
+        (mean, keras.Model),
+        (keras.losses.Dice(axis=-1), keras.Model),
+        (None, Own),
+    ],
+    ids=["function", "dice", "compute_loss"],
+)
+def test_scalars_are_those_of_one_device(data, strategy, loss, kind):
+    one, many = one_and_many(strategy, regression(loss, kind))
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    histories = [training.fit(m, *data, epochs=2, **options) for m in (one, many)]
+    expected, losses = (history.history["loss"] for history in histories)
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert_equal(one, many, 1e-5)
+    theirs = regression(loss, kind)()
+    theirs.fit(*data, **options)
+    assert theirs.history.history["loss"] == pytest.approx(expected[:1], rel=1e-5)
+    metrics = [
+        training.evaluate(m, *data, batch_size=8, verbose=0) for m in (one, many)
+    ]
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [keras.losses.Dice(), keras.losses.Tversky(), "dice", total, contrast],
+    ids=["dice", "tversky", "name", "sum", "contrast"],
+)
+def test_what_is_no_mean_over_samples_is_refused(data, strategy, loss):
+    one, many = one_and_many(strategy, regression(loss))
+    training.fit(one, *data, verbose=0)
+    before = many.get_weights()
+    for run in (training.fit, training.evaluate):
+        with pytest.raises(ValueError, match="mean over samples.* one for each sample"):
+            run(many, *data, verbose=0)
+    for value, expected in zip(many.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+class Tracked(keras.Model):
+    """Its loss counts in a metric of its own."""
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        loss = mean(y[0], y_pred[0]) + mean(y[1], y_pred[1])
+        self.own.update_state(loss, sample_weight=ops.shape(x)[0])
+        return loss
+
+
+@pytest.mark.parametrize("kind", [keras.Model, Tracked])
+def test_several_outputs_and_what_they_are_counted_in(data, strategy, kind):
+    def model():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((5,))
+        heads = [keras.layers.Dense(2, name=name)(inputs) for name in ("a", "b")]
+        built = kind(inputs, heads)
+        built.own = keras.metrics.Mean(name="own")
+        built.compile("sgd", [mean, "mae"])
+        return built
+
+    x, y = data
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    histories = [
+        training.fit(each, x, (y, y), epochs=2, **options).history
+        for each in one_and_many(strategy, model)
+    ]
+    assert_histories(histories[1], histories[0], rtol=1e-5)
+
+
+def test_a_loss_that_draws_counts_as_a_mean(data, strategy):
+    with strategy.scope():
+        model = regression(None, Random)()
+    history = training.fit(model, *data, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+def test_keras_trains_as_before_beside_it(data, strategy):
+    """Keras's own division by the replicas is out of use in our steps alone."""
+    expected = []
+    for first in (False, True):
+        with strategy.scope():
+            model = regression("mse")()
+        if first:
+            training.evaluate(model, *data, verbose=0)
+        # Even: Keras builds a model by the parts of the first batch.
+        even = [values[:10] for values in data]
+        model.fit(*even, batch_size=10, shuffle=False, verbose=0)
+        expected.append(model.history.history["loss"])
+    assert expected[0] == pytest.approx(expected[1], rel=1e-6)
