@@ -5,6 +5,8 @@ Nothing else outside `training/keras_private.py` touches a private name of Keras
 
 import contextlib
 
+import keras
+
 # Owner and name, and what it is used for; a test holds that each is there.
 USES = {
     "Layer._flatten_layers": "the layers inside a model",
@@ -66,16 +68,36 @@ def output_structure(model):
 
 
 @contextlib.contextmanager
-def own_losses():
+def own_tensors():
     """Inside, other threads may call the layers of the model that is called in this
-    one; behind it, what its call has collected in `add_loss` is as before."""
+    one; behind it, the tensors that its call has left in them are as before: losses of
+    `add_loss`, and attributes that are tensors or lists of them."""
     from keras.src.backend.common import global_state
 
     context = global_state.get_global_attribute("current_call_ctx")
     layers = [] if context is None else layers_of(context.entry_layer)
-    losses = [list(layer._losses) for layer in layers]
+    states = [_results(vars(layer)) for layer in layers]
     try:
         yield
     finally:
-        for layer, before in zip(layers, losses, strict=True):
-            layer._losses[:] = before
+        for layer, before in zip(layers, states, strict=True):
+            now = vars(layer)
+            for name in _results(now).keys() & before.keys():
+                if isinstance(now[name], list):
+                    # The list itself is a tracked one.
+                    now[name][:] = before[name]
+                else:
+                    now[name] = before[name]
+
+
+def _results(attributes):
+    """Those that are tensors or `None`, and copies of lists that hold nothing but
+    tensors."""
+    results = {}
+    for name, value in attributes.items():
+        if isinstance(value, list):
+            if all(map(keras.ops.is_tensor, value)):
+                results[name] = list(value)
+        elif value is None or keras.ops.is_tensor(value):
+            results[name] = value
+    return results

@@ -98,7 +98,7 @@ def merge(batch):
     )
     context = tf.distribute.get_replica_context()
     # Other replicas' threads run here, and call the same layers.
-    with keras_private.own_losses():
+    with keras_private.own_tensors():
         sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
     channels = batch.mean.shape[1]
     mean, square, total = tf.split(sums, [channels, channels, counts], axis=1)

@@ -177,6 +177,56 @@ def test_losses_that_layers_add_are_those_of_one_device(
         np.testing.assert_allclose(numpy(ours), numpy(theirs), atol=tolerance)
 
 
+class Memory(keras.layers.Layer):
+    """Keeps what passes, for a loss of the network's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.last, self.passed = None, []
+
+    def call(self, inputs):
+        self.last = inputs
+        self.passed[:] = [inputs]
+        return inputs
+
+
+class Remembering(keras.Model):
+    """The mean square of what two layers keep of the call."""
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        (memory,) = (layer for layer in self.layers if isinstance(layer, Memory))
+        twice = memory.last + memory.passed[0]
+        own = keras.ops.mean(keras.ops.square(twice))
+        return own + keras.ops.mean(keras.ops.square(y - y_pred))
+
+
+def test_what_a_layer_keeps_of_a_call_is_its_own_replicas(rng, strategy):
+    x = rng.normal(1, 2, (8, 4)).astype("float32")
+    x[4:] *= 3
+
+    def build():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((4,))
+        outputs = Memory()(keras.layers.Dense(4)(inputs))
+        outputs = ExemplarNormalization(synchronized=True, groups=2)(outputs)
+        model = Remembering(inputs, keras.layers.Dense(2)(outputs))
+        model.compile(keras.optimizers.SGD(0.01), jit_compile=False)
+        return model
+
+    expected = build()
+    with strategy.scope():
+        model = build()
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    y = np.zeros((8, 2), "float32")
+    losses = [
+        run(x, y, **options).history["loss"]
+        for run in (expected.fit, functools.partial(training.fit, model))
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 class Cell(keras.layers.Layer):
     """A recurrent cell that normalizes its state."""
 
