@@ -96,10 +96,7 @@ def merge(batch):
         ],
         axis=1,
     )
-    context = tf.distribute.get_replica_context()
-    # Other replicas' threads run here, and call the same layers.
-    with keras_private.own_tensors():
-        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    sums = all_reduce(sums)
     channels = batch.mean.shape[1]
     mean, square, total = tf.split(sums, [channels, channels, counts], axis=1)
     share = 1 / tf.maximum(total, 1)
@@ -109,6 +106,17 @@ def merge(batch):
     return moments.Moments(
         *(tf.cast(v, batch.mean.dtype) for v in (mean, variance, total))
     )
+
+
+def all_reduce(tensors):
+    """The sum of each over all replicas, with one collective: tensors of one dtype."""
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    tracing.number_groups_apart(context.strategy)
+    # Other replicas' threads run here, and call the same layers.
+    with keras_private.own_tensors():
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
 
 def check_control_flow(what, otherwise=""):

@@ -1,7 +1,8 @@
 """How TensorFlow and XLA are tracing: the only place that asks, and the only one that
 touches private names of TensorFlow."""
 
-import contextlib
+import threading
+import weakref
 
 import keras
 
@@ -10,9 +11,19 @@ USES = {
     "tensorflow.python.ops.control_flow_util.GraphOrParentsInXlaContext": (
         "whether XLA compiles what is traced"
     ),
+    "tensorflow.python.distribute.mirrored_strategy.MirroredStrategy."
+    "_collective_key_base": (
+        "groups of collectives apart from those of other strategies"
+    ),
+    "tensorflow.python.distribute.mirrored_strategy.MirroredExtended."
+    "_make_collective_ops_with_fallbacks": (
+        "groups of collectives apart from those of other strategies"
+    ),
 }
-# Whether layers compile what lies between collectives; see `compiled_islands`.
-_islands = False
+# The first number of the groups of collectives of each set of devices.
+_groups, _groups_lock = {}, threading.Lock()
+# Graphs in which layers compile what lies between collectives; see `compile_islands`.
+_with_islands = weakref.WeakSet()
 
 
 def is_graph():
@@ -61,35 +72,61 @@ def in_this_graph(tensor):
 
 def is_control_flow():
     """Whether TensorFlow is tracing a loop or a branch, such as that of an RNN."""
+    return any(graph.is_control_flow_graph for graph in _graphs())
+
+
+def _graphs():
+    """Those of functions that TensorFlow is tracing, inner first."""
     if not is_graph():
-        return False
+        return
     import tensorflow as tf
 
     graph = tf.compat.v1.get_default_graph()
     while getattr(graph, "building_function", False):
-        if graph.is_control_flow_graph:
-            return True
+        yield graph
         graph = graph.outer_graph
-    return False
 
 
-@contextlib.contextmanager
-def compiled_islands(wanted=True):
-    """Inside, what a layer of several replicas computes before and behind its
-    collective is compiled by XLA; the collective itself cannot be."""
-    global _islands
-    # Not thread-local: MirroredStrategy traces every replica in a thread of its own.
-    before, _islands = _islands, wanted
-    try:
-        yield
-    finally:
-        _islands = before
+def compile_islands():
+    """In the graph that is being traced, what a layer of several replicas computes
+    before and behind its collective is compiled by XLA; the collective itself cannot
+    be.
+
+    A mark of the graph, which all threads of its replicas trace, and no other thread.
+    """
+    import tensorflow as tf
+
+    _with_islands.add(tf.compat.v1.get_default_graph())
 
 
 def island(function):
-    """`function` of tensors, compiled if `compiled_islands` says so."""
-    if not _islands:
+    """`function` of tensors, compiled if `compile_islands` says so."""
+    if not any(graph in _with_islands for graph in _graphs()):
         return function
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True, autograph=False)
+
+
+def number_groups_apart(strategy):
+    """Gives the collectives of a `MirroredStrategy` groups of their own.
+
+    TensorFlow numbers the groups of every strategy from 1, so that the replicas of one
+    would join a group of another of this process, with other devices, and abort.
+    Strategies of several hosts stay as they are: their numbers have to be those of the
+    other hosts.
+    """
+    extended = strategy.extended
+    if not hasattr(extended, "_make_collective_ops_with_fallbacks"):
+        return
+    devices = extended.worker_devices
+    with _groups_lock:
+        # Far above what any strategy counts to.
+        base = _groups.setdefault(devices, 1000 * (len(_groups) + 1))
+        if extended._collective_key_base == base:
+            return
+        extended._collective_key_base = base
+        before = extended._collective_ops
+        extended._collective_ops = extended._make_collective_ops_with_fallbacks()
+        if extended._cross_device_ops is before:
+            extended._cross_device_ops = extended._collective_ops

@@ -142,10 +142,10 @@ class Run:
 
     def _on_replicas(self, function, *arguments):
         """Runs `function` on each replica's part; the metrics behind it."""
-        several = bool(self.model.jit_compile) and self._replicas > 1
-        with tracing.compiled_islands(several):
-            self.strategy.run(function, arguments)
-            return self.model.get_metrics_result()
+        if self.model.jit_compile and self._replicas > 1:
+            tracing.compile_islands()
+        self.strategy.run(function, arguments)
+        return self.model.get_metrics_result()
 
     def _gradients(self, samples, batch, share):
         """This replica's summands of the gradients of the global batch's loss, and the

@@ -3,6 +3,7 @@
 import keras
 
 from keras_en.arguments import check
+from keras_en.ops.replicas import all_reduce
 from keras_en.training import keras_private
 
 
@@ -51,11 +52,8 @@ class Updates:
 
 def _sum_over_replicas(gradients):
     """The sum of each, in one all-reduce a dtype."""
-    import tensorflow as tf
-
-    context = tf.distribute.get_replica_context()
     sums = {}
     for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         alike = [gradient for gradient in gradients if gradient.dtype == dtype]
-        sums[dtype] = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, alike))
+        sums[dtype] = iter(all_reduce(alike))
     return [next(sums[gradient.dtype]) for gradient in gradients]

@@ -271,3 +271,26 @@ def test_in_the_loop_of_an_rnn(rng, strategy, unroll, synchronized):
 def test_a_loop_is_not_recalibrated(rng):
     with pytest.raises(ValueError, match="recalibration.*inside a loop.*unroll=True"):
         training.recalibrate(recurrent(False), images(rng, (8, 3, 2)))
+
+
+@pytest.mark.parametrize("run", ["model.fit", "training.fit"])
+def test_strategies_of_other_devices_in_one_process(rng, strategy, run):
+    """TensorFlow numbers the groups of every one from 1."""
+    import tensorflow as tf
+
+    x, y = images(rng, (12, 6, 6, 3)), np.zeros((12, 2), "float32")
+    devices = (["CPU:1", "CPU:2", "CPU:3"], ["CPU:2", "CPU:3"])
+    others = [tf.distribute.MirroredStrategy(each) for each in devices]
+    losses = []
+    for each in (strategy, *others, strategy):
+        keras.utils.set_random_seed(0)
+        with each.scope():
+            model = classifier(synchronized=True)
+            model.compile("sgd", "mse", jit_compile=False)
+        fit = (
+            model.fit if run == "model.fit" else functools.partial(training.fit, model)
+        )
+        history = fit(x, y, batch_size=12, epochs=2, shuffle=False, verbose=0).history
+        losses.append(history["loss"])
+    for loss in losses[1:]:
+        np.testing.assert_allclose(loss, losses[0], rtol=1e-5)

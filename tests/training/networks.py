@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_en import ExemplarNormalization
+from keras_en.models import norms
 from tests.backends import numpy
 
 SHAPE = (6, 6, 3)
@@ -31,6 +32,24 @@ def network(optimizer=None, dropout=0.0, jit_compile=False, dtype=None, **kwargs
         jit_compile=jit_compile,
     )
     return model
+
+
+def convolutional(norm, classes=10):
+    """Two normalizations, the second of what the first has made of a batch."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(8, 3, use_bias=False),
+            norms.normalization(norm, 8, name="first"),
+            keras.layers.ReLU(),
+            keras.layers.Conv2D(16, 3, strides=2, use_bias=False),
+            norms.normalization(norm, 16, name="second"),
+            keras.layers.ReLU(),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(classes, activation="softmax"),
+        ]
+    )
 
 
 def one_and_many(strategy, make):

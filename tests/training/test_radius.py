@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from keras_en import SparseSwitchableNormalization
-from keras_en.models import CifarResNet
 from keras_en.ops import ratios
 from keras_en.training import RadiusSchedule
 from tests.backends import images, numpy
+from tests.training.networks import convolutional
 
 
 def test_three_steps_by_hand():
@@ -43,7 +43,7 @@ def radii(model):
 
 
 def test_ratios_end_in_a_choice(rng):
-    model = CifarResNet(8, input_shape=(8, 8, 3), norm="ssn")
+    model = convolutional("ssn")
     model.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy")
     x, y = images(rng, (24, 8, 8, 3)), rng.integers(0, 10, 24)
     seen = Radii()
@@ -63,15 +63,15 @@ CHUNKS = [1, 2] if keras.backend.backend() != "torch" else [1]
 @pytest.mark.parametrize("chunk", CHUNKS, ids="steps_per_execution-{}".format)
 def test_a_training_that_goes_on_and_frozen_layers(rng, chunk):
     """No other callback looks at the model."""
-    model = CifarResNet(8, input_shape=(8, 8, 3), norm="ssn")
-    model.get_layer("stem_norm").trainable = False
+    model = convolutional("ssn")
+    model.get_layer("first").trainable = False
     model.compile("sgd", "sparse_categorical_crossentropy", steps_per_execution=chunk)
     x, y = images(rng, (16, 8, 8, 3)), rng.integers(0, 10, 16)
     for _ in range(2):
         schedule = RadiusSchedule(11)
         model.fit(x, y, batch_size=4, callbacks=[schedule], verbose=0)
     radius_of = radii(model)
-    assert radius_of.pop("stem_norm") == 0
+    assert radius_of.pop("first") == 0
     last = {1: 0.7, 2: 0.6}[chunk]  # of steps 0 to 7, the last that began a call
     shares = [radius / ratios.circumradius(3) for radius in radius_of.values()]
     assert all(share == pytest.approx(last) for share in shares)
@@ -80,7 +80,7 @@ def test_a_training_that_goes_on_and_frozen_layers(rng, chunk):
 def test_wrong_arguments(rng):
     with pytest.raises(ValueError, match="`steps` must be an integer of at least 2"):
         RadiusSchedule(1)
-    model = CifarResNet(8, input_shape=(8, 8, 3), norm="sn")
+    model = convolutional("sn")
     model.compile("sgd", "sparse_categorical_crossentropy")
     x, y = images(rng, (2, 8, 8, 3)), np.zeros(2)
     with pytest.raises(ValueError, match="SparseSwitchableNormalization, for Radius"):

@@ -9,9 +9,9 @@ from keras import layers
 
 from keras_en import recalibrate, replace_normalization
 from keras_en.keras_private import layers_of
-from keras_en.models import CifarResNet, norms
+from keras_en.models import norms
 from tests.backends import images, numpy
-from tests.training.networks import SHAPE, network, one_and_many
+from tests.training.networks import SHAPE, convolutional, network, one_and_many
 
 NORMS = ["bn", "en", "sn", "ssn"]
 if keras.backend.backend() != "torch":
@@ -52,7 +52,7 @@ def test_statistics_are_those_of_the_data(rng, norm):
 @pytest.mark.parametrize("norm", NORMS)
 def test_with_a_single_batch_evaluation_is_training(rng, norm):
     x = images(rng, (16, 8, 8, 3))
-    model = CifarResNet(8, input_shape=(8, 8, 3), norm=norm)
+    model = convolutional(norm)
     recalibrate(model, x, batch_size=16)
     training, evaluation = (numpy(model(x, training=t)) for t in (True, False))
     np.testing.assert_allclose(evaluation, training, atol=1e-5)
@@ -175,7 +175,7 @@ def test_the_gap_of_a_short_training_closes(rng, norm):
     y = rng.integers(0, 2, 128)
     x = images(rng, (128, 8, 8, 3)) + 3 * y[:, None, None, None]
     x = x.astype("float32")
-    model = CifarResNet(8, input_shape=(8, 8, 3), classes=2, norm=norm)
+    model = convolutional(norm, classes=2)
     model.compile(
         keras.optimizers.SGD(0.05),
         "sparse_categorical_crossentropy",
@@ -196,7 +196,7 @@ def test_the_gap_of_a_short_training_closes(rng, norm):
 
 def test_after_surgery_on_a_network_without_moving_statistics(rng):
     x = images(rng, (16, 8, 8, 3))
-    model = CifarResNet(8, input_shape=(8, 8, 3), norm="gn")
+    model = convolutional("gn")
     new = replace_normalization(model, "bn")
     recalibrate(new, x, batch_size=16)
     np.testing.assert_allclose(
