@@ -18,6 +18,43 @@ def of(model):
     return [loss for loss in keras.tree.flatten(model.loss) if loss is not None]
 
 
+def check_labels(model, y, position):
+    """Raises where a label is none of the classes of a sparse cross-entropy: on a GPU
+    its loss would be NaN, on a CPU TensorFlow's error says neither step nor argument.
+
+    Raises:
+        ValueError: One is not.
+    """
+    losses, labels = of(model), feed.leaves(y)
+    outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
+    if not len(losses) == len(labels) == len(outputs):
+        return
+    for loss, of_output, output in zip(losses, labels, outputs, strict=True):
+        # TensorFlow has classes along the last axis only.
+        is_sparse, ignored = _sparse(loss)
+        classes = output.shape[-1]
+        if not is_sparse or classes is None:
+            continue
+        values = np.asarray(of_output)
+        wrong = (values < 0) | (values >= classes)
+        if ignored is not None:
+            wrong &= values != ignored
+        if wrong.any():
+            raise ValueError(
+                f"Argument `y` must hold labels from 0 to {classes - 1}, one of the "
+                f"{classes} classes of the output. "
+                f"Received: {values[wrong].flat[0]} ({position})"
+            )
+
+
+def _sparse(loss):
+    """Whether a loss is a sparse cross-entropy, and the label that it ignores."""
+    loss = keras.losses.get(loss)
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        return True, loss.ignore_class
+    return loss is keras.losses.sparse_categorical_crossentropy, None
+
+
 def check_mean_over_samples(model, batch):
     """Raises unless `loss(batch) = sum_p (n_p / n) loss(part_p)`.
 

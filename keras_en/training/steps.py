@@ -91,6 +91,7 @@ class Run:
     def train(self, batch, epoch, step):
         """One step; the metrics so far, tensors."""
         self.position = f"epoch {epoch}, step {step}"
+        losses.check_labels(self.model, batch[1], self.position)
         self.steps_done += 1
         function = self._accumulate if self.between_updates else self._update
         return function(*feed.split(self.strategy, batch))
@@ -102,6 +103,7 @@ class Run:
         for step, batch in enumerate(data.batches(0)):
             callbacks.on_test_batch_begin(step)
             self.position = f"evaluation, step {step}"
+            losses.check_labels(self.model, batch[1], self.position)
             logs = self._test(*feed.split(self.strategy, batch))
             callbacks.on_test_batch_end(step, logs)
         logs = self.metrics()

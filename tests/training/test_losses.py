@@ -157,3 +157,30 @@ def test_keras_trains_as_before_beside_it(data, strategy):
         model.fit(*even, batch_size=10, shuffle=False, verbose=0)
         expected.append(model.history.history["loss"])
     assert expected[0] == pytest.approx(expected[1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss, wrong, allowed",
+    [
+        ("sparse_categorical_crossentropy", 3, 2),
+        (keras.losses.SparseCategoricalCrossentropy(), -1, 0),
+        (keras.losses.SparseCategoricalCrossentropy(ignore_class=9), 8, 9),
+    ],
+    ids=["name", "below", "ignored"],
+)
+def test_labels_out_of_range(loss, wrong, allowed):
+    """Three classes at four positions."""
+    model = keras.Sequential([keras.Input((4, 3)), keras.layers.Dense(3)])
+    model.add(keras.layers.Activation("sigmoid"))
+    model.compile("sgd", loss)
+    x, labels = np.zeros((3, 4, 3)), np.zeros((3, 4))
+    batches = [(x[i : i + 1], labels[i : i + 1]) for i in range(3)]
+    labels[2, 1] = allowed
+    assert np.isfinite(training.evaluate(model, batches, verbose=0)["loss"])
+    labels[2, 1] = wrong
+    for run, where in (
+        (training.fit, "epoch 0, step 2"),
+        (training.evaluate, "evaluation, step 2"),
+    ):
+        with pytest.raises(ValueError, match=rf"`y`.*Received: {wrong}.*{where}"):
+            run(model, batches, verbose=0)
