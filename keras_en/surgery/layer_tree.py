@@ -169,6 +169,24 @@ def put(layer, place, new):
         setattr(holder, last, new)
 
 
+def exchange(layer, others):
+    """`layer` with others in the place of those inside it, by their id; a copy of each
+    graph that holds such a one, which is noted in `others`."""
+    if id(layer) in others:
+        return others[id(layer)]
+    others[id(layer)] = layer
+    inner = parts(layer)
+    new = {place: exchange(child, others) for place, child in inner.items()}
+    if any(new[place] is not child for place, child in inner.items()):
+        if is_graph(layer):
+            copy = clone_graph(layer, layer.name, lambda x: exchange(x, others))
+            others[id(layer)] = copy
+        else:
+            for place, child in new.items():
+                put(layer, place, child)
+    return others[id(layer)]
+
+
 def own_variables(layer):
     """Those that belong to none of the layers inside it."""
     inner = {id(v) for child in children(layer) for v in child.variables}
