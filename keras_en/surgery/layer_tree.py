@@ -56,6 +56,8 @@ def remake(layer, path):
         ValueError: Keras cannot make it; `path` says which.
     """
     try:
+        if isinstance(layer, keras.layers.Lambda):
+            return _same_lambda(layer)
         return type(layer).from_config(layer.get_config())
     except (KeyError, NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
@@ -63,6 +65,15 @@ def remake(layer, path):
             "their `get_config`: registered, if they are not Keras's own. "
             f"Received: {path}, of class {type(layer).__name__}: {one_line(error)}"
         ) from error
+
+
+def _same_lambda(layer):
+    """Its function is there, and has not to be made from text, which may be unsafe."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        new = type(layer).from_config(layer.get_config(), safe_mode=False)
+    new.function = layer.function
+    return new
 
 
 def has_own(model, method):
