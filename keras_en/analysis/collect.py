@@ -1,5 +1,6 @@
 """The important ratios of every sample in every layer."""
 
+import contextlib
 from typing import Any
 
 import keras
@@ -44,6 +45,10 @@ def collect_ratios(
     >>> ratios["model/norm"].tolist()
     [[0.5, 0.5], [0.5, 0.5]]
 
+    A layer that runs more than once in a call of the model, as one that is shared, in a
+    `TimeDistributed` or in the cell of an RNN, has an entry a call, in the order in
+    which they run: `path`, `path/1`, `path/2`, ... Of an RNN these are its steps.
+
     Args:
         model: A built Keras model of any kind.
         inputs: Array `(N, ...)`, the model's only input.
@@ -51,24 +56,57 @@ def collect_ratios(
 
     Returns:
         Dictionary from layer path to NumPy array `(N, K)`, in the order in which the
-        model's layers are listed. Columns follow `layer.pool`.
+        model's layers are listed. Columns follow `layer.pool`. Where the model calls
+        the layer with more rows than samples, there are as many rows.
 
     Raises:
-        ValueError: No layer of `model` is an `ExemplarNormalization`, or one runs
-            more than once in a call of the model, or not at all; `inputs` is empty.
+        ValueError: No layer of `model` is an `ExemplarNormalization`; or one does not
+            run, or only in a function or a loop that the backend traces; `inputs` is
+            empty.
     """
     layers = exemplar_layers(model)
     check(layers, "model", "a model with an ExemplarNormalization layer", model)
     check(len(inputs), "inputs", "an array with a sample", inputs)
-    batches: dict[str, list] = {path: [] for path in layers}
+    batches: dict[str, list] = {}
     for start in range(0, len(inputs), batch_size):
-        with recording(layers) as recorded:
+        with recording(layers) as recorded, _unrolled(model):
             model(inputs[start : start + batch_size], training=False)
         for path, calls in recorded.items():
-            if len(calls) != 1:
+            if not calls:
                 raise ValueError(
-                    "Argument `model` must run every ExemplarNormalization once. "
-                    f"Received: {path} runs {len(calls)} times"
+                    "Argument `model` must run every ExemplarNormalization. "
+                    f"Received: {path}, which does not run"
                 )
-            batches[path].append(keras.ops.convert_to_numpy(calls[0]))
-    return {path: np.concatenate(parts) for path, parts in batches.items()}
+            for i, ratios in enumerate(calls):
+                key = f"{path}/{i}" if i else path
+                batches.setdefault(key, []).append(_array(path, ratios))
+    return {key: np.concatenate(parts) for key, parts in batches.items()}
+
+
+@contextlib.contextmanager
+def _unrolled(model):
+    """Steps of an RNN run one by one, and none of them to see its shape only."""
+    rnns = [
+        layer
+        for layer in layers_of(model)
+        if isinstance(layer, keras.layers.RNN) and exemplar_layers(layer)
+    ]
+    before = [layer.unroll for layer in rnns]
+    try:
+        for layer in rnns:
+            layer.unroll = True
+        yield
+    finally:
+        for layer, unroll in zip(rnns, before, strict=True):
+            layer.unroll = unroll
+
+
+def _array(path, ratios):
+    try:
+        return keras.ops.convert_to_numpy(ratios)
+    except (AttributeError, NotImplementedError, TypeError) as error:
+        raise ValueError(
+            "Argument `model` must run its layers one by one, as an RNN does with "
+            "unroll=True, in no function that the backend traces. Received: "
+            f"{path}, without values"
+        ) from error

@@ -56,6 +56,8 @@ def remake(layer, path):
         ValueError: Keras cannot make it; `path` says which.
     """
     try:
+        if isinstance(layer, keras.layers.Lambda):
+            return _same_lambda(layer)
         return type(layer).from_config(layer.get_config())
     except (KeyError, NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
@@ -63,6 +65,15 @@ def remake(layer, path):
             "their `get_config`: registered, if they are not Keras's own. "
             f"Received: {path}, of class {type(layer).__name__}: {one_line(error)}"
         ) from error
+
+
+def _same_lambda(layer):
+    """Its function is there, and has not to be made from text, which may be unsafe."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        new = type(layer).from_config(layer.get_config(), safe_mode=False)
+    new.function = layer.function
+    return new
 
 
 def has_own(model, method):
@@ -167,6 +178,24 @@ def put(layer, place, new):
         tracker(layer).track(new)
     else:
         setattr(holder, last, new)
+
+
+def exchange(layer, others):
+    """`layer` with others in the place of those inside it, by their id; a copy of each
+    graph that holds such a one, which is noted in `others`."""
+    if id(layer) in others:
+        return others[id(layer)]
+    others[id(layer)] = layer
+    inner = parts(layer)
+    new = {place: exchange(child, others) for place, child in inner.items()}
+    if any(new[place] is not child for place, child in inner.items()):
+        if is_graph(layer):
+            copy = clone_graph(layer, layer.name, lambda x: exchange(x, others))
+            others[id(layer)] = copy
+        else:
+            for place, child in new.items():
+                put(layer, place, child)
+    return others[id(layer)]
 
 
 def own_variables(layer):

@@ -16,7 +16,7 @@ import keras
 from keras_en.arguments import check
 from keras_en.keras_private import children
 from keras_en.models import norms
-from keras_en.surgery import layer_tree, selection, transplant
+from keras_en.surgery import layer_tree, rebuilt, selection, transplant
 from keras_en.surgery.report import Report
 
 
@@ -51,10 +51,12 @@ def replace_normalization(
       exactly. From Switchable Normalization ratios are the mean of its two.
     - To a layer of one normalizer ratios are dropped.
     - Moving statistics that the old layer had not start anew: see `recalibrate`.
-    - A layer, or a model that is a subclass, whose code makes its normalizations makes
-      the old ones again when it is loaded from a `.keras` file: save weights, and load
-      them into `replace_normalization` of a new one. The report names these layers.
-
+    - A layer, or a model that is a subclass, whose code makes its normalizations would
+      make the old ones again when it is loaded from a `.keras` file. It becomes an
+      instance of a subclass, of the same name, that saves the new ones in its
+      configuration; loading needs `import keras_en`. Where its code makes them in a
+      call only, no file keeps them, and the report says so: save weights, and load
+      them into `replace_normalization` of a new one.
     - A functional model or `Sequential` whose class has a constructor of its own, which
       would make the old normalizations, becomes a `keras.Model` or `Sequential` of the
       same graph. What its class has beside that, such as a `train_step`, is not carried
@@ -211,8 +213,12 @@ class _Surgery:
     def _composite(self, layer):
         """A copy of a layer that is no graph of layers, those inside it replaced."""
         new = layer_tree.remake(layer, self._path(layer))
-        if not isinstance(layer, keras.layers.Layer):
-            return new
+        if isinstance(layer, keras.layers.Layer):
+            self._replace_inside(layer, new)
+            self._note_what_code_makes(layer, new)
+        return new
+
+    def _replace_inside(self, layer, new):
         inner = dict(layer_tree.attributes(layer))
         places = self._put_clones(new, inner)
         if len(places) < len(inner):
@@ -224,8 +230,6 @@ class _Surgery:
             layer_tree.build_as(new, layer)
         if inner and new.built:
             self._hide_build(new)
-        self._note_what_no_file_keeps(layer, new)
-        return new
 
     def _put_clones(self, new, inner):
         """Puts the clone of every layer whose place `new` has into it, and returns
@@ -233,27 +237,51 @@ class _Surgery:
         existing = dict(layer_tree.attributes(new))
         places = {p: child for p, child in inner.items() if p in existing}
         for place, child in places.items():
-            there = existing[place]
-            is_rest = id(child) not in self.holders and type(there) is type(child)
-            if is_rest and id(child) not in self.clones:
-                # Its parent knows best how to make it.
-                self._pair_rest(child, there)
+            self._keep_if_alike(child, existing[place])
             layer_tree.put(new, place, self._clone(child))
         return places
 
-    def _note_what_no_file_keeps(self, layer, new):
-        chosen = {
-            place: child
-            for place, child in layer_tree.parts_below(layer)
-            if id(child) in self.selection.chosen
-        }
-        if chosen:
-            again = layer_tree.remake(new, new.name)
-            by_code = dict(layer_tree.parts_below(again))
-        for place, child in chosen.items():
-            if type(by_code.get(place)) is not type(self.clones.get(id(child))):
-                path = self.selection.paths[id(child)]
+    def _keep_if_alike(self, child, there):
+        """Makes what the parent of a layer has made again its copy: it knows best how,
+        and a configuration may not say all."""
+        is_alike = type(there) is type(child) and there is not child
+        if is_alike and id(child) not in self.clones:
+            if id(child) not in self.holders:
+                self._pair_rest(child, there)
+            elif id(child) not in self.selection.chosen and not layer_tree.is_graph(
+                there
+            ):
+                self.clones[id(child)] = there
+                self._replace_inside(child, there)
+
+    def _note_what_code_makes(self, layer, new):
+        """Those that `new` has not when it is made again, which its file notes."""
+        path = self._path(layer)
+        chosen = {}
+        for place, child in layer_tree.parts_below(layer):
+            if id(child) in self.selection.chosen and child not in chosen.values():
+                chosen[place] = child
+        if not chosen:
+            return
+        again = dict(layer_tree.parts_below(layer_tree.remake(new, path)))
+        places = [
+            p for p, x in chosen.items() if not self._is_like_new(again.get(p), x)
+        ]
+        if not places:
+            return
+        rebuilt.note(new, places)
+        again = layer_tree.remake(new, path)
+        if not set(places) <= set(dict(layer_tree.parts_below(again))):
+            layer_tree.build_as(again, layer)
+        again = dict(layer_tree.parts_below(again))
+        for place in places:
+            if not self._is_like_new(again.get(place), chosen[place]):
+                path = self.selection.paths[id(chosen[place])]
                 self.report.rebuilt_by_code.setdefault(path, type(new).__name__)
+
+    def _is_like_new(self, layer, old):
+        new = self.clones.get(id(old))
+        return type(layer) is type(new) and layer.get_config() == new.get_config()
 
     def _hide_build(self, layer):
         """The `build` of what holds `layer`, which is built, would build it again."""

@@ -14,8 +14,8 @@ class Report(NamedTuple):
       could not be carried over.
     - `copied`: the layers whose weights were copied, and their number.
     - `skipped`: from each normalization that was left, to the reason.
-    - `rebuilt_by_code`: from each new normalization that no `.keras` file keeps, to
-      the class name of the layer or model whose code makes the old one again.
+    - `rebuilt_by_code`: from each new normalization that no `.keras` file keeps, since
+      code makes the old one again in a call, to the class name of its layer or model.
     - `plain`: from each functional model or `Sequential` that became one of Keras's
       own, to the class that it was. Its graph is the same; other methods are gone.
     """

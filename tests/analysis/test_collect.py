@@ -90,9 +90,98 @@ def test_errors(rng):
         collect_ratios(plain, images(rng, (2, 4)))
     with pytest.raises(ValueError, match="`inputs` must be an array with a sample"):
         collect_ratios(functional(), images(rng, (0, 6, 6, 4)))
-    inputs, shared = keras.Input((6, 4)), ExemplarNormalization()
-    twice = keras.Model(inputs, shared(shared(inputs)))
-    with pytest.raises(
-        ValueError, match="must run every .* once. Received: .* 2 times"
-    ):
-        collect_ratios(twice, images(rng, (2, 6, 4)))
+    spare = Twice()
+    spare.spare = ExemplarNormalization(name="spare")
+    spare.spare.build((None, 4))
+    spare(images(rng, (2, 6, 4)))
+    with pytest.raises(ValueError, match="Received: .*spare, which does not run"):
+        collect_ratios(spare, images(rng, (2, 6, 4)))
+
+
+class Twice(keras.Model):
+    """Its layer sees every sample, and then its halves."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = ExemplarNormalization(name="norm")
+
+    def call(self, x, training=False):
+        x = self.norm(x, training=training)
+        return self.norm(keras.ops.reshape(x, (-1, 3, 4)), training=training)
+
+
+def test_every_call_has_its_rows(rng):
+    """Four samples, eight halves."""
+    model, x = Twice(), images(rng, (4, 6, 4))
+    model(x)
+    backends.randomize(model.norm, rng)
+    ratios = collect_ratios(model, x, batch_size=3)
+    path = model.norm.path
+    assert list(ratios) == [path, f"{path}/1"]
+    y, first = model.norm(x, return_ratios=True)
+    _, second = model.norm(keras.ops.reshape(y, (8, 3, 4)), return_ratios=True)
+    np.testing.assert_allclose(ratios[path], numpy(first), atol=1e-6)
+    np.testing.assert_allclose(ratios[f"{path}/1"], numpy(second), atol=1e-6)
+
+
+@keras.saving.register_keras_serializable("tests.collect")
+class Cell(keras.layers.Layer):
+    """Adds its input to its state."""
+
+    state_size = 4
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = ExemplarNormalization(normalizers=("layer", "batch"), name="norm")
+
+    def build(self, shape):
+        self.norm.build((shape[0], 4))
+
+    def call(self, x, states, training=False):
+        y = self.norm(x + states[0], training=training)
+        return y, [y]
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_steps_of_a_recurrent_layer(rng, unroll):
+    rnn = keras.layers.RNN(Cell(), unroll=unroll)
+    both = keras.layers.Bidirectional(rnn, merge_mode="sum", name="both")
+    model, x = keras.Sequential([keras.Input((3, 4)), both]), images(rng, (5, 3, 4))
+    norms = [rnn.cell.norm for rnn in (both.forward_layer, both.backward_layer)]
+    for norm in norms:
+        backends.randomize(norm, rng)
+    ratios = collect_ratios(model, x, batch_size=4)
+    assert len(ratios) == 6 and both.forward_layer.unroll is unroll
+    keys = iter(ratios)
+    for norm in exemplar_layers(model).values():
+        state, forward = np.zeros((5, 4)), norm is norms[0]
+        for step in [0, 1, 2] if forward else [2, 1, 0]:
+            state, expected = norm(x[:, step] + numpy(state), return_ratios=True)
+            values = ratios[next(keys)]
+            np.testing.assert_allclose(values, numpy(expected), atol=1e-5)
+
+
+def test_steps_of_time(rng):
+    """Each has the samples as rows."""
+    norm = ExemplarNormalization(name="norm")
+    model = keras.Sequential([keras.Input((3, 4)), keras.layers.TimeDistributed(norm)])
+    backends.randomize(norm, rng)
+    x = images(rng, (5, 3, 4))
+    ratios = collect_ratios(model, x)
+    assert list(ratios) == [norm.path, f"{norm.path}/1", f"{norm.path}/2"]
+    for step, values in enumerate(ratios.values()):
+        _, expected = norm(x[:, step], return_ratios=True)
+        np.testing.assert_allclose(values, numpy(expected), atol=1e-6)
+
+
+@pytest.mark.tensorflow
+def test_what_is_traced_has_no_values(rng):
+    import tensorflow as tf
+
+    class Traced(Twice):
+        call = tf.function(Twice.call)
+
+    model = Traced()
+    model(images(rng, (2, 6, 4)))
+    with pytest.raises(ValueError, match="unroll=True, .*norm, without values"):
+        collect_ratios(model, images(rng, (3, 6, 4)))

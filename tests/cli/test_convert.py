@@ -8,6 +8,7 @@ from keras_en import ExemplarNormalization, cli
 from keras_en.cli.convert import convert
 from keras_en.models import CifarResNet
 from tests.backends import images, numpy
+from tests.networks import Late
 
 pytestmark = pytest.mark.tensorflow
 
@@ -45,6 +46,37 @@ def test_a_file_becomes_another(rng, source, capsys):
     assert cli.main([*command, "--to", "sn", "--overwrite"]) == 0
     names = [path.name for path in source.parent.iterdir()]
     assert sorted(names) == ["new.keras", "old.keras"]
+
+
+@keras.saving.register_keras_serializable("tests.convert")
+class Stem(keras.Sequential):
+    """A class with a constructor of its own."""
+
+    def __init__(self, **kwargs):
+        norm = keras.layers.BatchNormalization(name="norm")
+        super().__init__([keras.Input((4,)), norm, Late(name="late")], **kwargs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def test_a_model_that_becomes_a_plain_one_is_said(tmp_path, capsys):
+    """And what the code of a layer makes is in the new file."""
+    source, out = tmp_path / "old.keras", tmp_path / "new.keras"
+    Stem(name="stem").save(source)
+    assert cli.main(["convert", str(source), "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "  stem: Stem -> a plain model of the same graph",
+        f"Written: {out}",
+    ]
+    new = keras.models.load_model(out)
+    assert type(new) is keras.Sequential
+    assert isinstance(new.get_layer("late").norm, ExemplarNormalization)
 
 
 def test_wrong_input_writes_nothing(source, tmp_path, capsys):

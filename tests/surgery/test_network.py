@@ -73,6 +73,8 @@ NETWORKS = {
 }
 
 
+# Keras's, of every file with a layer that has no `build`.
+@pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer")
 @pytest.mark.parametrize("build", NETWORKS, ids=lambda build: build.__name__)
 def test_with_all_ratio_on_batch_it_is_the_old_network(rng, tmp_path, build):
     model, x = randomize(build(), rng), images(rng, (3, *SHAPE))
@@ -84,7 +86,7 @@ def test_with_all_ratio_on_batch_it_is_the_old_network(rng, tmp_path, build):
     kinds = [type(layer) for layer in layers_of(new)]
     assert layers.BatchNormalization not in kinds
     assert kinds.count(ExemplarNormalization) == len(NETWORKS[build])
-    assert type(new) is type(model) and new.name == model.name
+    assert isinstance(new, type(model)) and new.name == model.name
     names = [[layer.name for layer in m.layers] for m in (model, new)]
     assert names[0] == names[1]
     # The old network is as it was, and shares nothing with the new one.
@@ -92,26 +94,15 @@ def test_with_all_ratio_on_batch_it_is_the_old_network(rng, tmp_path, build):
         np.testing.assert_array_equal(numpy(variable), value)
     assert not {id(v) for v in model.variables} & {id(v) for v in new.variables}
 
-    by_code = report.rebuilt_by_code
-    text = "which no .keras file keeps: it is made by the code of"
-    assert str(report).count(text) == len(by_code)
-    inside = ("block/", "late/") if build is composite else ("block/", "norm")
-    if build in (composite, subclassed):
-        owners = {"block": "Block", "late": "Late", "norm": "Subclassed"}
-        inner = [p for p in report.replaced if p.startswith(inside)]
-        assert by_code == {path: owners[path.split("/")[0]] for path in inner}
-        for path, owner in by_code.items():
-            assert f"{path}: {report.replaced[path]}, {text} {owner}\n" in f"{report}\n"
-        new.save_weights(tmp_path / "m.weights.h5")
-        again = replace_normalization(randomize(build(), rng))
-        again.load_weights(tmp_path / "m.weights.h5")
-    else:
-        assert not by_code
-        new.save(tmp_path / "m.keras")
-        again = keras.models.load_model(tmp_path / "m.keras")
-    np.testing.assert_array_equal(
-        numpy(again(x, training=False)), numpy(new(x, training=False))
-    )
+    assert not report.rebuilt_by_code
+    new.save_weights(tmp_path / "m.weights.h5")
+    same = replace_normalization(randomize(build(), rng))
+    same.load_weights(tmp_path / "m.weights.h5")
+    new.save(tmp_path / "m.keras")
+    for again in (same, keras.models.load_model(tmp_path / "m.keras")):
+        np.testing.assert_array_equal(
+            numpy(again(x, training=False)), numpy(new(x, training=False))
+        )
     new.compile("sgd", "mse")
     assert np.isfinite(new.train_on_batch(x, numpy(new(x, training=False)) * 0))
 

@@ -199,15 +199,33 @@ def test_children_that_only_their_parent_can_make(rng):
     inputs = keras.Input((5, 3))
     model = keras.Model(inputs, Residual(name="layer")(inputs))
     new, report = converted(randomize(model, rng), images(rng, (2, 5, 3)))
-    assert report.rebuilt_by_code == {"layer/bn": "Residual"}
+    assert not report.rebuilt_by_code
     assert new.get_layer("layer").gate.factor == 3.0
 
 
-def test_a_normalization_that_deeper_code_makes():
+def test_a_lambda_keeps_its_function(rng):
+    """With what it refers to: here, and in this module."""
+    factor = 3.0
     inputs = keras.Input((5, 3))
-    model = keras.Model(inputs, Deep(name="layer")(inputs))
-    _, report = replace_normalization(model, return_report=True)
-    assert report.rebuilt_by_code == {"layer/block/bn": "Deep"}
+    x = layers.Lambda(lambda x: x * factor + keras.ops.mean(x), name="own")(inputs)
+    model = keras.Model(inputs, layers.BatchNormalization()(x))
+    new, _ = converted(randomize(model, rng), images(rng, (2, 5, 3)))
+    assert new.get_layer("own") is not model.get_layer("own")
+
+
+@pytest.mark.tensorflow
+def test_ragged_inputs(rng):
+    """Right where they are dense before the normalization, otherwise an error."""
+    import tensorflow as tf
+
+    inputs = keras.Input((None, 3), ragged=True, name="rows")
+    dense = layers.Lambda(lambda x: tf.reduce_mean(x, axis=1), output_shape=(3,))
+    x = layers.BatchNormalization()(layers.Dense(4)(dense(inputs)))
+    rows = tf.RaggedTensor.from_row_lengths(images(rng, (6, 3)), [1, 3, 2])
+    converted(randomize(keras.Model(inputs, x), rng), rows)
+    model = keras.Model(inputs, layers.BatchNormalization(name="bn")(inputs))
+    with pytest.raises(TypeError, match="'bn' must be a dense tensor"):
+        replace_normalization(model)
 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, layers.Bidirectional])
