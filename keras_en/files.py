@@ -100,6 +100,9 @@ def staged(target, name="new"):
     Args:
         target: `pathlib.Path`.
         name: What the file or folder is called until it is published.
+
+    Raises:
+        CannotWrite: Inside, a writer that did not say which file raised `OSError`.
     """
     folder = target.parent
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
@@ -107,6 +110,11 @@ def staged(target, name="new"):
         folder.mkdir(parents=True, exist_ok=True)
         with temporary(folder, PARTIAL) as work:
             yield Staged(target, work / name)
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:
+            text = f"{target} cannot be written: {error.strerror}"
+            raise CannotWrite(text) from error
+        raise
     finally:
         for path in missing:
             with contextlib.suppress(OSError):
