@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_en.arguments import check_installed
 from keras_en.text import one_line
 
 from . import facts
@@ -100,13 +101,16 @@ def read(path: str | os.PathLike[str]) -> Artefact:
 
     Raises:
         FileNotFoundError: There is nothing, or neither a SavedModel nor an ONNX file.
+        RuntimeError: A package is missing.
         ValueError: It cannot be read.
     """
     path = Path(path)
     if (path / "saved_model.pb").is_file():
+        check_installed("Reading a SavedModel", ["tensorflow"])
         with _reading(path, "a SavedModel"):
             return _saved_model(path)
     if path.suffix == ".onnx" and path.is_file():
+        check_installed("Reading an ONNX file", ["onnx"], "export")
         with _reading(path, "an ONNX file"):
             return _onnx(path)
     if not path.exists():

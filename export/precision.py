@@ -1,10 +1,10 @@
 """A model computing in another dtype."""
 
-import tempfile
 from typing import Any
 
 import keras
 
+from keras_en import files
 from keras_en.keras_private import layers_of
 from keras_en.text import one_line
 
@@ -70,9 +70,9 @@ def _clone(model, dtype):
 
 def _copy_assets(new, old):
     if hasattr(old, "save_assets"):  # As vocabularies, which are no variables.
-        with tempfile.TemporaryDirectory() as work:
-            old.save_assets(work)
-            new.load_assets(work)
+        with files.temporary() as work:
+            old.save_assets(str(work))
+            new.load_assets(str(work))
     # What is computed from variables once, as the constants of `Normalization`.
     if hasattr(new, "finalize_state") and getattr(old, "built", False):
         new.finalize_state()

@@ -11,17 +11,21 @@ if os.path.isfile(os.path.join(_root, "setup.cfg")):
     __path__.append(_root)
 
 
-def _interrupted(*_):
-    """Ctrl-C while the command line imports TensorFlow, for seconds, in one line."""
-    os.write(2, b"\nkeras-en: interrupted; nothing was written\n")
-    os._exit(130)
+def _ended(number, _):
+    """Ctrl-C or SIGTERM while the command line imports TensorFlow, for seconds, in one
+    line."""
+    word = b"interrupted" if number == signal.SIGINT else b"terminated"
+    os.write(2, b"\nkeras-en: " + word + b"; nothing was written\n")
+    os._exit(128 + number)
 
 
 _name = os.path.basename(getattr(sys, "argv", [""])[0])
 # The name is "-m" while `python -m keras_en.cli` imports.
 _is_command = _name == "keras-en" or (_name == "-m" and "keras_en.cli" in sys.orig_argv)
-if _is_command and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-    signal.signal(signal.SIGINT, _interrupted)
+_usual = ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL))
+for _number, _handler in _usual if _is_command else ():
+    if signal.getsignal(_number) == _handler:
+        signal.signal(_number, _ended)
 
 from keras_en.layers import (  # noqa: E402
     ExemplarNormalization,

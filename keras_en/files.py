@@ -1,11 +1,32 @@
 """Files and folders that appear whole, or not at all."""
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import signal
 import tempfile
 from pathlib import Path
+
+# Of a folder beside the final place, and of one among the system's temporary files;
+# names that are no number: TensorFlow Serving does not look at them.
+PARTIAL, TEMPORARY = ".partial-", ".partial-keras_en-"
+_RANDOM = "[a-z0-9_]{8}"
+# Holds what is about to be replaced.
+_ASIDE = ".aside"
+# Of a disk that is full, a quota, a limit on files, a folder that is not to be written.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+
+
+class CannotWrite(OSError):
+    """A file cannot be written, as its writer says in its own way."""
+
+
+def cannot_write(error):
+    """Whether an exception speaks of the place that is written to."""
+    full = isinstance(error, OSError) and error.errno in _NO_ROOM
+    return full or isinstance(error, CannotWrite)
 
 
 def check_free(path, overwrite, name):
@@ -15,6 +36,30 @@ def check_free(path, overwrite, name):
             f"Argument `{name}` must be new, or overwrite=True (--overwrite). "
             f"Received: {path}, which exists"
         )
+
+
+@contextlib.contextmanager
+def temporary(folder=None, prefix=TEMPORARY):
+    """Yields the path of a new folder, which is gone afterwards.
+
+    What processes that are dead have left beside it is removed first: as long as a
+    process lives it has the lock of its folders. Where there are no locks, nothing is.
+
+    Args:
+        folder: `pathlib.Path` of where it is. `None`: among the temporary files.
+        prefix: What its name begins with.
+    """
+    folder, path, lock = Path(folder or tempfile.gettempdir()), None, None
+    try:
+        with _later():
+            _remove_left(folder, prefix)
+            path, lock = _own_folder(folder, prefix)
+        yield path
+    finally:
+        if path is not None:
+            with _later():
+                shutil.rmtree(path, ignore_errors=True)
+                _close(lock)
 
 
 class Staged:
@@ -32,15 +77,17 @@ class Staged:
         """Moves all that stands beside `path`, it last, to the folder of `target`.
 
         What was there is replaced. Companions of a file, such as external weights,
-        keep their names.
+        keep their names. It is too late for Ctrl-C then.
 
         Returns:
             `target`.
         """
         others = [part for part in self.path.parent.iterdir() if part != self.path]
-        for part in others:
-            _move(part, self.target.with_name(part.name))
-        _move(self.path, self.target)
+        with _later() as signals:
+            for part in others:
+                _move(part, self.target.with_name(part.name))
+            _move(self.path, self.target)
+            signals.discard(signal.SIGINT)
         return self.target
 
 
@@ -53,18 +100,32 @@ def staged(target, name="new"):
     Args:
         target: `pathlib.Path`.
         name: What the file or folder is called until it is published.
+
+    Raises:
+        CannotWrite: Inside, a writer that did not say which file raised `OSError`.
     """
     folder = target.parent
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        # A name that is no number: TensorFlow Serving does not look at it.
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as work:
-            yield Staged(target, Path(work, name))
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary(folder, PARTIAL) as work:
+            yield Staged(target, work / name)
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:
+            text = f"{target} cannot be written: {error.strerror}"
+            raise CannotWrite(text) from error
+        raise
     finally:
         for path in missing:
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def write_text(path, text):
+    """Writes a file that is there as a whole, or as it was."""
+    with staged(path, path.name) as new:
+        new.path.write_text(text, encoding="utf-8")
+        new.publish()
 
 
 def write_whole(path, partial, write):
@@ -100,51 +161,119 @@ def locked(folder):
         RuntimeError: Another has it.
     """
     try:
+        lock = _lock(folder)
+    except BlockingIOError:
+        raise RuntimeError(
+            "A folder must be that of one run at a time. "
+            f"Received: {folder}, to which another run writes"
+        ) from None
+    try:
+        yield
+    finally:
+        _close(lock)
+
+
+def _lock(folder, wait=False):
+    """A descriptor of a folder that has its lock; `None` where there are no locks.
+
+    Raises:
+        BlockingIOError: Another has it, and `wait` is `False`.
+    """
+    try:
         import fcntl
 
         opened = os.open(folder, os.O_RDONLY)
     except (ImportError, OSError):
-        yield
-        return
+        return None
     try:
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RuntimeError(
-                    "A folder must be that of one run at a time. "
-                    f"Received: {folder}, to which another run writes"
-                ) from None
-        yield
-    finally:
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
         os.close(opened)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return opened
+
+
+def _close(lock):
+    if lock is not None:
+        os.close(lock)
+
+
+def _own_folder(folder, prefix):
+    """A new folder, and its lock."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
+        lock = _lock(path, wait=True)
+        # Before it had its lock another may have taken it for that of a dead process.
+        if path.exists():
+            return path, lock
+        _close(lock)
+
+
+def _remove_left(folder, prefix):
+    """Removes this user's folders that no living process has the lock of."""
+    pattern, paths = re.compile(re.escape(prefix) + _RANDOM), []
+    with contextlib.suppress(OSError):  # A folder that may not be read.
+        paths = [p for p in folder.iterdir() if pattern.fullmatch(p.name)]
+    for path in paths:
+        if path.is_symlink():
+            continue
+        with contextlib.suppress(OSError):
+            lock = _lock(path)
+            if lock is None:
+                continue
+            try:
+                if path.stat().st_uid == os.geteuid():
+                    _put_back(path)
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                _close(lock)
+
+
+def _put_back(path):
+    """Of a process that was killed between the two renames of `_move`."""
+    for old in path.glob(f"{_ASIDE}/*"):
+        target = path.with_name(old.name)
+        if not target.exists():
+            old.replace(target)
 
 
 def _move(new, path):
-    """Moves `new` to `path`; what was there is put aside first."""
-    with _uninterrupted(), tempfile.TemporaryDirectory(dir=new.parent) as aside:
-        old = Path(aside, "old")
-        if path.exists():
-            path.replace(old)
-        try:
-            new.replace(path)
-        except OSError:
-            if old.exists():
-                old.replace(path)
-            raise
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
+    """Moves `new` to `path`; a folder that was there is put aside first."""
+    if not path.is_dir():
+        new.replace(path)
+        return
+    aside = new.parent / _ASIDE
+    aside.mkdir(exist_ok=True)
+    old = aside / path.name
+    path.replace(old)
+    try:
+        new.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
 
 
 @contextlib.contextmanager
-def _uninterrupted():
-    """Between two renames Ctrl-C would lose the old one, the new one or both."""
-    handler = None
+def _later():
+    """What would interrupt this process inside, Ctrl-C and SIGTERM, comes afterwards:
+    between two steps it would leave a folder, or lose the old one, the new or both.
+
+    Yields:
+        Set of the signals that have come; those that are left in it are raised.
+    """
+    signals, handlers = set(), {}
     # Python has signals in the main thread only.
     with contextlib.suppress(ValueError):
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # `None`: of a handler that is not Python's.
+            if signal.getsignal(number) is not None:
+                handlers[number] = signal.signal(number, lambda n, _: signals.add(n))
     try:
-        yield
+        yield signals
     finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in signals:
+            signal.raise_signal(number)

@@ -3,6 +3,10 @@
 import hashlib
 import unicodedata
 
+_DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+# Of a direction and without a width: left to right, right to left, and Arabic.
+_MARKS = "\u200e\u200f\u061c"
+
 
 def one_line(error, limit=400):
     """What an exception says, in one line of about `limit` characters,
@@ -22,10 +26,19 @@ def one_line(error, limit=400):
 
 
 def printable(text):
-    """Text without control characters, a line's end excepted, and without halves of
-    characters, which no terminal and no file takes."""
-    wrong = ("Cc", "Cs")
-    return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in wrong)
+    """Text without control characters, a line's end excepted, without those that turn
+    what is beside them around, and without halves of characters, which no terminal and
+    no file takes."""
+    return "".join(c for c in text if c == "\n" or not _controls(c))
+
+
+def _controls(character):
+    wrong = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    return (
+        wrong
+        or character in _MARKS
+        or (unicodedata.bidirectional(character) in _DIRECTIONS)
+    )
 
 
 def unique(name, others, separator="_", start=1):

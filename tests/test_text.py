@@ -1,6 +1,6 @@
 """Errors in one line."""
 
-from keras_en.text import one_line
+from keras_en.text import one_line, printable
 
 
 def test_by_hand():
@@ -14,3 +14,17 @@ def test_the_innermost_error_of_a_long_text_stays():
     text = "no layer " + "config " * 200 + "Exception encountered: "
     shown = one_line(text + text + inner)
     assert shown.startswith("Could not locate class 'Mine'.") and len(shown) <= 405
+
+
+def test_what_turns_a_line_around_is_not_printed():
+    for code in (
+        0x200E,
+        0x200F,
+        0x061C,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    ):
+        assert printable(f"a{chr(code)}b") == one_line(f"a{chr(code)}b") == "ab", code
+    # Languages are printed, and what joins or parts their letters.
+    text = "\u05d0\u05d1 \u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f52c"
+    assert printable(text) == text

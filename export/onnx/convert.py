@@ -10,6 +10,7 @@ import keras
 
 from keras_en import files
 from keras_en.arguments import check as check_argument
+from keras_en.arguments import check_installed
 
 from . import graph as onnx_graph
 from . import jax, tensorflow
@@ -152,6 +153,8 @@ def _checked(**options):
             "Export to ONNX needs the TensorFlow or the JAX backend. "
             f"Received: KERAS_BACKEND={backend}"
         )
+    packages = ["onnx", "tf2onnx"] if backend == "tensorflow" else ["onnx"]
+    check_installed("Export to ONNX", packages, "export")
     opset, dynamic, image_size, layout, *_ = chosen = _Options(**options)
     allowed = f"an integer from {OPSETS[0]} to {OPSETS[-1]}"
     right = opset in OPSETS and not isinstance(opset, bool)

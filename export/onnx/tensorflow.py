@@ -3,8 +3,6 @@
 import collections
 from typing import Any
 
-from keras_en.arguments import check_installed
-
 from ..calls import scopes
 from .graph import fill, in_standard_operators
 from .names import clean, name_dimensions
@@ -25,7 +23,6 @@ def convert(source: Source, opset: int, layout: str) -> tuple[Any, dict]:
     Returns:
         `onnx.ModelProto`; dictionary from the scope of a call to its layer.
     """
-    check_installed("Export to ONNX", ["tf2onnx"], "export")
     import tensorflow as tf
     import tf2onnx
 

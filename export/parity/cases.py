@@ -1,6 +1,7 @@
 """Inputs for the comparison of an artefact with its model."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +15,15 @@ SIZES = ((64, 64), (96, 80))
 # Of other open sizes.
 LENGTH = 5
 OFFSET = 1e4
+TEXT = "string"
+# What a vocabulary may not hold, and what a tokenizer has to split or fold.
+_STRANGE = ("Unheard-of", "qqzx", "Grüße", "日本語", "naïve!", "42")
+_TEXTS = {"empty texts": "", "unknown words": "qqzx zzxq", "not ASCII": "Grüße 日本語"}
 
 
 class Case(NamedTuple):
     """- `name`: text.
-    - `kind`: "random", "constant", "offset" or "pixel".
+    - `kind`: "random", "constant", "offset", "pixel" or "text".
     - `inputs`: dictionary of arrays by name, in the layout of the model.
     """
 
@@ -35,10 +40,16 @@ class Call(NamedTuple):
 
 
 def cases(
-    inputs: dict, batches: list, sizes: list | None, seed: int, integers: int = 10
+    inputs: dict,
+    batches: list,
+    sizes: list | None,
+    seed: int,
+    integers: int = 10,
+    words: Sequence[str] = (),
 ) -> list[Case]:
     """Random inputs of every batch and size, and edge cases: constant images, images
-    far from 0, and, where the size is open, images of one pixel.
+    far from 0, and, where the size is open, images of one pixel; of text empty ones,
+    unknown words, and others than ASCII.
 
     Args:
         inputs: Dictionary from name to dtype and shape, `None` or a name where it is
@@ -47,19 +58,13 @@ def cases(
         sizes: Heights and widths, for open ones. `None`: two.
         seed: Integer.
         integers: Integer inputs are below it.
-
-    Raises:
-        ValueError: An input is a string.
+        words: Of which, beside strange ones, texts are drawn.
     """
-    for name, (dtype, _) in inputs.items():
-        if dtype == "string":
-            raise ValueError(
-                f"Inputs of strings cannot be drawn at random. Received: {name!r}"
-            )
     fixed = {shape[0] for _, shape in inputs.values() if isinstance(shape[0], int)}
     batches = list(fixed or batches)
     opened = any(_open_axes(shape) for _, shape in inputs.values())
-    draw = functools.partial(_drawn, inputs, np.random.default_rng(seed), integers)
+    values = _Values(np.random.default_rng(seed), integers, [*words])
+    draw = functools.partial(_drawn, inputs, values)
     chosen = list(sizes or SIZES) if opened else [None]
     drawn = []
     for size in chosen:
@@ -67,10 +72,16 @@ def cases(
         for n in batches:
             drawn.append(Case(f"random, batch {n}{place}", "random", draw(n, size)))
     middle = sorted(batches)[len(batches) // 2]
-    edges = [
-        ("constant", "constant", chosen[0], lambda x: np.full_like(x, 0.5)),
-        ("offset", "offset", chosen[0], lambda x: x + OFFSET),
-    ]
+    edges: list[tuple] = []
+    kinds = {dtype for dtype, _ in inputs.values()}
+    if kinds != {TEXT}:
+        edges = [
+            ("constant", "constant", chosen[0], lambda x: np.full_like(x, 0.5)),
+            ("offset", "offset", chosen[0], lambda x: x + OFFSET),
+        ]
+    if TEXT in kinds:
+        for name, text in _TEXTS.items():
+            drawn.append(Case(name, "text", draw(middle, chosen[0], text=text)))
     if opened:
         edges.append(("one pixel", "pixel", (1, 1), lambda x: x))
     for name, kind, size, change in edges:
@@ -89,17 +100,42 @@ def backwards(arrays: Arrays) -> Arrays:
     return {k: v[::-1].copy() for k, v in arrays.items()}
 
 
-def _drawn(inputs, rng, integers, n, size, change=lambda x: x):
-    """An array for every input; `change` is for those that are floats."""
-    arrays = {}
+class _Values(NamedTuple):
+    """What inputs are drawn from."""
+
+    rng: np.random.Generator
+    integers: int
+    words: list[str]
+
+    def texts(self, shape):
+        """None, one or several words each, every fourth a strange one."""
+        texts = np.empty(shape, object)
+        for place in np.ndindex(*shape):
+            count = self.rng.choice([0, 1, 1, 2, 5])
+            texts[place] = " ".join(self.word() for _ in range(count)).encode()
+        return texts
+
+    def word(self):
+        strange = not self.words or self.rng.random() < 0.25
+        return str(self.rng.choice(_STRANGE if strange else self.words))
+
+
+def _drawn(inputs, values, n, size, change=lambda x: x, text=None):
+    """An array for every input; `change` is for those that are floats, `text` stands
+    in every one of text."""
+    rng, arrays = values.rng, {}
     for name, (dtype, shape) in inputs.items():
         filled = [n, *(s if isinstance(s, int) else LENGTH for s in shape[1:])]
         for axis in _open_axes(shape):
             filled[axis] = size[spatial_axes(shape).index(axis)]
-        if np.issubdtype(np.dtype(dtype), np.floating):
+        if dtype == TEXT and text is not None:
+            arrays[name] = np.full(filled, text.encode(), object)
+        elif dtype == TEXT:
+            arrays[name] = values.texts(filled)
+        elif np.issubdtype(np.dtype(dtype), np.floating):
             arrays[name] = change(rng.normal(size=filled)).astype(dtype)
         else:
-            high = 2 if dtype == "bool" else integers
+            high = 2 if dtype == "bool" else values.integers
             arrays[name] = rng.integers(0, high, filled).astype(dtype)
     return arrays
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from keras_en.files import cannot_write
 from keras_en.text import one_line
 
 # What a check returns that passes: text, and numbers by name.
@@ -38,12 +39,18 @@ class Check(NamedTuple):
 
 
 def check(gate: int, name: str, function: Callable, *args: Any) -> Check:
-    """The `Check` that calls `function`, which returns an `Outcome` or raises."""
+    """The `Check` that calls `function`, which returns an `Outcome` or raises.
+
+    Raises:
+        OSError: Of a full disk, which says nothing about the artefact.
+    """
     try:
         detail, measured = function(*args)
     except Unavailable as reason:
         return not_run(gate, name, reason)
     except Exception as error:  # Whatever it is, the artefact has not passed.
+        if cannot_write(error):
+            raise
         return failed(gate, name, error)
     return Check(gate, name, PASSED, detail, measured)
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_en.files import write_text
 from keras_en.text import printable
 
 from .checks import FAILED, Check
@@ -86,8 +87,9 @@ class ParityReport(NamedTuple):
         return printable("\n".join(lines)) + "\n"
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes JSON to a path that ends in `.json`, otherwise Markdown."""
+        """Writes JSON to a path that ends in `.json`, otherwise Markdown: a whole file,
+        or what was there stays."""
         path = Path(path)
         for_programs = path.suffix == ".json"
         text = self.to_json() if for_programs else self.to_markdown()
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)

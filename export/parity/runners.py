@@ -1,25 +1,36 @@
 """Runs an artefact as its servers do: in other processes, by other runtimes."""
 
+import atexit
+import contextlib
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from keras_en import files
+from keras_en.arguments import check_installed
 
 from ..saved_model import graph as graphs
 from .cases import Arrays, Call
 from .checks import Unavailable, VariablesChanged
+from .processes.process import CANNOT_WRITE
 
 PROCESSES = Path(__file__).parent / "processes"
 DEFAULT = "serving_default"
 # What OpenVINO says of operators that it does not have.
 UNSUPPORTED = ("OpConversionFailure", "NotImplementedFailure")
+# Seconds that a process, or onnxruntime, may take for all that it is asked at once:
+# what hangs must not hang the comparison.
+LIMIT = 600
 AnyPath = str | os.PathLike[str]
 
 
@@ -57,6 +68,7 @@ def run_saved_model(
     >>> outputs.tolist()
     [[0.0, 2.0]]
     """
+    check_installed("Running a SavedModel", ["tensorflow"])
     signatures = graphs.read(directory).signature_def
     names = sorted(name for name in signatures if not name.startswith("__"))
     if signature not in names:
@@ -103,7 +115,8 @@ def run_onnx(
 def onnxruntime(path: Path, calls: Sequence[Call]) -> list[Arrays]:
     """Outputs of each of `calls` by onnxruntime on the CPU."""
     session = _onnx_session(path)
-    return [_run_session(session, call.inputs) for call in calls]
+    with _ending() as options:
+        return [_run_session(session, call.inputs, options) for call in calls]
 
 
 def openvino(path: Path, calls: Sequence[Call]) -> list[Arrays]:
@@ -128,9 +141,13 @@ def openvino(path: Path, calls: Sequence[Call]) -> list[Arrays]:
         raise Unavailable(f"OpenVINO cannot read it: {error}") from None
     # By place: it may prefer the name of a tensor that it took for the same.
     outputs = onnx.load(str(path), load_external_data=False).graph.output
-    results = []
+    request, results = compiled.create_infer_request(), []
     for call in calls:
-        values = compiled(call.inputs)
+        request.start_async(call.inputs)
+        if not request.wait_for(LIMIT * 1000):
+            request.cancel()
+            raise _no_answer()
+        values = request.results
         results.append({o.name: np.array(values[i]) for i, o in enumerate(outputs)})
     return results
 
@@ -171,43 +188,88 @@ def c_loader(directory: Path, calls: Sequence[Call]) -> list[Arrays]:
     the loader that TensorFlow Serving uses."""
     signature = graphs.read(directory).signature_def[DEFAULT]
     inputs, outputs = dict(signature.inputs), dict(signature.outputs)
-    with tempfile.TemporaryDirectory() as work:
-        asked, answered = Path(work, "in"), Path(work, "out")
+    if any(array.dtype == object for call in calls for array in call.inputs.values()):
+        raise Unavailable("the C program reads no text")
+    with files.temporary() as work:
+        asked, answered = work / "in", work / "out"
         with asked.open("wb") as file:
             for call in calls:
                 for name, tensor in inputs.items():
                     file.write(_bytes(call.inputs[name], tensor.dtype))
         fed = [tensor.name for tensor in inputs.values()]
         fetched = [tensor.name for tensor in outputs.values()]
-        run_process([_c_program(), directory, asked, answered, *fed, "--", *fetched])
+        program = _c_program(tempfile.gettempdir())
+        run_process([program, directory, asked, answered, *fed, "--", *fetched])
         with answered.open("rb") as file:
             return [{name: _array(file) for name in outputs} for _ in calls]
 
 
 def run_process(command: Sequence[object]) -> None:
-    """Runs a program. Raises `RuntimeError`, with what it says, if it fails."""
+    """Runs a program, which ends when this process does: its standard input ends then.
+
+    Raises:
+        keras_en.files.CannotWrite: It says that it cannot write.
+        RuntimeError: It fails, with what it says, or does not end in time.
+    """
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True)
+    # Only this process has the other end, and writes nothing.
+    stdin, ours = os.pipe()
+    # A file beyond the limits of this process stays an error, and no signal.
+    settings: dict[str, Any] = {"text": True, "errors": "replace", "timeout": LIMIT}
+    settings |= {"restore_signals": False, "stdin": stdin}
+    try:
+        done = subprocess.run(words, capture_output=True, **settings)
+    except subprocess.TimeoutExpired:
+        raise _no_answer() from None
+    finally:
+        os.close(stdin), os.close(ours)
+    error = _reason(done.stderr) or f"exit code {done.returncode}"
+    if done.returncode == CANNOT_WRITE:
+        raise files.CannotWrite(error)
     if done.returncode:
-        raise RuntimeError(_reason(done.stderr) or f"exit code {done.returncode}")
+        raise RuntimeError(error)
+
+
+def _no_answer():
+    return RuntimeError(f"no answer in {LIMIT} s")
+
+
+@contextlib.contextmanager
+def _ending():
+    """Options of a run of onnxruntime that ends in time."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    timer = threading.Timer(LIMIT, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    except Exception:
+        if options.terminate:
+            raise _no_answer() from None
+        raise
+    finally:
+        timer.cancel()
 
 
 def _onnx_session(path):
+    check_installed("Running an ONNX file", ["onnxruntime"], "export")
     import onnxruntime
 
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-def _run_session(session, inputs):
+def _run_session(session, inputs, options=None):
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, inputs), strict=True))
+    return dict(zip(names, session.run(names, inputs, options), strict=True))
 
 
 def _loaded(script, directory, calls):
     """Outputs of each of `calls` by a script of `processes`, and what it says of
     variables."""
-    with tempfile.TemporaryDirectory() as work:
-        asked, answered = Path(work, "calls"), Path(work, "outputs")
+    with files.temporary() as work:
+        asked, answered = work / "calls", work / "outputs"
         asked.mkdir(), answered.mkdir()
         names = [f"{i:05d}.{call.signature}.npz" for i, call in enumerate(calls)]
         for name, call in zip(names, calls, strict=True):
@@ -236,11 +298,9 @@ def _array(file):
 
 
 @functools.cache
-def _c_program():
-    """The path of `loader.c`, compiled for this process."""
-    import atexit
-    import shutil
-
+def _c_program(temporary):
+    """The path of `loader.c`, compiled for this process in a folder for temporary
+    files."""
     import tensorflow as tf
 
     compiler, library = shutil.which("gcc"), Path(tf.sysconfig.get_lib())
@@ -249,12 +309,15 @@ def _c_program():
     names = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
     if not all((library / name).is_file() for name in names):
         raise Unavailable("this build of TensorFlow has no C library for Linux")
-    folder = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    program = Path(folder, "loader")
-    command = [compiler, "-O1", "-Wall", "-I", tf.sysconfig.get_include()]
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    program = stack.enter_context(files.temporary(temporary)) / "loader"
+    command = [compiler, "-O1", "-Wall", "-pthread", "-I", tf.sysconfig.get_include()]
     command += [PROCESSES / "loader.c", "-o", program, f"-Wl,-rpath,{library}"]
-    run_process([*command, f"-L{library}", *(f"-l:{name}" for name in names)])
+    try:
+        run_process([*command, f"-L{library}", *(f"-l:{name}" for name in names)])
+    except RuntimeError as error:
+        raise Unavailable(f"gcc cannot compile it: {error}") from None
     return program
 
 

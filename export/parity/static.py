@@ -1,8 +1,8 @@
 """What can be seen of an artefact without running it: gates 2, 3 and 6."""
 
-import tempfile
-
 import keras
+
+from keras_en import files
 
 from .. import artefact as artefacts
 from .. import facts
@@ -79,7 +79,7 @@ def _hash_of_another(kind, model, options):
     if kind == "ONNX":
         return onnx_graph.graph_hash(build(model, **options))
     with (
-        tempfile.TemporaryDirectory() as folder,
+        files.temporary() as folder,
         staged_saved_model(model, folder, warmup_requests=False, **options) as staged,
     ):
         return artefacts.read(staged.path).graph_hash

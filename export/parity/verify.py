@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_en.arguments import check_installed
+
 from .. import artefact as artefacts
 from ..serving import Prepared, prepare
 from . import served, static
@@ -83,6 +85,8 @@ def verify(
 
     Raises:
         FileNotFoundError: A path leads nowhere.
+        OSError: A disk is full, on which the comparison keeps what it asks.
+        RuntimeError: A package is missing.
         ValueError: A file cannot be read, or has other inputs than the model.
 
     Example:
@@ -97,6 +101,8 @@ def verify(
     True
     """
     exported = artefacts.read(artefact)
+    if exported.kind == "ONNX":
+        check_installed("Comparing an ONNX file", ["onnxruntime"], "export")
     float16 = bool(exported.record.get("options", {}).get("fp16"))
     tolerances = FLOAT16 if float16 else FLOAT32
     settings: dict[str, Any] = {

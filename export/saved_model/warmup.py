@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_en import arguments
+
 from ..serving import BYTES
 
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -11,13 +13,8 @@ FILE = "assets.extra/tf_serving_warmup_requests"
 
 def check_installed() -> None:
     """Raises `RuntimeError` if the protos of TensorFlow Serving are missing."""
-    try:
-        import tensorflow_serving.apis  # noqa: F401
-    except ImportError:
-        raise RuntimeError(
-            "Warm-up requests need tensorflow-serving-api: pip install "
-            "'keras-en[export]', or export with warmup_requests=False (--no-warmup)"
-        ) from None
+    subject = "Writing warm-up requests (not with warmup_requests=False, --no-warmup)"
+    arguments.check_installed(subject, ["tensorflow_serving"], "export")
 
 
 def write(path: Path, name: str, requests: list) -> None:

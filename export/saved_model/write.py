@@ -10,6 +10,7 @@ import keras
 
 from keras_en import files
 from keras_en.arguments import check as check_argument
+from keras_en.text import one_line
 
 from .. import facts, serving
 from ..pixels import resolved
@@ -139,11 +140,12 @@ def staged_saved_model(
     chosen = _plain(model, **options)
     endpoints = _built(model, chosen, options.get("signatures") is None)
     archive = _archive(model, endpoints)
+    requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
     with files.staged(path) as staged:
-        archive.write_out(str(staged.path), verbose=False)
-        if warmup_requests:
-            requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
-            warmup.write(staged.path / warmup.FILE, model.name, requests)
+        with _writing(path):
+            archive.write_out(str(staged.path), verbose=False)
+            if warmup_requests:
+                warmup.write(staged.path / warmup.FILE, model.name, requests)
         graph = tensorflow_graph.read(staged.path)
         more = {
             "options": chosen,
@@ -153,6 +155,19 @@ def staged_saved_model(
         }
         facts.write(staged.path, {**facts.facts_of(model), **more})
         yield staged
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """What TensorFlow says of a full disk is an error of writing."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise files.CannotWrite(
+            f"{path} cannot be written: {one_line(error.message)}"
+        ) from error
 
 
 def _place(directory, version, overwrite):

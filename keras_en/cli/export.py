@@ -116,16 +116,15 @@ def run(options: argparse.Namespace) -> None:
         packages = ("onnx", "onnxruntime", converter)
         check_installed("--to onnx", packages, "export")
     verify.check_report(options.report, options.overwrite)
-    prepared, report = prepare(options.model), None
+    prepared = prepare(options.model)
     _check_class_names(arguments["metadata"].get("class_names"), prepared.model)
     with WRITERS[options.to](prepared, options.out, **arguments) as staged:
         if not options.no_verify:
             report = verify.verified(options, prepared, staged.path)
             report = report._replace(artefact=str(options.out))
-        if report is None or report.passed:
-            staged.publish()
-    if report is not None:
-        verify.conclude(report, options, f"; {shared.NOTHING}")
+            # First: where there is no room for the report, nothing is written.
+            verify.conclude(report, options, f"; {shared.NOTHING}")
+        staged.publish()
     shared.say(f"Written: {staged.target}")
 
 

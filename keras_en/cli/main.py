@@ -5,40 +5,46 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 
+from keras_en import files
 from keras_en.cli import convert, export, inspect, models, quickstart, train, verify
 from keras_en.cli.options import NOTHING, NotEqual, import_modules, say
 from keras_en.text import one_line
 from keras_en.version import __version__
 
 COMMANDS = (quickstart, train, convert, export, verify, inspect, models)
+_USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 _ERRORS = (OSError, RuntimeError, ValueError, TypeError, FloatingPointError)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process is asked to end by SIGTERM; what Ctrl-C cleans up, it does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `keras-en` and returns its exit code.
 
     0: done. 1: an artefact is not equal to its model. 2: wrong usage, one line on
-    standard error. 130: interrupted. 141: nobody reads the output any more, as of
-    `| head -1`.
+    standard error. 130: interrupted, 143: terminated. 141: nobody reads the output any
+    more, as of `| head -1`.
     """
-    # Up to here `keras_en/__init__.py` answers to Ctrl-C.
-    with contextlib.suppress(ValueError):
-        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupted = NOTHING
     try:
-        options = _parser().parse_args(arguments)
-        interrupted = options.interrupted
-        import_modules(getattr(options, "modules", []))
-        options.run(options)
-        sys.stdout.flush()
+        with _signals():
+            options = _parser().parse_args(arguments)
+            interrupted = options.interrupted
+            with _temporary_files():
+                import_modules(getattr(options, "modules", []))
+                options.run(options)
+            sys.stdout.flush()
+    except Terminated:
+        return _said(f"\nkeras-en: terminated; {interrupted}", 143)
     except KeyboardInterrupt:
         return _said(f"\nkeras-en: interrupted; {interrupted}", 130)
     except BrokenPipeError:
-        # Python flushes once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
     except NotEqual as error:
         return _said(f"keras-en: {error}", 1)
@@ -47,9 +53,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM are exceptions, unless they are ignored."""
+
+    def terminate(*_):
+        raise Terminated
+
+    # Before, `keras_en/__init__.py` answers to them.
+    wanted = {**_USUAL, signal.SIGTERM: terminate}
+    before = {}
+    with contextlib.suppress(ValueError):  # Python has them in the main thread only.
+        for number, handler in wanted.items():
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # It would say that nothing was written.
+            own = getattr(handler, "__module__", "") == "keras_en"
+            signal.signal(number, _USUAL[number] if own else handler)
+
+
+@contextlib.contextmanager
+def _temporary_files() -> Iterator[None]:
+    """Inside, those of all packages and processes are in one folder, which is gone
+    afterwards, or with the next command if this process is killed."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = str(stack.enter_context(files.temporary()))
+        except OSError:  # Not every command needs one.
+            yield
+            return
+        before = tempfile.tempdir, os.environ.get("TMPDIR")
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before[0]
+            if before[1] is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before[1]
+
+
 def _said(text, code):
+    try:
+        sys.stdout.flush()
+    except OSError:  # As of a full disk.
+        _drop_output()
     say(text, file=sys.stderr)
     return code
+
+
+def _drop_output():
+    """Python flushes once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser():

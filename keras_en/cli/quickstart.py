@@ -160,7 +160,9 @@ def check_folder(
         return
     if not output.is_dir():
         raise FileExistsError(f"--output must be a folder. Received: {output}, a file")
-    entries = {entry.name for entry in output.iterdir()}
+    # A killed process may have left what it was writing.
+    names = (entry.name for entry in output.iterdir())
+    entries = {name for name in names if not name.startswith(files.PARTIAL)}
     foreign = sorted(entries.difference(artefacts))
     if foreign:
         raise FileExistsError(

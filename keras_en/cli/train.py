@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
-from keras_en import training
+from keras_en import files, training
 from keras_en.arguments import check_installed
 from keras_en.cli import options as shared
 from keras_en.cli.quickstart import check_folder
@@ -137,6 +137,10 @@ def train(
     ).history
     results = training.evaluate(model, *data["test"], batch_size=120, verbose=0)
     if chief:
-        digits.write_history(output / "history.csv", history)
-        model.save(output / "model.keras")
+        with files.staged(output / "history.csv", "history.csv") as staged:
+            digits.write_history(staged.path, history)
+            staged.publish()
+        with files.staged(output / "model.keras", "model.keras") as staged:
+            model.save(staged.path)
+            staged.publish()
     return Results(chief, results["loss"], results["accuracy"])

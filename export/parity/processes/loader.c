@@ -7,17 +7,33 @@
 
      int32 dtype, int32 rank, int64 sizes[rank], int64 bytes, the values
 
-   in the byte order of the machine. */
+   in the byte order of the machine. It ends when its standard input does, which is
+   when the process that started it does; with 74 where it cannot write. */
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <tensorflow/c/c_api.h>
+#include <unistd.h>
 
 static void fail(const char *what, const char *why) {
   fprintf(stderr, "%s: %s\n", what, why);
   exit(1);
+}
+
+static void cannot_write(const char *file) {
+  fprintf(stderr, "%s: cannot be written: %s\n", file, strerror(errno));
+  exit(74);
+}
+
+static void *end_with_input(void *unused) {
+  char byte;
+  while (read(0, &byte, 1) > 0) continue;
+  _exit(1);
+  return unused;
 }
 
 static void check(const char *what, TF_Status *status) {
@@ -76,6 +92,8 @@ int main(int count, char **words) {
   if (count < 7 || given < 1 || wanted < 1) {
     fail("usage", "loader DIRECTORY IN OUT INPUT... -- OUTPUT...");
   }
+  pthread_t watch;
+  if (pthread_create(&watch, NULL, end_with_input, NULL)) fail("thread", "none left");
   TF_Status *status = TF_NewStatus();
   TF_Graph *graph = TF_NewGraph();
   TF_SessionOptions *options = TF_NewSessionOptions();
@@ -92,7 +110,8 @@ int main(int count, char **words) {
   for (int i = 0; i < wanted; i++) outputs[i] = find(graph, words[dash + 1 + i]);
 
   FILE *in = fopen(words[2], "rb"), *out = fopen(words[3], "wb");
-  if (!in || !out) fail(in ? words[3] : words[2], "cannot be opened");
+  if (!in) fail(words[2], "cannot be opened");
+  if (!out) cannot_write(words[3]);
   while ((fed[0] = read_tensor(in))) {
     for (int i = 1; i < given; i++) {
       if (!(fed[i] = read_tensor(in))) fail("IN", "ends within a call");
@@ -106,7 +125,7 @@ int main(int count, char **words) {
       TF_DeleteTensor(fetched[i]);
     }
   }
-  if (fclose(out)) fail(words[3], "cannot be written");
+  if (ferror(out) | fclose(out)) cannot_write(words[3]);
   fclose(in);
   TF_CloseSession(session, status);
   TF_DeleteSession(session, status);

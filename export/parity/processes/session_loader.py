@@ -4,13 +4,14 @@ It restores variables by name from the graph alone, as TensorFlow Serving's C++ 
 does: what Python's own loader forgives, it does not. CALLS and OUTPUTS as in
 `python_loader.py`; OUTPUTS gets `variables.json` as well: `digests`, the SHA-256 of
 every variable by its name, and `changed`, the names of those that have another value
-after the calls than before.
+after the calls than before. `process.py` says how it ends.
 """
 
 import hashlib
 import json
-import sys
 from pathlib import Path
+
+import process
 
 
 def main(directory: str, calls: str, outputs: str) -> None:
@@ -34,11 +35,12 @@ def main(directory: str, calls: str, outputs: str) -> None:
             arrays = np.load(call, allow_pickle=True).items()
             fed = {signature.inputs[k].name: v for k, v in arrays}
             fetched = {k: v.name for k, v in signature.outputs.items()}
-            np.savez(Path(outputs, call.name), **session.run(fetched, fed))
+            process.save(Path(outputs, call.name), session.run(fetched, fed))
         after = digests(session.run(variables))
     changed = sorted(name for name in before if before[name] != after[name])
     facts = {"digests": after, "changed": changed}
-    Path(outputs, "variables.json").write_text(json.dumps(facts))
+    with process.writing():
+        Path(outputs, "variables.json").write_text(json.dumps(facts))
 
 
 def digests(values: dict) -> dict[str, str]:
@@ -46,6 +48,4 @@ def digests(values: dict) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    # An artefact that needs them must fail here.
-    sys.modules["keras"] = sys.modules["keras_en"] = None  # type: ignore[assignment]
-    main(*sys.argv[1:])
+    process.run(main)
