@@ -18,8 +18,8 @@ class Inputs(NamedTuple):
     """The tensors of a call.
 
     - `x`: `(N, spatial..., C)`. `mask`: see `moments.per_sample`, or `None`.
-    - `moving`: moving mean and variance, `(C,)` each, or `renorm.Moving`; `None` without
-      "batch".
+    - `moving`: moving mean and variance, `(C,)` each, or the tensors of
+      `renorm.Moving`; `None` without "batch".
     - `weights`: of the mixture.
     """
 
