@@ -72,9 +72,9 @@ class ExemplarNormalization(NormalizerPool):
     - A batch without a single unmasked position leaves the moving statistics as
       they were.
 
-    Arguments up to `synchronized` have the names, meaning and defaults of
-    `keras.layers.BatchNormalization`, whose configuration `from_config` takes; batch
-    renormalization (`renorm=True`) is not offered.
+    Arguments up to `synchronized`, and those of `renorm`, have the names, meaning and
+    defaults of `keras.layers.BatchNormalization`, whose configuration `from_config`
+    takes.
 
     Args:
         axis: Integer, the channel axis; any but the batch axis. After a
@@ -119,10 +119,16 @@ class ExemplarNormalization(NormalizerPool):
         initial_ratios: Optional dictionary from normalizer to the ratio it starts
             with; the other normalizers share what is left. A ratio of 0 starts at
             1e-8, which no float32 output can tell from 0, and which learns slowly.
+        renorm: If `True`, "batch" is corrected in training towards its moving averages
+            (Ioffe 2017), for its row of Eq. 3 and of the ratios: `x_hat r + d`.
+        renorm_clipping: Optional dictionary of limits: "rmin" and "rmax" of `r`,
+            "dmax" of `d` up and down.
+        renorm_momentum: Momentum of the averages that training is corrected with.
         **kwargs: Base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
-        inputs: Dense tensor of numbers or booleans, of rank 2 to 5. Statistics and
+        inputs: Dense tensor of numbers or booleans, of rank 2 to 5, up to 1e18: beyond
+            it a variance leaves float32, whose range bfloat16 has, too. Statistics and
             ratios are computed in float32 or wider, whatever its dtype.
         training: Boolean, see above.
         mask: Boolean tensor of the shape of `inputs` without its last axis, whatever
@@ -147,7 +153,8 @@ class ExemplarNormalization(NormalizerPool):
         channel_axis: The channel axis, a positive integer.
         resolved_reduction: `r`, what "auto" stands for; `None` without a convolution.
 
-    Weights: `gamma`, `beta`, `moving_mean`, `moving_variance`, and of the ratio head
+    Weights: `gamma`, `beta`, `moving_mean`, `moving_variance` (with `renorm` also
+    `moving_stddev`, `renorm_mean`, `renorm_stddev`), and of the ratio head
     `ratio_conv (C,)`, `ratio_hidden_kernel (K * K, pi * K)`,
     `ratio_hidden_bias (pi * K,)`, `ratio_output_kernel (pi * K, K)`,
     `ratio_output_bias (K,)`: `2 K C + C + Psi(K)` trainable (Table 1).
@@ -197,6 +204,9 @@ class ExemplarNormalization(NormalizerPool):
         ratio_regularizer: Any = None,
         share_affine: bool = False,
         initial_ratios: dict[str, float] | None = None,
+        renorm: bool = False,
+        renorm_clipping: dict[str, float] | None = None,
+        renorm_momentum: float = 0.99,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -217,6 +227,9 @@ class ExemplarNormalization(NormalizerPool):
             normalizers=normalizers,
             groups=groups,
             initial_ratios=initial_ratios,
+            renorm=renorm,
+            renorm_clipping=renorm_clipping,
+            renorm_momentum=renorm_momentum,
             **kwargs,
         )
         self.reduction = arguments.reduction(reduction)

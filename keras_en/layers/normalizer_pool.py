@@ -12,6 +12,7 @@ from keras_en.ops import replicas
 from keras_en.ops.moments import NORMALIZERS
 from keras_en.ops.normalize import Inputs, Normalize
 from keras_en.ops.ratios import complete_shares, logits
+from keras_en.ops.renorm import Moving, Renorm
 
 # Arguments of BatchNormalization and of the pool that a configuration holds as such.
 _PLAIN = (
@@ -24,9 +25,10 @@ _PLAIN = (
     "normalizers",
     "groups",
     "initial_ratios",
+    "renorm",
+    "renorm_clipping",
+    "renorm_momentum",
 )
-# Of the configuration of BatchNormalization, and without meaning where `renorm` is not.
-_RENORM = ("renorm_clipping", "renorm_momentum")
 # Gradients hold the power -3/2 of it, which float32 ends at 3e38.
 _SMALLEST_EPSILON = 1e-20
 
@@ -54,6 +56,12 @@ def checked_pool(normalizers):
         names,
     )
     return names
+
+
+def _again(initializer):
+    """One that does not repeat the values of another weight's."""
+    is_object = isinstance(initializer, keras.Initializer)
+    return initializer.clone() if is_object else initializer
 
 
 class NormalizerPool(keras.layers.Layer):
@@ -90,6 +98,9 @@ class NormalizerPool(keras.layers.Layer):
         normalizers: Sequence[str] | None = None,
         groups: int = 32,
         initial_ratios: dict[str, float] | None = None,
+        renorm: bool = False,
+        renorm_clipping: dict[str, float] | None = None,
+        renorm_momentum: float = 0.99,
         **kwargs: Any,
     ) -> None:
         # Half-precision inputs arrive as they are: cast to the policy's dtype and
@@ -116,6 +127,14 @@ class NormalizerPool(keras.layers.Layer):
         if initial_ratios is not None:
             complete_shares(initial_ratios, self.normalizers or NORMALIZERS)
         self.initial_ratios = initial_ratios
+        self.renorm = renorm
+        self.renorm_clipping = (renorm_clipping or {}) if renorm else renorm_clipping
+        self.renorm_momentum = arguments.number(
+            "renorm_momentum", renorm_momentum, "in [0, 1]"
+        )
+        self._renorm = None
+        if renorm:
+            self._renorm = Renorm.of(self.renorm_clipping, self.renorm_momentum)
         self.supports_masking = True
         check(0 <= self.momentum <= 1, "momentum", "in [0, 1]", self.momentum)
         check(
@@ -200,21 +219,32 @@ class NormalizerPool(keras.layers.Layer):
             )
 
     def _add_moving_statistics(self, channels):
-        self.moving_mean = self.moving_variance = None
+        mean, variance = self.moving_mean_initializer, self.moving_variance_initializer
+        initializers = {"moving_mean": mean, "moving_variance": variance}
+        if self.renorm:
+
+            def stddev(shape, dtype=None):
+                return ops.sqrt(_again(variance)(shape, dtype=dtype))
+
+            initializers["moving_stddev"] = stddev
+            initializers["renorm_mean"] = _again(mean)
+            initializers["renorm_stddev"] = stddev
         if "batch" in self.pool:
             replicas.check_strategy()
-            self.moving_mean = self._add_exact_weight(
-                name="moving_mean",
-                shape=(channels,),
-                initializer=self.moving_mean_initializer,
-                trainable=False,
-            )
-            self.moving_variance = self._add_exact_weight(
-                name="moving_variance",
-                shape=(channels,),
-                initializer=self.moving_variance_initializer,
-                trainable=False,
-            )
+        for name in Moving._fields:
+            weight = None
+            if "batch" in self.pool and name in initializers:
+                weight = self._add_exact_weight(
+                    name=name,
+                    shape=(channels,),
+                    initializer=initializers[name],
+                    trainable=False,
+                )
+            setattr(self, name, weight)
+
+    def _moving(self):
+        """The names of the moving statistics, if any."""
+        return [name for name in Moving._fields if getattr(self, name) is not None]
 
     def _learns(self, training):
         """Whether "batch" uses, and moves by, the statistics of the batch."""
@@ -234,6 +264,7 @@ class NormalizerPool(keras.layers.Layer):
             self.channel_axis,
             self.epsilon,
             self.momentum if learns else None,
+            self._renorm,
             self.synchronized,
             bool(training),
             dtype,
@@ -245,15 +276,14 @@ class NormalizerPool(keras.layers.Layer):
             return None if variable is None else ops.cast(variable, dtype)
 
         weights = self._weights(*map(exact, self._weights._fields))
-        moving = None
-        if "batch" in self.pool:
-            moving = exact("moving_mean"), exact("moving_variance")
+        names = self._moving()
+        moving = tuple(map(exact, names)) or None
         outputs = normalize.traced_once(
             Inputs(inputs, mask, moving, weights), return_ratios
         )
         if learns:
-            self.moving_mean.assign(outputs.moving[0])
-            self.moving_variance.assign(outputs.moving[1])
+            for name, value in zip(names, outputs.moving, strict=True):
+                getattr(self, name).assign(value)
         return outputs.y, outputs.ratios
 
     def _statistics_dtype(self, inputs):
@@ -292,23 +322,6 @@ class NormalizerPool(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        """A layer of a configuration, its own or that of `BatchNormalization`.
-
-        Raises:
-            ValueError: `renorm=True`, which is not offered.
-        """
-        config = {name: value for name, value in config.items() if name not in _RENORM}
-        renorm = config.pop("renorm", False)
-        check(
-            not renorm,
-            "renorm",
-            "False: batch renormalization is not offered",
-            renorm,
-        )
-        return super().from_config(config)
 
     def get_config(self) -> dict[str, Any]:
         config = {name: getattr(self, name) for name in _PLAIN}

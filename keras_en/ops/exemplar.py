@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_en.ops import moments, ratios
+from keras_en.ops import moments, ratios, rows
 from keras_en.ops.gradients import with_backward
 
 
@@ -112,11 +112,7 @@ class ExemplarMixture(NamedTuple):
         inverses = ops.rsqrt(ops.stack(variances, axis=1) + epsilon)
         x_hat = ops.stack(deviations, axis=1) * inverses
 
-        features, z = m, None
-        if self.ratio_head == "correlation":
-            features, z = ratios.correlation(x_hat, weights.ratio_conv, self.reduction)
-        shares, units = ratios.perceptron(features, weights, self.activation)
-
+        features, z, shares, units = self._head(m, x_hat, weights)
         scale = _scale(shares, weights)
         a = ops.sum(scale * inverses, axis=1)
         terms, beta = scale * x_hat, weights.beta
@@ -125,18 +121,38 @@ class ExemplarMixture(NamedTuple):
         b = ops.sum(terms, axis=1) - m * a
         if beta is not None and len(beta.shape) == 1:
             b = b + beta
-        return (a, b, shares), Residuals(
+        residuals = Residuals(
             inverses, x_hat, tuple(deviations), features, z, units, shares, a
         )
+        return (a, b, shares + zero[:, :1] if self._single else shares), residuals
+
+    @property
+    def _single(self):
+        """Whether the ratio of every sample is 1, whatever the head's weights are: it
+        is computed of one row of zeros, for the derivatives, and not for every
+        sample, which would take most of the time where samples have no positions."""
+        return len(self.pool) == 1
+
+    def _head(self, m, x_hat, weights):
+        """The ratios `(N, K)`, or `(1, 1)` of a single normalizer, behind `features`
+        and `z`, and before `units`; see `Residuals`."""
+        if self._single:
+            m = ops.zeros((1, m.shape[1]), dtype=m.dtype)
+            x_hat = ops.zeros((1, *x_hat.shape[1:]), dtype=m.dtype)
+        features, z = m, None
+        if self.ratio_head == "correlation":
+            features, z = ratios.correlation(x_hat, weights.ratio_conv, self.reduction)
+        shares, units = ratios.perceptron(features, weights, self.activation)
+        return features, z, shares, units
 
     def _backward(self, constants, inputs, residuals, upstream):
         """Every line is the derivative of one of `_forward`."""
         statistics, weights = inputs
         da, db, d_ratios = upstream
-        d_gamma = d_beta = d_conv = None
+        d_gamma = d_beta = None
         if weights.beta is not None:
             # Eq. 3 adds every row to every sample.
-            d_beta = ops.broadcast_to(ops.sum(db, axis=0), weights.beta.shape)
+            d_beta = ops.broadcast_to(rows.total(db), weights.beta.shape)
         d_mean = [-(residuals.a * db)]
         da = ops.expand_dims(da - statistics.mean * db, axis=1)
         db = ops.expand_dims(db, axis=1)
@@ -146,7 +162,25 @@ class ExemplarMixture(NamedTuple):
             d_gamma = _summed(_column(residuals.ratios) * d_scale, weights.gamma)
             d_scale = d_scale * weights.gamma
         d_ratios = d_ratios + ops.sum(d_scale, axis=2)
-        d_features, d_head = ratios.perceptron_backward(
+        scale = _scale(residuals.ratios, weights)
+        d_x_hat = scale * db
+        by_mean, by_rows, d_head = self._head_backward(weights, residuals, d_ratios)
+        if by_mean is not None:
+            d_mean.append(by_mean)
+        if by_rows is not None:
+            d_x_hat = d_x_hat + by_rows
+        d_statistics = self._statistics_backward(
+            constants, statistics, residuals, d_mean, scale * da, d_x_hat
+        )
+        return d_statistics, ExemplarWeights(d_gamma, d_beta, *d_head)
+
+    def _head_backward(self, weights, residuals, d_ratios):
+        """The gradients by instance mean and `x_hat`, or `None`, and by the five
+        weights of the head."""
+        if self._single:
+            zeros = (None if w is None else ops.zeros_like(w) for w in weights[2:])
+            return None, None, tuple(zeros)
+        d_features, dense = ratios.perceptron_backward(
             residuals.features,
             weights,
             self.activation,
@@ -154,20 +188,12 @@ class ExemplarMixture(NamedTuple):
             residuals.units,
             d_ratios,
         )
-
-        scale = _scale(residuals.ratios, weights)
-        d_x_hat = scale * db
         if self.ratio_head == "mlp":
-            d_mean.append(d_features)
-        else:
-            d_rows, d_conv = ratios.correlation_backward(
-                residuals.x_hat, weights.ratio_conv, residuals.z, d_features
-            )
-            d_x_hat = d_x_hat + d_rows
-        d_statistics = self._statistics_backward(
-            constants, statistics, residuals, d_mean, scale * da, d_x_hat
+            return d_features, None, (None, *dense)
+        d_rows, d_conv = ratios.correlation_backward(
+            residuals.x_hat, weights.ratio_conv, residuals.z, d_features
         )
-        return d_statistics, ExemplarWeights(d_gamma, d_beta, d_conv, *d_head)
+        return None, d_rows, (d_conv, *dense)
 
     def _statistics_backward(
         self, constants, statistics, residuals, d_mean, d_inverses, d_x_hat
@@ -229,7 +255,8 @@ def _scale(shares, weights):
 def _summed(gradient, tensor):
     """A gradient, summed over the axes that `tensor` was broadcast along."""
     extra = len(gradient.shape) - len(tensor.shape)
-    return ops.sum(gradient, axis=tuple(range(extra)) or 0, keepdims=not extra)
+    gradient = rows.total(gradient, keepdims=not extra)
+    return ops.sum(gradient, axis=tuple(range(extra - 1))) if extra > 1 else gradient
 
 
 def _total(terms):

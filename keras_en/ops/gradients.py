@@ -26,31 +26,69 @@ def with_backward(forward, backward, inputs, constants=()):
 
     Returns:
         The outputs. Second derivatives are those of `backward`, derived by the backend,
-        for which the residuals are computed again. On torch, where a custom gradient of
-        Keras has wrong second derivatives, all are the backend's.
+        for which the residuals are computed again. On JAX forward mode has them, too:
+        `backward` must be linear in `upstream` in the eyes of
+        `jax.linear_transpose`. On torch, where a custom gradient of Keras has wrong
+        second derivatives, all are the backend's.
     """
     backend = keras.backend.backend()
     if backend == "torch":
         return forward(constants, inputs)[0]
     structure = constants, inputs
     leaves = keras.tree.flatten(structure)
-    places = [i for i, leaf in enumerate(leaves) if _must_be_argument(leaf)]
+    places = [i for i, leaf in enumerate(leaves) if ops.is_tensor(leaf)]
 
-    def flat(*arguments):
+    def packed(arguments):
         local = dict(zip(places, arguments, strict=True))
-        constants, inputs = keras.tree.pack_sequence_as(
+        return keras.tree.pack_sequence_as(
             structure, [local.get(i, leaf) for i, leaf in enumerate(leaves)]
         )
+
+    make = _jax if backend == "jax" else _tensorflow
+    arguments = [leaves[i] for i in places]
+    return make(forward, backward, packed, arguments)
+
+
+def _jax(forward, backward, packed, arguments):
+    """`with_backward` of `arguments`, of which `packed` makes constants and inputs.
+
+    What forward mode computes is the transpose of `backward`, and what reverse mode
+    computes the transpose of that: operation by operation `backward` again.
+    """
+    import jax
+
+    @jax.custom_jvp
+    def function(*primals):
+        return forward(*packed(primals))[0]
+
+    @function.defjvp
+    def _(primals, tangents):
+        constants, inputs = packed(primals)
+        outputs, residuals = forward(constants, inputs)
+
+        def pulled_back(upstream):
+            return _tensors(backward(constants, inputs, residuals, upstream))
+
+        (pushed,) = jax.linear_transpose(pulled_back, outputs)(
+            # Those of the inputs are the last.
+            list(tangents[len(tangents) - len(_tensors(inputs)) :])
+        )
+        return outputs, pushed
+
+    return function(*arguments)
+
+
+def _tensorflow(forward, backward, packed, arguments):
+    """As `_jax`, without forward mode."""
+
+    def flat(*arguments):
+        constants, inputs = packed(arguments)
         outputs, residuals = forward(constants, inputs)
 
         def gradient(*upstream):
-            if backend == "jax":
-                # TensorFlow hands them over one by one.
-                (upstream,) = upstream
             step, fixed = (inputs, upstream), (constants, residuals)
             gradients = with_backward(backward_pass, derived, step, fixed)
-            none = ops.zeros_like if backend == "jax" else lambda constant: None
-            return [*map(none, arguments[: -len(gradients)]), *gradients]
+            return [*[None] * (len(arguments) - len(gradients)), *gradients]
 
         return outputs, gradient
 
@@ -68,9 +106,7 @@ def with_backward(forward, backward, inputs, constants=()):
 
         return _packed(step, vjp(recomputed, _tensors(step), upstream))
 
-    return ops.custom_gradient(flat)(
-        *map(tracing.in_this_graph, (leaves[i] for i in places))
-    )
+    return ops.custom_gradient(flat)(*map(tracing.in_this_graph, arguments))
 
 
 def vjp(function, tensors, upstream):
@@ -99,16 +135,6 @@ def vjp(function, tensors, upstream):
         output_gradients=upstream,
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
-
-
-def _must_be_argument(constant):
-    """Whether a function with its own gradient must take it as an argument."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.is_tensor(constant)
-    # JAX minds only what may depend on what is being differentiated; a mask does not.
-    return ops.is_tensor(constant) and keras.backend.is_float_dtype(constant.dtype)
 
 
 def _tensors(structure):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_en.ops import rows
 from keras_en.ops.gradients import with_backward
 from keras_en.ops.spatial import Spatial
 
@@ -192,7 +193,7 @@ def over_batch(mean, variance, count):
     if isinstance(count, int):
         total, share = mean.shape[0] * count, 1 / mean.shape[0]
     else:
-        total = ops.sum(count, axis=0, keepdims=True)
+        total = rows.total(count, keepdims=True)
         share = count / ops.maximum(total, 1)
 
     merged = with_backward(_merged, _merged_backward, (mean, variance), (share,))
@@ -201,10 +202,11 @@ def over_batch(mean, variance, count):
 
 def _merged(constants, inputs):
     (share,), (mean, variance) = constants, inputs
-    mu = ops.sum(share * mean, axis=0, keepdims=True)
+    mu = rows.total(mean, share, keepdims=True)
     deviation = mean - mu
-    spread = share * (variance + ops.square(deviation))
-    return (mu, ops.sum(spread, axis=0, keepdims=True)), deviation
+    spread = variance + ops.square(deviation)
+    spread = rows.total(spread, share, keepdims=True)
+    return (mu, spread), deviation
 
 
 def _merged_backward(constants, inputs, deviation, upstream):

@@ -9,6 +9,7 @@ from keras import ops
 from keras_en.ops import moments, replicas, tracing
 from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights
 from keras_en.ops.moments import Statistics
+from keras_en.ops.renorm import Moving, Renorm
 from keras_en.ops.spatial import scale_and_shift
 from keras_en.ops.switchable import SwitchableMixture, SwitchableWeights
 
@@ -17,7 +18,8 @@ class Inputs(NamedTuple):
     """The tensors of a call.
 
     - `x`: `(N, spatial..., C)`. `mask`: see `moments.per_sample`, or `None`.
-    - `moving`: moving mean and variance, `(C,)` each; `None` without "batch".
+    - `moving`: moving mean and variance, `(C,)` each, or the tensors of
+      `renorm.Moving`; `None` without "batch".
     - `weights`: of the mixture.
     """
 
@@ -47,6 +49,7 @@ class Normalize(NamedTuple):
     - `epsilon`: added to each variance.
     - `momentum`: that of the moving statistics, or `None` where they stand for those
       of the batch.
+    - `renorm`: `renorm.Renorm`, or `None`.
     - `synchronized`: whether the batch is that of all replicas.
     - `training`: whether gradients will be asked for.
     - `dtype`: of the statistics. `compute_dtype`: of `y`.
@@ -56,6 +59,7 @@ class Normalize(NamedTuple):
     axis: int
     epsilon: float
     momentum: float | None
+    renorm: Renorm | None
     synchronized: bool
     training: bool
     dtype: str
@@ -65,14 +69,19 @@ class Normalize(NamedTuple):
         """`Outputs` of `Inputs`."""
         x, moving = ops.cast(inputs.x, self.dtype), None
         sample, own = tracing.island(self._moments)(x, inputs.mask)
-        batch = inputs.moving or (None, None)
+        batch = (inputs.moving or (None, None))[:2]
         if self.momentum is not None:
             # In all replicas the same, whatever the outputs are computed from.
             # But for loops, where replicas cannot meet.
             alone = tracing.is_control_flow() and not self.synchronized
             merged = own if alone else replicas.merge(own)
-            moving = moments.moved(inputs.moving, merged, self.momentum)
             batch = (merged if self.synchronized else own)[:2]
+            if self.renorm is None:
+                moving = moments.moved(inputs.moving, merged, self.momentum)
+            else:
+                old = Moving(*inputs.moving)
+                batch = self.renorm.corrected(batch, old, self.epsilon)
+                moving = self.renorm.moved(old, merged, self.momentum, self.epsilon)
         statistics = Statistics(*sample[:2], *batch)
         y, ratios = tracing.island(self._apply)(
             x, statistics, inputs.weights, sample.count

@@ -11,6 +11,7 @@ from numbers import Real
 from keras import ops
 
 from keras_en import arguments
+from keras_en.ops import rows
 from keras_en.ops.gradients import vjp
 
 # A share of 0 has no finite logit. No float32 output can tell this one from 0.
@@ -36,8 +37,8 @@ def correlation(x_hat, conv, reduction):
         channels //= reduction
         z = ops.sum(ops.reshape(x_hat * conv, (-1, k, channels, reduction)), axis=3)
     # Not a matrix product: TensorFlow's is made for large ones (340 us against 20).
-    rows, columns = _facing(z)
-    v = ops.sum(rows * columns, axis=3)  # (N, K, K)
+    left, right = _facing(z)
+    v = ops.sum(left * right, axis=3)  # (N, K, K)
     return ops.reshape(v, (-1, k * k)), z
 
 
@@ -57,7 +58,7 @@ def correlation_backward(x_hat, conv, z, upstream):
         return dz, None
     dz = ops.reshape(dz, (-1, k, channels, 1))
     grouped = ops.reshape(x_hat, (-1, k, channels, conv.shape[0] // channels))
-    d_conv = ops.reshape(ops.sum(dz * grouped, axis=(0, 1)), conv.shape)
+    d_conv = ops.reshape(rows.total(ops.sum(dz * grouped, axis=1)), conv.shape)
     d_grouped = dz * ops.reshape(conv, (channels, -1))
     return ops.reshape(d_grouped, (-1, *x_hat.shape[1:])), d_conv
 
@@ -115,9 +116,9 @@ def perceptron_backward(features, weights, activation, shares, units, upstream):
     (d_units,) = vjp(activate, [units], d_active)
     return ops.matmul(d_units, ops.transpose(weights.ratio_hidden_kernel)), (
         ops.matmul(ops.transpose(features), d_units),
-        ops.sum(d_units, axis=0),
+        rows.total(d_units),
         ops.matmul(ops.transpose(active), d_logits),
-        ops.sum(d_logits, axis=0),
+        rows.total(d_logits),
     )
 
 

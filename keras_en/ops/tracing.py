@@ -46,13 +46,16 @@ def is_xla():
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
-def is_xla_on_cpu():
-    """Whether TensorFlow's XLA for a CPU is tracing."""
-    if not is_xla():
-        return False
+def is_on_cpu():
+    """Whether TensorFlow has no other device."""
     import tensorflow as tf
 
-    return not tf.config.list_logical_devices("GPU")
+    return not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+
+
+def is_xla_on_cpu():
+    """Whether TensorFlow's XLA for a CPU is tracing."""
+    return is_xla() and is_on_cpu()
 
 
 def in_this_graph(tensor):

@@ -85,9 +85,9 @@ def replace_normalization(
     Raises:
         ValueError, TypeError: `model` is not built or cannot be copied; `select` names
             what is not there, or nothing is left to replace; a selected layer cannot
-            be replaced: it is a subclass of unknown behaviour, uses `renorm`, or the
-            new layer refuses its shape or arguments; `initial_ratios` is given where
-            nothing is mixed.
+            be replaced: it is a subclass of unknown behaviour, or the new layer
+            refuses its shape or arguments; `initial_ratios` is given where nothing is
+            mixed.
     """
     valid = isinstance(model, keras.Model) and model.built
     check(valid, "model", "a keras.Model that is built", model)

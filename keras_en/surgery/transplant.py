@@ -16,6 +16,8 @@ from keras_en.models import norms
 from keras_en.ops import ratios
 
 _KINDS = ("mean", "variance")
+# Of batch renormalization, beside the moving statistics.
+_RENORM = ("moving_stddev", "renorm_mean", "renorm_stddev")
 SWITCHABLE = (SwitchableNormalization, SparseSwitchableNormalization)
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
@@ -25,6 +27,7 @@ NORMALIZATIONS = (
 )
 # What the configuration of one layer says to another, if that has it too.
 CARRIED = ["momentum", "epsilon", "center", "scale", "synchronized"]
+CARRIED += ["renorm", "renorm_clipping", "renorm_momentum"]
 CARRIED += [
     f"{part}_{kind}"
     for part in ("gamma", "beta", "moving_mean", "moving_variance")
@@ -47,11 +50,11 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
         ValueError, TypeError: `old` behaves in a way that no other layer has, or the
             new layer refuses its arguments or shape.
     """
-    if type(old) not in NORMALIZATIONS or getattr(old, "renorm", False):
+    if type(old) not in NORMALIZATIONS:
         raise ValueError(
             "Argument `model` must be a network without subclasses of "
-            f"{[c.__name__ for c in NORMALIZATIONS]} and without renorm=True among the "
-            f"selected layers. Received: {path}, of class {type(old).__name__}"
+            f"{[c.__name__ for c in NORMALIZATIONS]} among the selected layers. "
+            f"Received: {path}, of class {type(old).__name__}"
         )
     learned, shape = Learned.of(old), _input_shape(old)
     try:
@@ -140,6 +143,7 @@ class Learned(NamedTuple):
     - `gamma`, `beta`: `(C,)` or `None`. `moving`: mean and variance, or `None`.
     - `shares`: from normalizer to ratio, or `None` where it does not mix.
     - `pair`: those of mean and variance, where they differ.
+    - `renorm`: what batch renormalization keeps beside `moving`, by name, or `None`.
     """
 
     own: str
@@ -148,10 +152,14 @@ class Learned(NamedTuple):
     moving: object
     shares: object = None
     pair: object = None
+    renorm: object = None
 
     @classmethod
     def of(cls, layer):
         values = cls("batch", _array(layer.gamma), _array(layer.beta), _moving(layer))
+        if getattr(layer, "moving_stddev", None) is not None:
+            renorm = {name: _array(getattr(layer, name)) for name in _RENORM}
+            values = values._replace(renorm=renorm)
         if isinstance(layer, keras.layers.GroupNormalization):
             normalizers = {_input_shape(layer)[layer.axis]: "instance", 1: "layer"}
             values = values._replace(own=normalizers.get(layer.groups, "group"))
@@ -201,6 +209,7 @@ class Learned(NamedTuple):
         if has_moving and self.moving:
             layer.moving_mean.assign(self.moving[0])
             layer.moving_variance.assign(self.moving[1])
+            self._put_renorm(layer)
         lost = {
             "gamma dropped": self.gamma is not None and not has_gamma,
             "beta dropped": self.beta is not None and not has_beta,
@@ -209,6 +218,15 @@ class Learned(NamedTuple):
         }
         texts = [text for text, is_lost in lost.items() if is_lost]
         return texts + self._put_ratios(layer, with_ratios)
+
+    def _put_renorm(self, layer):
+        if getattr(layer, "moving_stddev", None) is None:
+            return
+        mean, variance = self.moving
+        stddev = np.sqrt(variance + layer.epsilon)
+        start = dict(zip(_RENORM, (stddev, mean, stddev), strict=True))
+        for name, value in (self.renorm or start).items():
+            getattr(layer, name).assign(value)
 
     def _put_beta(self, layer):
         beta = np.zeros(tuple(layer.beta.shape), self.beta.dtype)

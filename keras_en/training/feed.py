@@ -27,9 +27,11 @@ def source(x, y, sample_weight, batch_size, shuffle=False, seed=0):
 
     Raises:
         TypeError, ValueError: `x` is nothing that yields batches, is endless or empty,
-            or comes with a `y` that it must hold itself; arrays of different lengths.
+            or comes with a `y` that it must hold itself; arrays of different lengths;
+            sparse or ragged tensors.
     """
     if _is_array(x) or _are_arrays(x):
+        _check_dense((x, y, sample_weight))
         return _from_arrays((x, y, sample_weight), batch_size, shuffle, seed)
     if y is not None or sample_weight is not None:
         raise ValueError(
@@ -42,7 +44,11 @@ def source(x, y, sample_weight, batch_size, shuffle=False, seed=0):
     endless = cardinality == -1
     check(not endless, "x", "data that ends: an epoch is one pass over it", x)
     iterables = _iterables(x)
-    unpack = keras.utils.unpack_x_y_sample_weight
+
+    def unpack(batch):
+        _check_dense(batch)
+        return keras.utils.unpack_x_y_sample_weight(batch)
+
     steps = cardinality if cardinality > 0 else None
     return Source(lambda epoch: map(unpack, iterables(epoch)), steps)
 
@@ -56,6 +62,19 @@ def unpacked(data) -> tuple[Any, Any, Any]:
 def leaves(structure):
     """The tensors of a structure, in which some may be `None`."""
     return [leaf for leaf in keras.tree.flatten(structure) if leaf is not None]
+
+
+def _check_dense(structure):
+    """Raises `TypeError` for tensors of TensorFlow, SciPy or JAX that are not dense: a
+    step that is traced for every number of entries would be no use."""
+    for leaf in leaves(structure):
+        names = ("dense_shape", "toarray", "todense", "nested_row_splits")
+        if any(hasattr(leaf, name) for name in names):
+            raise TypeError(
+                "Argument `x` must hold dense tensors: make them so, batch by batch, "
+                "by `tf.sparse.to_dense`, or `to_tensor()` where they are ragged; or "
+                f"use `model.fit`. Received: {type(leaf).__name__}"
+            )
 
 
 def _is_array(value):

@@ -170,10 +170,21 @@ def test_ragged_inputs_are_refused():
             layer(inputs)
 
 
-def test_renorm_of_a_configuration_is_refused():
-    config = keras.layers.BatchNormalization(renorm=True).get_config()
-    with pytest.raises(ValueError, match="`renorm` must be False.*Received: renorm=T"):
-        ExemplarNormalization.from_config(config)
+@pytest.mark.parametrize(
+    "clipping, message",
+    [
+        ({"max": 1.0}, "invalid keys for `renorm_clipping`.*'max'.*Supported values"),
+        ({"rmax": 1.0, "rmin": 2.0}, "rmax should be.*Received: rmax=1.0, rmin=2.0"),
+        ({"dmax": -1.0}, "dmax should be non-negative.*Received: dmax=-1.0"),
+    ],
+)
+def test_limits_of_renorm(clipping, message):
+    """In the words of BatchNormalization."""
+    for layer in (ExemplarNormalization, keras.layers.BatchNormalization):
+        with pytest.raises(ValueError, match=message.split(".*Received")[0]):
+            layer(renorm=True, renorm_clipping=clipping)
+    with pytest.raises(ValueError, match=message):
+        ExemplarNormalization(renorm=True, renorm_clipping=clipping)
 
 
 @pytest.mark.skipif(backends.BACKEND != "torch", reason="allowed on other backends")

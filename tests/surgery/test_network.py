@@ -313,7 +313,6 @@ def test_what_cannot_be_replaced():
         "without subclasses .* Received: strange, of class Strange",
         of(Strange(name="strange")),
     )
-    refused("renorm=True", of(layers.BatchNormalization(renorm=True)))
     refused("Layer `bn`: .*`reduction` must divide", model, reduction=4)
     refused("Layer `bn`: .*`initial_ratios` may name", model, initial_ratios={"b": 1})
     refused(
