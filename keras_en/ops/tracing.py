@@ -3,6 +3,7 @@ touches private names of TensorFlow."""
 
 import threading
 import weakref
+from typing import Any
 
 import keras
 
@@ -21,9 +22,10 @@ USES = {
     ),
 }
 # The first number of the groups of collectives of each set of devices.
-_groups, _groups_lock = {}, threading.Lock()
+_groups: dict[tuple[str, ...], int] = {}
+_groups_lock = threading.Lock()
 # Graphs in which layers compile what lies between collectives; see `compile_islands`.
-_with_islands = weakref.WeakSet()
+_with_islands: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def is_graph():

@@ -36,8 +36,9 @@ def save(path: Path, values: dict[str, Any]) -> None:
 
     arrays = {name: np.asarray(value) for name, value in values.items()}
     text = {name: v.astype("S") for name, v in arrays.items() if v.dtype == object}
+    files: dict[str, Any] = {**arrays, **text}
     with writing():
-        np.savez(path, **{**arrays, **text})
+        np.savez(path, **files)
 
 
 def _end_with_input():
