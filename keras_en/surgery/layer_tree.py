@@ -58,13 +58,22 @@ def remake(layer, path):
     try:
         if isinstance(layer, keras.layers.Lambda):
             return _same_lambda(layer)
-        return type(layer).from_config(layer.get_config())
+        return type(layer).from_config(_without_variables(layer.get_config()))
     except (KeyError, NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             "Argument `model` must hold layers that Keras can make again from "
             "their `get_config`: registered, if they are not Keras's own. "
             f"Received: {path}, of class {type(layer).__name__}: {one_line(error)}"
         ) from error
+
+
+def _without_variables(config):
+    """Numbers in place of variables, which two layers would share."""
+    numpy = keras.ops.convert_to_numpy
+    return {
+        key: numpy(value) if isinstance(value, keras.Variable) else value
+        for key, value in config.items()
+    }
 
 
 def _same_lambda(layer):

@@ -203,6 +203,33 @@ def test_children_that_only_their_parent_can_make(rng):
     assert new.get_layer("layer").gate.factor == 3.0
 
 
+@keras.saving.register_keras_serializable("tests.strangers")
+class Overwritten(layers.Layer):
+    """Keeps a variable where its argument was, which its configuration then has."""
+
+    def __init__(self, scale=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.bn = layers.BatchNormalization(name="bn")
+
+    def build(self, shape):
+        value = keras.initializers.Constant(self.scale)
+        self.scale = self.add_weight(shape=(), initializer=value)
+        self.bn.build(shape)
+
+    def call(self, x, training=False):
+        return self.scale * self.bn(x, training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}
+
+
+def test_a_configuration_with_a_variable_in_it(rng):
+    inputs = keras.Input((5, 3))
+    model = keras.Model(inputs, Overwritten(name="layer")(inputs))
+    converted(randomize(model, rng), images(rng, (2, 5, 3)))
+
+
 def test_a_lambda_keeps_its_function(rng):
     """With what it refers to: here, and in this module."""
     factor = 3.0
