@@ -93,6 +93,15 @@ def has_own(model, method):
     return getattr(type(model), method) is not getattr(of_keras, method)
 
 
+def beside(graph):
+    """By their id, layers that a graph has as attributes and does not call."""
+    held, called = (
+        {id(layer): layer for child in layers for _, layer in walk(child)}
+        for layers in (children(graph), graph.layers)
+    )
+    return {i: held[i] for i in held.keys() - called.keys()}
+
+
 def clone_graph(model, path, clone):
     """A copy of a graph, in which `clone` makes each layer; a `keras.Model` or
     `Sequential` where the class has a constructor of its own.

@@ -203,6 +203,22 @@ def test_children_that_only_their_parent_can_make(rng):
     assert new.get_layer("layer").gate.factor == 3.0
 
 
+class LowFeatures(keras.Model):
+    """Calls a part of the model that it keeps."""
+
+    def __init__(self, whole, **kwargs):
+        super().__init__(whole.input, whole.output["low"], **kwargs)
+        self.whole = whole
+
+
+def test_what_a_model_keeps_and_does_not_call(rng):
+    model = randomize(LowFeatures(backbone(), name="low"), rng)
+    new, report = converted(model, images(rng, (2, *SHAPE)))
+    assert list(report.replaced) == ["low_bn"]
+    assert report.skipped == {"backbone/high_bn": "in no graph of the new model"}
+    assert len(new.variables) < len(model.variables)
+
+
 @keras.saving.register_keras_serializable("tests.strangers")
 class Overwritten(layers.Layer):
     """Keeps a variable where its argument was, which its configuration then has."""
