@@ -58,13 +58,22 @@ def remake(layer, path):
     try:
         if isinstance(layer, keras.layers.Lambda):
             return _same_lambda(layer)
-        return type(layer).from_config(layer.get_config())
+        return type(layer).from_config(_without_variables(layer.get_config()))
     except (KeyError, NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             "Argument `model` must hold layers that Keras can make again from "
             "their `get_config`: registered, if they are not Keras's own. "
             f"Received: {path}, of class {type(layer).__name__}: {one_line(error)}"
         ) from error
+
+
+def _without_variables(config):
+    """Numbers in place of variables, which two layers would share."""
+    numpy = keras.ops.convert_to_numpy
+    return {
+        key: numpy(value) if isinstance(value, keras.Variable) else value
+        for key, value in config.items()
+    }
 
 
 def _same_lambda(layer):
@@ -82,6 +91,15 @@ def has_own(model, method):
         c for c in type(model).__mro__ if c.__module__.startswith("keras.")
     )
     return getattr(type(model), method) is not getattr(of_keras, method)
+
+
+def beside(graph):
+    """By their id, layers that a graph has as attributes and does not call."""
+    held, called = (
+        {id(layer): layer for child in layers for _, layer in walk(child)}
+        for layers in (children(graph), graph.layers)
+    )
+    return {i: held[i] for i in held.keys() - called.keys()}
 
 
 def clone_graph(model, path, clone):

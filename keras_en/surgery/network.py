@@ -128,6 +128,7 @@ class _Surgery:
     - `holders`: the ids of the layers that are replaced or hold such a one.
     - `clones`: from the id of each old layer to the new one.
     - `rest`: the ids of those whose new one its parent made.
+    - `beside`: by their id, attributes of models that became plain ones.
     - `builds`: gives new layers back the `build` that cloning hides.
     """
 
@@ -142,7 +143,7 @@ class _Surgery:
             for _, layer in layer_tree.walk(model)
             if any(id(child) in chosen for _, child in layer_tree.walk(layer))
         }
-        self.clones, self.rest = {}, set()
+        self.clones, self.rest, self.beside = {}, set(), {}
         self.builds = contextlib.ExitStack()
 
     def run(self):
@@ -189,6 +190,7 @@ class _Surgery:
                     self._pair_rest(layer, new)
                     return new
             self.report.plain[path] = type(layer).__name__
+            self.beside |= layer_tree.beside(layer)
         return layer_tree.clone_graph(layer, path, self._clone)
 
     def _pair_rest(self, old, new):
@@ -299,8 +301,12 @@ class _Surgery:
                 self._pair_rest(old, new)
 
     def _check_all_replaced(self):
-        paths = [self.selection.paths[i] for i in self.selection.chosen]
-        left = [path for path in paths if path not in self.report.replaced]
+        left = []
+        for i, layer in self.selection.chosen.items():
+            if i not in self.clones and i in self.beside:
+                self.report.skipped[self._path(layer)] = "in no graph of the new model"
+            elif i not in self.clones:
+                left.append(self._path(layer))
         check(
             not left,
             "model",
@@ -326,6 +332,8 @@ class _Surgery:
                 layer = pair[position]
                 own = layer.variables if chosen else layer_tree.own_variables(layer)
                 ids |= {id(v) for v in own}
+            gone = [x for i, x in self.beside.items() if i not in self.clones]
+            ids |= {id(v) for x in gone for v in layer_tree.own_variables(x)}
             missed = [v.path for v in model.variables if id(v) not in ids]
             check(
                 not missed,

@@ -203,6 +203,49 @@ def test_children_that_only_their_parent_can_make(rng):
     assert new.get_layer("layer").gate.factor == 3.0
 
 
+class LowFeatures(keras.Model):
+    """Calls a part of the model that it keeps."""
+
+    def __init__(self, whole, **kwargs):
+        super().__init__(whole.input, whole.output["low"], **kwargs)
+        self.whole = whole
+
+
+def test_what_a_model_keeps_and_does_not_call(rng):
+    model = randomize(LowFeatures(backbone(), name="low"), rng)
+    new, report = converted(model, images(rng, (2, *SHAPE)))
+    assert list(report.replaced) == ["low_bn"]
+    assert report.skipped == {"backbone/high_bn": "in no graph of the new model"}
+    assert len(new.variables) < len(model.variables)
+
+
+@keras.saving.register_keras_serializable("tests.strangers")
+class Overwritten(layers.Layer):
+    """Keeps a variable where its argument was, which its configuration then has."""
+
+    def __init__(self, scale=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.bn = layers.BatchNormalization(name="bn")
+
+    def build(self, shape):
+        value = keras.initializers.Constant(self.scale)
+        self.scale = self.add_weight(shape=(), initializer=value)
+        self.bn.build(shape)
+
+    def call(self, x, training=False):
+        return self.scale * self.bn(x, training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}
+
+
+def test_a_configuration_with_a_variable_in_it(rng):
+    inputs = keras.Input((5, 3))
+    model = keras.Model(inputs, Overwritten(name="layer")(inputs))
+    converted(randomize(model, rng), images(rng, (2, 5, 3)))
+
+
 def test_a_lambda_keeps_its_function(rng):
     """With what it refers to: here, and in this module."""
     factor = 3.0
