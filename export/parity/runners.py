@@ -222,7 +222,8 @@ def run_process(command: Sequence[object]) -> None:
     except subprocess.TimeoutExpired:
         raise _no_answer() from None
     finally:
-        os.close(stdin), os.close(ours)
+        os.close(stdin)
+        os.close(ours)
     error = _reason(done.stderr) or f"exit code {done.returncode}"
     if done.returncode == CANNOT_WRITE:
         raise files.CannotWrite(error)

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from keras_en import files
 from keras_en.cli import convert, export, inspect, models, quickstart, train, verify
@@ -15,7 +16,10 @@ from keras_en.text import one_line
 from keras_en.version import __version__
 
 COMMANDS = (quickstart, train, convert, export, verify, inspect, models)
-_USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+_USUAL: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 _ERRORS = (OSError, RuntimeError, ValueError, TypeError, FloatingPointError)
 
 
