@@ -7,6 +7,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from keras_en.keras_private import layers_of
+
 from .. import serving
 from .cases import Arrays, Case
 from .checks import Outcome, Unequal
@@ -103,12 +105,30 @@ class Reference:
 
     def _with_other_last_bits(self, case, function):
         """What the model makes of inputs that differ in their last bit: it rounds
-        otherwise, and each sample by itself, where equal samples round equally."""
+        otherwise, and each sample by itself, where equal samples round equally. In
+        float16 the weights differ, too: every layer rounds, not the first alone."""
         rng, draws = np.random.default_rng(0), []
         for _ in range(DRAWS):
             values = [self._nudged(v, case.kind, rng) for v in case.inputs.values()]
-            draws.append(evaluated(self.model, values, function))
+            with keras.StatelessScope(self._nudged_weights(rng)):
+                draws.append(evaluated(self.model, values, function))
         return draws
+
+    def _nudged_weights(self, rng):
+        """Pairs of a variable and its value, of those that are float16."""
+        if self.dtype != "float16":
+            return []
+        exact = {  # They compute in float32.
+            id(variable)
+            for layer in layers_of(self.model)
+            if type(layer).__name__.endswith("Normalization")
+            for variable in layer.variables
+        }
+        return [
+            (v, self._nudged(keras.ops.convert_to_numpy(v), "weight", rng))
+            for v in self.model.variables
+            if id(v) not in exact
+        ]
 
     def _nudged(self, value, kind, rng):
         if not np.issubdtype(value.dtype, np.floating):

@@ -58,9 +58,12 @@ def verify(
        single pixel, by every signature. The class of the largest output is the same,
        but for ties. Or twice what rounding does to the model, if that is more: the
        distance of its float32 outputs, for these inputs or for ones that differ in
-       their last bit, from those of its float64 copy. For constant inputs, whose sums
+       their last bit (of a float16 file: of float16, and in weights that do), from
+       those of its float64 copy. For constant inputs, whose sums
        round in one direction, the bits are sqrt(pixels) times larger. Where there is
        no such copy, the report says why, and the last bit alone decides.
+       Texts are drawn from the vocabulary of the layers that take them, empty ones,
+       unknown words and others than ASCII included; the C program does not read them.
     5. Samples do not depend on the others in the batch, nor on their order.
     6. Another export has the same graph; no ExemplarNormalization in the compact form
        of ONNX files has more than 70 nodes.
@@ -69,6 +72,9 @@ def verify(
        there, and is answered by the graph-mode loader with outputs of the declared
        shapes. An ONNX file runs in onnxruntime and, where it is installed and can read
        the file, OpenVINO.
+
+    Loaders are processes that end with this one; they, onnxruntime and OpenVINO fail
+    their check where they have no answer in 10 minutes.
 
     Args:
         model: A Keras model, the path of a `.keras` file, or what

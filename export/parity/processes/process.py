@@ -34,7 +34,7 @@ def save(path: Path, values: dict[str, Any]) -> None:
     """Writes arrays or single values; text as bytes, which need no pickle."""
     import numpy as np
 
-    arrays = {name: np.asarray(value) for name, value in values.items()}
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in values.items()}
     text = {name: v.astype("S") for name, v in arrays.items() if v.dtype == object}
     files: dict[str, Any] = {**arrays, **text}
     with writing():

@@ -128,3 +128,38 @@ def test_gate_4_knows_that_sums_of_equal_numbers_drift():
         reference.compare({"outputs": y + bits * bit}, case)
         with pytest.raises(Unequal):
             reference.compare({"outputs": y + 3 * bits * bit}, case)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_gate_4_knows_that_weights_are_rounded_too(dtype):
+    """A tie by what rounds in float16; without inputs whose last bit could tell."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
+    model.set_weights([np.zeros((1, 2)), np.array([1.0, 1.0004])])
+    exact = computing_in(model, "float64")
+    reference = Reference(model, exact, 0.0, 0.0, dtype)
+    case = Case("a", "constant", {"inputs": np.zeros((2, 1), "float32")})
+    # As float16 has it: the classes are equal, and the first one wins.
+    rounded = {"outputs": np.ones((2, 2), "float32")}
+    if dtype == "float32":
+        with pytest.raises(Unequal):
+            reference.compare(rounded, case)
+        return
+    reference.compare(rounded, case)
+    bit = np.finfo("float16").eps
+    with pytest.raises(Unequal, match="allowed 2.0e-03"):
+        reference.compare({"outputs": rounded["outputs"] + [[4 * bit, 0]]}, case)
+    assert model.get_weights()[1].tolist() == [1.0, np.float32(1.0004)]
+
+
+def test_gate_4_fails_a_clear_class_in_float16():
+    """One pixel of many, by less than is allowed for a number."""
+    x = keras.Input((8, 8, 2))
+    model = keras.Model(x, keras.layers.Activation("linear")(x))
+    reference = Reference(model, None, 1e-2, 1e-4, "float16")
+    values = np.zeros((1, 8, 8, 2), "float32")
+    values[..., 1] = 8e-3
+    case = Case("a", "random", {"inputs": values})
+    outputs = values.copy()
+    outputs[0, 3, 3] = [5e-3, 4e-3]
+    with pytest.raises(Unequal, match="1 samples have another class"):
+        reference.compare({"outputs": outputs}, case)
