@@ -156,7 +156,7 @@ def finished(work, *arguments):
     return {}
 
 
-@pytest.mark.parametrize("name", ["old", "new"])
+@pytest.mark.parametrize("name", ["run", "new"])
 @pytest.mark.parametrize("late", [False, True])
 def test_ctrl_c_while_replacing_loses_nothing(tmp_path, monkeypatch, name, late):
     """A real signal, before and after each of the two renames."""
