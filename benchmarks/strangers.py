@@ -89,6 +89,19 @@ def trained(model, x):
     return "yes" if finite else "FAILED: not finite"
 
 
+class NeitherByKeras(Exception):
+    """A network that Keras itself cannot copy layer by layer."""
+
+
+def cloned(model):
+    import keras
+
+    try:
+        return keras.models.clone_model(keras.Model(model.inputs, model.outputs))
+    except Exception:
+        return None
+
+
 def saved_and_loaded(model, folder):
     import keras
 
@@ -139,6 +152,7 @@ def stages(name):
 
     from keras_en import ExemplarNormalization, replace_normalization
     from keras_en.keras_private import layers_of
+    from keras_en.text import one_line
 
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -148,7 +162,12 @@ def stages(name):
     def replaced():
         old = (strangers_own.NETWORKS | strangers_hub.NETWORKS)[name]()
         randomize(old, rng)
-        new = replace_normalization(old, initial_ratios={"batch": 1.0})
+        try:
+            new = replace_normalization(old, initial_ratios={"batch": 1.0})
+        except ValueError as error:
+            if cloned(old):
+                raise
+            raise NeitherByKeras(one_line(error.__cause__ or error, 120)) from error
         both.update(old=old, new=new, x=inputs_of(old, rng))
         kinds = [type(layer) for layer in layers_of(new)]
         left = kinds.count(keras.layers.BatchNormalization)
@@ -181,6 +200,8 @@ def measure(name, count):
     for stage in stages(name)[:count]:
         try:
             text = stage()
+        except NeitherByKeras as error:
+            sys.exit(f"keras.models.clone_model cannot copy its layers: {error}")
         except Exception as error:
             text = f"FAILED: {type(error).__name__}: {one_line(error, 200)}"
         print("\n" + json.dumps(text), flush=True)
@@ -193,7 +214,8 @@ def row(name, options, is_of_hub):
     command += ["--without-exports"] * options.without_exports
     try:
         done = subprocess.run(command, capture_output=True, timeout=options.seconds)
-        output, reason = done.stdout, done.stderr.decode()[-200:]
+        output = done.stdout
+        reason = (done.stderr.decode().strip().splitlines() or [""])[-1][-200:]
         if done.returncode == 0:
             reason = "without exports"
     except subprocess.TimeoutExpired as error:
