@@ -101,17 +101,27 @@ def _put_or_wait(layer, entry):
     rest = _put(layer, serialized)
     note(layer, [])
     layer.keras_en_surgery.serialized |= serialized
-    if rest:
-        build = layer.build
+    build = layer.build
 
-        @functools.wraps(build)
-        def build_and_put(*args, **kwargs):
-            layer.build = build
-            build(*args, **kwargs)
-            _put(layer, rest)
+    @functools.wraps(build)
+    def build_and_put(*args, **kwargs):
+        layer.build = build
+        # A file has no tuples, which the code of a layer may add to.
+        build(*map(_with_tuples, args), **kwargs)
+        _put(layer, rest)
 
-        layer.build = build_and_put
+    layer.build = build_and_put
     return layer
+
+
+def _with_tuples(shapes):
+    """A shape, or a structure of them, in which each is a tuple."""
+    if isinstance(shapes, dict):
+        return {name: _with_tuples(shape) for name, shape in shapes.items()}
+    if not isinstance(shapes, list | tuple):
+        return shapes
+    is_shape = all(size is None or isinstance(size, int) for size in shapes)
+    return tuple(shapes) if is_shape else [*map(_with_tuples, shapes)]
 
 
 def _put(layer, serialized):

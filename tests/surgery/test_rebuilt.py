@@ -133,6 +133,19 @@ def test_a_file_keeps_them_wherever_code_makes_them(rng, tmp_path, kind):
     assert_equal(clone, new, x)
 
 
+@register
+class Strict(Norm):
+    """Adds to its shape, which has to be a tuple; a file has lists."""
+
+    def build(self, shape):
+        self.bn.build(shape[:-1] + (3,))
+
+
+def test_a_layer_that_adds_to_its_shape(rng, tmp_path):
+    new = surgery(network(Strict()), rng)
+    assert_equal(again(new, tmp_path), new, images(rng, (4, 3)))
+
+
 # Keras's, of every file with a layer that has no `build`.
 @pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer")
 @pytest.mark.parametrize("build", [composite, subclassed])
