@@ -188,13 +188,11 @@ def evaluate(
 class _Training:
     """A call of `fit`, whose arguments are checked."""
 
-    def __init__(
-        self, run, data, held_out, events, checkpoint, checkpoint_every, identity
-    ):
+    def __init__(self, run, data, held_out, events, checkpoint, checkpoint_every, same):
         self.run, self.data, self.held_out = run, data, held_out
         self.events, self.history = events, run.model.history
         self.checkpoint, self.checkpoint_every = checkpoint, checkpoint_every
-        self.identity, self.watch = identity, Watch(run.model, data)
+        self.same, self.watch = same, Watch(run.model, data)
 
     def train(self, epochs, resume, said):
         """Trains to the end of so many epochs, or until a callback stops."""
@@ -226,7 +224,7 @@ class _Training:
         """How far the run is, loaded, a function that loads it again, and a line that
         says so."""
         start, load, line = checkpoints.read(
-            self.checkpoint, self.run.model, resume, self.identity
+            self.checkpoint, self.run.model, resume, self.same
         )
         numbers = [start.epoch, start.step, start.steps_done]
         equal = equal_on_all_workers(self.run.strategy, numbers)
@@ -281,5 +279,5 @@ class _Training:
         progress = checkpoints.Progress(
             epoch, step, steps_done, stopped, history.epoch, history.history
         )
-        checkpoints.save(self.checkpoint, run.model, progress, self.identity)
+        checkpoints.save(self.checkpoint, run.model, progress, self.same)
         return True
