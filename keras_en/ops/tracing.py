@@ -121,9 +121,11 @@ def number_groups_apart(strategy):
     Strategies of several hosts stay as they are: their numbers have to be those of the
     other hosts.
     """
-    extended = strategy.extended
-    if not hasattr(extended, "_make_collective_ops_with_fallbacks"):
+    import tensorflow as tf
+
+    if not isinstance(strategy, tf.distribute.MirroredStrategy):
         return
+    extended = strategy.extended
     devices = extended.worker_devices
     with _groups_lock:
         # Far above what any strategy counts to.

@@ -1,6 +1,7 @@
 """Every gate passes what is right; gates 1, 4 and 5 are broken on purpose."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -74,17 +75,14 @@ def test_gate_1_keras_s_own_saved_model_fails(tmp_path):
     assert not report.passed and "FAILED" in report.to_markdown()
 
 
-def test_gate_1_what_needs_keras_fails(tmp_path):
+@pytest.mark.parametrize("name", ["python_loader.py", "session_loader.py"])
+def test_gate_1_what_needs_keras_fails(tmp_path, name):
     """The processes really have no Keras."""
-    for script in ("python_loader", "session_loader"):
-        text = (runners.PROCESSES / f"{script}.py").read_text()
-        assert 'sys.modules["keras"] = sys.modules["keras_en"] = None' in text
-    script = tmp_path / "script.py"
-    script.write_text(
-        (runners.PROCESSES / "python_loader.py")
-        .read_text()
-        .replace("    import numpy as np\n", "    import keras\n")
-    )
+    shutil.copy(runners.PROCESSES / "process.py", tmp_path)
+    text = (runners.PROCESSES / name).read_text()
+    assert "    import numpy as np\n" in text
+    script = tmp_path / name
+    script.write_text(text.replace("    import numpy as np\n", "    import keras\n"))
     with pytest.raises(RuntimeError, match="import of keras halted"):
         runners.run_process([sys.executable, script, "a", "b", "c"])
 
