@@ -25,13 +25,13 @@ def check_labels(model, y, position):
     Raises:
         ValueError: One is not.
     """
-    losses, labels = of(model), feed.leaves(y)
-    outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
+    outputs = getattr(model, "outputs", None) or []
+    losses, labels = (_in_order(model, each) for each in (model.loss, y))
     if not len(losses) == len(labels) == len(outputs):
         return
     for loss, of_output, output in zip(losses, labels, outputs, strict=True):
         # TensorFlow has classes along the last axis only.
-        is_sparse, ignored = _sparse(loss)
+        is_sparse, ignored = (False, None) if loss is None else _sparse(loss)
         classes = output.shape[-1]
         if not is_sparse or classes is None:
             continue
@@ -45,6 +45,15 @@ def check_labels(model, y, position):
                 f"{classes} classes of the output. "
                 f"Received: {values[wrong].flat[0]} ({position})"
             )
+
+
+def _in_order(model, structure):
+    """What there is for each output, in their order; nothing where it is not clear."""
+    if isinstance(structure, dict):
+        names = getattr(model, "output_names", [])
+        same = sorted(names) == sorted(structure)
+        return [structure[name] for name in names] if same else []
+    return feed.leaves(structure)
 
 
 def _sparse(loss):

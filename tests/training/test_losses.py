@@ -184,3 +184,17 @@ def test_labels_out_of_range(loss, wrong, allowed):
     ):
         with pytest.raises(ValueError, match=rf"`y`.*Received: {wrong}.*{where}"):
             run(model, batches, verbose=0)
+
+
+def test_labels_of_named_outputs_are_those_of_their_name():
+    """Listed in another order than that of the alphabet."""
+    inputs = keras.Input((2,))
+    z = keras.layers.Dense(5, name="z")(inputs)
+    a = keras.layers.Dense(3, name="a")(inputs)
+    model = keras.Model(inputs, [z, a])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", {"z": loss, "a": loss})
+    x, labels = np.zeros((2, 2)), {"z": np.array([0, 4]), "a": np.array([0, 2])}
+    assert np.isfinite(training.evaluate(model, x, labels, verbose=0)["loss"])
+    with pytest.raises(ValueError, match="from 0 to 2.*Received: 3"):
+        training.evaluate(model, x, {**labels, "a": np.array([3, 0])}, verbose=0)
