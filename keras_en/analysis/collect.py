@@ -104,6 +104,7 @@ def _unrolled(model):
 def _array(path, ratios):
     try:
         return keras.ops.convert_to_numpy(ratios)
+    # What TensorFlow, in two ways, and JAX raise of a tensor that they trace.
     except (AttributeError, NotImplementedError, TypeError) as error:
         raise ValueError(
             "Argument `model` must run its layers one by one, as an RNN does with "
