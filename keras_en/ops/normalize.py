@@ -68,7 +68,7 @@ class Normalize(NamedTuple):
     def __call__(self, inputs):
         """`Outputs` of `Inputs`."""
         x, moving = ops.cast(inputs.x, self.dtype), None
-        sample, own = tracing.island(self._moments)(x, inputs.mask)
+        sample, own = tracing.island(self._moments)(x, inputs.mask, inputs.x)
         batch = (inputs.moving or (None, None))[:2]
         if self.momentum is not None:
             # In all replicas the same, whatever the outputs are computed from.
@@ -88,10 +88,10 @@ class Normalize(NamedTuple):
         )
         return Outputs(y, ratios, moving)
 
-    def _moments(self, x, mask):
+    def _moments(self, x, mask, source):
         """`Moments` of each sample, with a count where it differs by channel only, and
         with a momentum those of the batch, otherwise `None`."""
-        sample = moments.per_sample(x, self.axis, mask, self.training)
+        sample = moments.per_sample(x, self.axis, mask, self.training, source)
         batch = None if self.momentum is None else moments.over_batch(*sample)
         if mask is None or self.axis == len(x.shape) - 1:
             sample = sample._replace(count=None)

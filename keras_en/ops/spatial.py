@@ -14,6 +14,8 @@ from keras_en.ops.gradients import with_backward
 
 # The longest axis whose float32 sum is left as it is.
 _SHORT = 512
+# In how many parts `Spatial.part` divides the first spatial axis, at most.
+_PARTS = 64
 
 
 class Spatial(NamedTuple):
@@ -120,6 +122,74 @@ class Spatial(NamedTuple):
         if len(self.axes) > 1:
             values = _mean(values, self.axes[-1:], keepdims=True)
         return _mean(values, self.axes)
+
+    def moments(self, x, part=None):
+        """Mean and variance of each sample, `(N, C)` each.
+
+        With a `part`, of one reading: with `s` the mean of that part, and sums over `n`
+        positions of `x - s` and `(x - s)^2`,
+
+        `mean = s + S1 / n`, `var = S2 / n - (S1 / n)^2`.
+
+        The mean of `k` of `n` positions is never further from that of all than
+        `sqrt(var (n - k) / k)` (Samuelson's inequality). So `S2 / n` is at most
+        `var n / k`, and so is, relative to `var`, how much larger the difference makes
+        the rounding of `S2`: 64 times at most, whatever the data.
+
+        Args:
+            x: Tensor, 0 where the mask is `False`.
+            part: As `part` returns it; `None` for two readings.
+        """
+        if part is None:
+            mean = self.exact_mean(x)
+            squares = self.mean(lambda x, m: ops.square(x - m), x, self.broad(mean))
+            return mean, squares
+        values, weight = part
+        shift = ops.sum(ops.cast(values, x.dtype) * weight, axis=self.axes)
+        share, broad = 1 / self.positions, self.broad(shift)
+        mean = self.sum(ops.subtract, x, broad) * share
+        squares = self.sum(lambda x, s: ops.square(x - s), x, broad) * share
+        return shift + mean, ops.maximum(squares - ops.square(mean), 0)
+
+    def part(self, x):
+        """What `moments` of one reading shifts by: values of at least a 64th of the
+        positions that count in each sample, 0 where they do not, and weights that make
+        a mean of their sum. `None` where two readings are faster, sizes unknown, or an
+        axis with a mask has no such parts.
+
+        The slice is of `x` as it is: of a wider copy, XLA for a TPU would keep that.
+        """
+        sizes, first = self.sizes, self.axes[0]
+        if not (tracing.is_fusing() and all(isinstance(n, int) and n for n in sizes)):
+            return None
+        length = -(-sizes[0] // _PARTS)
+        # Where channels are not last the mask is the same all along the last axis.
+        same = first == len(self.shape) - 1
+        if self.mask is None or same:
+            values = self.masked(ops.split(x, [length], axis=first)[0])
+            return values, 1 / (length * math.prod(sizes[1:]))
+        if sizes[0] % length:
+            return None
+        places = self._fullest(length)
+        values, mask = (
+            ops.take_along_axis(tensor, places, axis=first) for tensor in (x, self.mask)
+        )
+        count = ops.sum(ops.cast(mask, self.count.dtype), self.axes, keepdims=True)
+        if self.axes[-1] == len(self.shape) - 1:
+            count = count * sizes[-1]
+        return ops.where(mask, values, 0), 1 / ops.maximum(count, 1)
+
+    def _fullest(self, length):
+        """The indices along the first spatial axis of that part, of `length`, in which
+        most positions of the mask count; `(N, 1, ..., length, ..., 1)`."""
+        first = self.axes[0]
+        counts = ops.sum(ops.cast(self.mask, "int32"), self.axes[1:], keepdims=True)
+        shape = list(ops.shape(counts))
+        parts = ops.reshape(counts, [*shape[:first], -1, length, *shape[first + 1 :]])
+        fullest = ops.argmax(ops.sum(parts, first + 1), axis=first, keepdims=True)
+        steps = ops.arange(length, dtype=fullest.dtype)
+        broad = [length if i == first else 1 for i in range(len(shape))]
+        return fullest * length + ops.reshape(steps, broad)
 
     def exact_mean(self, x):
         """The mean of `x`, exact where float32 sums of many large numbers would drift.

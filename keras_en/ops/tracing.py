@@ -49,10 +49,26 @@ def is_xla():
 
 
 def is_on_cpu():
-    """Whether TensorFlow has no other device."""
-    import tensorflow as tf
+    """Whether the backend has no other device, or JAX is told to use none."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
 
-    return not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+        return not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+    if backend == "jax":
+        import jax
+
+        device = jax.config.jax_default_device
+        platform = getattr(device, "platform", device) or jax.default_backend()
+        return platform == "cpu"
+    return True
+
+
+def is_fusing():
+    """Whether XLA compiles what is traced for a GPU or a TPU. It then computes several
+    sums in one loop over what they read; for a CPU it reads that once a sum."""
+    compiled = keras.backend.backend() == "jax" or is_xla()
+    return compiled and not is_on_cpu()
 
 
 def is_xla_on_cpu():

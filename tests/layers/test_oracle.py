@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_en import ExemplarNormalization
+from keras_en.ops import tracing
 from tests import backends, reference
 
 POOLS = [
@@ -181,6 +182,15 @@ def test_every_rank_and_axis(rank, axis, state, masked, dtype):
     shape[axis] = 4
     pool = ("layer", "batch", "group") if rank == 2 else ("batch", "group", "instance")
     compare(tuple(shape), axis, pool, state, masked, dtype)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids="mask-{}".format)
+@pytest.mark.parametrize("state", ["training", "inference"])
+@pytest.mark.parametrize("rank, axis", [(3, -1), (3, 1), (4, -1), (4, 1), (5, 3)])
+def test_one_reading(rank, axis, state, masked, monkeypatch):
+    """As XLA for a GPU or TPU traces it."""
+    monkeypatch.setattr(tracing, "is_fusing", lambda: True)
+    test_every_rank_and_axis(rank, axis, state, masked, DTYPES[0])
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """Per-sample moments and their merges against NumPy float64 on the whole tensor."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_en.ops import moments
+from keras_en.ops import moments, spatial, tracing
 from tests.backends import images, numpy
 
 
@@ -91,3 +92,82 @@ def test_groups(rng):
     np.testing.assert_allclose(
         numpy(variance), np.repeat(split.var((1, 3)), 2, axis=1), atol=1e-6
     )
+
+
+def hurtful(name):
+    """Inputs `(2, 70, 5, 4)`, 14 positions a sample in the part that shifts, and a mask
+    or `None`."""
+    rng = np.random.default_rng(3)
+    x, mask = rng.normal(size=(2, 70, 5, 4)), None
+    if name == "constant part":
+        x[:, :2] = 3
+    elif name == "far part":  # The worst case of the bound.
+        x[:, :2], x[:, 2:] = 1e3, 0
+    elif name == "outlier inside":
+        x[:, 0, 0] = 1e6
+    elif name == "outlier outside":
+        x[:, 33, 2] = 1e6
+    elif name == "large mean":
+        x += 1e4
+    elif name == "one position":
+        x = x[:, :1, :1] + 1e4
+    elif name == "odd sizes":
+        x = x[:, :67, :3] + 1e2
+    elif name == "constant":
+        x = np.full_like(x, 1e4)
+    elif name == "mask of one":
+        mask = np.zeros(x.shape[:-1], bool)
+        mask[0, 41, 3] = mask[1, 7, 0] = True
+        x += 1e4
+    elif name == "mask of none":
+        mask = np.zeros(x.shape[:-1], bool)
+        mask[1] = True
+    elif name == "mask, infinity behind it":
+        mask = rng.random(x.shape[:-1]) < 0.1
+        x = np.where(mask[..., None], x + 1e3, np.inf)
+    return x.astype("float32"), mask
+
+
+HURTFUL = ["constant part", "far part", "outlier inside", "outlier outside"]
+HURTFUL += ["large mean", "one position", "odd sizes", "constant"]
+HURTFUL += ["mask of one", "mask of none", "mask, infinity behind it"]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", HURTFUL)
+def test_one_reading_loses_no_more_than_its_bound(name, training, monkeypatch):
+    """At most `n / k` = 64 roundings of float32, relative to the variance, and a few of
+    a sum of this length."""
+    monkeypatch.setattr(tracing, "is_fusing", lambda: True)
+    x, mask = hurtful(name)
+    tensors = [None if t is None else ops.convert_to_tensor(t) for t in (x, mask)]
+    result = moments.per_sample(tensors[0], 3, tensors[1], training)
+    weight = np.ones(x.shape[:-1]) if mask is None else mask.astype("float64")
+    exact = np.where(weight[..., None] > 0, x.astype("float64"), 0)
+    weight = weight[..., None] / np.maximum(weight.sum((1, 2)), 1)[:, None, None, None]
+    mean = (exact * weight).sum((1, 2))
+    variance = (np.square(exact - mean[:, None, None]) * weight).sum((1, 2))
+    rounding = np.finfo("float32").eps
+    # The float64 mean is rounded, too.
+    allowed = 64 * 4 * rounding * variance + 1e-16
+    assert (np.abs(numpy(result.variance) - variance) <= allowed).all()
+    allowed = 4 * rounding * np.abs(mean) + 64 * rounding * np.sqrt(variance)
+    assert (np.abs(numpy(result.mean) - mean) <= allowed).all()
+
+
+def test_the_part_is_read_as_it_is(monkeypatch):
+    """A bfloat16 input is sliced before it is cast."""
+    monkeypatch.setattr(tracing, "is_fusing", lambda: True)
+    x = ops.cast(np.ones((2, 5, 3, 4)), "bfloat16")
+    values, weight = spatial.Spatial.of(ops.cast(x, "float32"), 3).part(x)
+    assert keras.backend.standardize_dtype(values.dtype) == "bfloat16"
+    assert tuple(values.shape) == (2, 1, 3, 4) and weight == 1 / 3
+
+
+@pytest.mark.parametrize("rows", [127, 130])
+def test_no_part_of_a_long_axis_with_a_mask(rows, monkeypatch):
+    """127 rows have no parts of two, as 130 have of three: more than 64 of two."""
+    monkeypatch.setattr(tracing, "is_fusing", lambda: True)
+    x = ops.ones((2, rows, 3))
+    layout = spatial.Spatial.of(x, 2, ops.ones((2, rows), "bool"))
+    assert layout.part(x) is None
