@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_en.ops import moments, ratios, rows
+from keras_en.ops import kernels, moments, ratios, rows
 from keras_en.ops.gradients import with_backward
 
 
@@ -91,10 +91,13 @@ class ExemplarMixture(NamedTuple):
             `a` and `b`, `(N, C)`, and the ratios `(N, K)`.
         """
         forward = functools.partial(self._forward, epsilon)
+        backward, inputs = self._backward, (statistics, weights)
+        if kernels.fits(self, statistics, count):
+            head = kernels.Head.of(self, epsilon, statistics, weights)
+            forward, backward = head.passes(forward, backward)
         if not (training and self.pure):
-            return forward((count,), (statistics, weights))[0]
-        inputs = statistics, weights
-        return with_backward(forward, self._backward, inputs, (count,))
+            return forward((count,), inputs)[0]
+        return with_backward(forward, backward, inputs, (count,))
 
     def _forward(self, epsilon, constants, inputs):
         # Stacks, not a tensor a normalizer: XLA does not compute again, for every

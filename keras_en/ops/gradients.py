@@ -38,7 +38,7 @@ def with_backward(forward, backward, inputs, constants=()):
     leaves = keras.tree.flatten(structure)
     places = [i for i, leaf in enumerate(leaves) if ops.is_tensor(leaf)]
 
-    def packed(arguments):
+    def restored(arguments):
         local = dict(zip(places, arguments, strict=True))
         return keras.tree.pack_sequence_as(
             structure, [local.get(i, leaf) for i, leaf in enumerate(leaves)]
@@ -46,11 +46,11 @@ def with_backward(forward, backward, inputs, constants=()):
 
     make = _jax if backend == "jax" else _tensorflow
     arguments = [leaves[i] for i in places]
-    return make(forward, backward, packed, arguments)
+    return make(forward, backward, restored, arguments)
 
 
-def _jax(forward, backward, packed, arguments):
-    """`with_backward` of `arguments`, of which `packed` makes constants and inputs.
+def _jax(forward, backward, restored, arguments):
+    """`with_backward` of `arguments`, of which `restored` makes constants and inputs.
 
     What forward mode computes is the transpose of `backward`, and what reverse mode
     computes the transpose of that: operation by operation `backward` again.
@@ -59,30 +59,30 @@ def _jax(forward, backward, packed, arguments):
 
     @jax.custom_jvp
     def function(*primals):
-        return forward(*packed(primals))[0]
+        return forward(*restored(primals))[0]
 
     @function.defjvp
     def _(primals, tangents):
-        constants, inputs = packed(primals)
+        constants, inputs = restored(primals)
         outputs, residuals = forward(constants, inputs)
 
         def pulled_back(upstream):
-            return _tensors(backward(constants, inputs, residuals, upstream))
+            return tensors_of(backward(constants, inputs, residuals, upstream))
 
         (pushed,) = jax.linear_transpose(pulled_back, outputs)(
             # Those of the inputs are the last.
-            list(tangents[len(tangents) - len(_tensors(inputs)) :])
+            list(tangents[len(tangents) - len(tensors_of(inputs)) :])
         )
         return outputs, pushed
 
     return function(*arguments)
 
 
-def _tensorflow(forward, backward, packed, arguments):
+def _tensorflow(forward, backward, restored, arguments):
     """As `_jax`, without forward mode."""
 
     def flat(*arguments):
-        constants, inputs = packed(arguments)
+        constants, inputs = restored(arguments)
         outputs, residuals = forward(constants, inputs)
 
         def gradient(*upstream):
@@ -94,17 +94,17 @@ def _tensorflow(forward, backward, packed, arguments):
 
     def backward_pass(fixed, step):
         (constants, residuals), (inputs, upstream) = fixed, step
-        return tuple(_tensors(backward(constants, inputs, residuals, upstream))), ()
+        return tuple(tensors_of(backward(constants, inputs, residuals, upstream))), ()
 
     def derived(fixed, step, _, upstream):
         constants, _ = fixed
 
         def recomputed(*tensors):
-            inputs, upstream = _packed(step, tensors)
+            inputs, upstream = packed(step, tensors)
             _, residuals = forward(constants, inputs)
             return backward_pass((constants, residuals), (inputs, upstream))[0]
 
-        return _packed(step, vjp(recomputed, _tensors(step), upstream))
+        return packed(step, vjp(recomputed, tensors_of(step), upstream))
 
     return ops.custom_gradient(flat)(*map(tracing.in_this_graph, arguments))
 
@@ -137,12 +137,12 @@ def vjp(function, tensors, upstream):
     )
 
 
-def _tensors(structure):
+def tensors_of(structure):
     """Those of a structure, in order."""
     return [leaf for leaf in keras.tree.flatten(structure) if leaf is not None]
 
 
-def _packed(structure, tensors):
+def packed(structure, tensors):
     """`tensors` in the places of those of a structure."""
     tensors = iter(tensors)
     return keras.tree.map_structure(

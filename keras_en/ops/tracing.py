@@ -1,5 +1,5 @@
-"""How TensorFlow and XLA are tracing: the only place that asks, and the only one that
-touches private names of TensorFlow."""
+"""How TensorFlow, JAX and XLA are tracing: the only place that asks, and the only one
+that touches private names of TensorFlow and JAX."""
 
 import threading
 import weakref
@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
-# Private name of TensorFlow, and what it is used for; a test holds that it is there.
+# Private names, and what they are used for; a test holds that they are there.
 USES = {
+    "jax._src.core.is_concrete": "whether JAX is tracing a program",
     "tensorflow.python.ops.control_flow_util.GraphOrParentsInXlaContext": (
         "whether XLA compiles what is traced"
     ),
@@ -37,6 +38,15 @@ def is_graph():
     return not tf.executing_eagerly()
 
 
+def is_jit(tensor):
+    """Whether JAX is tracing a program: `tensor` has no value yet."""
+    if keras.backend.backend() != "jax":
+        return False
+    from jax._src import core
+
+    return not core.is_concrete(tensor)
+
+
 def is_xla():
     """Whether TensorFlow is tracing what XLA compiles."""
     if not is_graph():
@@ -48,20 +58,25 @@ def is_xla():
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
-def is_on_cpu():
-    """Whether the backend has no other device, or JAX is told to use none."""
+def platform():
+    """What the backend computes on: "cpu", "gpu" or "tpu"."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+        kinds = filter(tf.config.list_logical_devices, ("GPU", "TPU"))
+        return next(kinds, "CPU").lower()
     if backend == "jax":
         import jax
 
         device = jax.config.jax_default_device
-        platform = getattr(device, "platform", device) or jax.default_backend()
-        return platform == "cpu"
-    return True
+        return getattr(device, "platform", device) or jax.default_backend()
+    return "cpu"
+
+
+def is_on_cpu():
+    """Whether the backend has no other device."""
+    return platform() == "cpu"
 
 
 def is_fusing():
