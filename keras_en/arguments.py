@@ -5,6 +5,8 @@ import importlib.util
 import operator
 from numbers import Real
 
+import keras
+
 
 def check(condition, name, allowed, received, attribute=None):
     """Raises `ValueError` unless `condition` holds."""
@@ -72,6 +74,13 @@ def divisor(name, value, channels):
             f"Argument `{name}` must divide the number of channels, {channels}; "
             f"the nearest divisors are {nearest}. Received: {name}={value}"
         )
+
+
+def check_backend(sentence, backends=("tensorflow",)):
+    """Raises `RuntimeError`, with a sentence on what is needed, on other backends."""
+    backend = keras.backend.backend()
+    if backend not in backends:
+        raise RuntimeError(f"{sentence}. Received: KERAS_BACKEND={backend}")
 
 
 def check_installed(subject, packages, extra="all"):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_en.arguments import check_backend
 from keras_en.keras_private import layers_of
 from keras_en.text import unique_all
 
@@ -110,11 +111,7 @@ def _with_weights_as_inputs(model, returned):
 
 def _of_saved_model(directory, image_size):
     """Of the "serving_default" of a version."""
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "A SavedModel can be converted on the TensorFlow backend only. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
+    check_backend("A SavedModel can be converted on the TensorFlow backend only")
     import tensorflow as tf
 
     # Kept by `serve`: a signature does not keep the variables it reads.

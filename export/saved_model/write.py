@@ -10,9 +10,11 @@ import keras
 
 from keras_en import files
 from keras_en.arguments import check as check_argument
+from keras_en.arguments import check_backend
 from keras_en.text import one_line
 
 from .. import facts, serving
+from ..facts import SavedModelOptions
 from ..pixels import resolved
 from . import graph as tensorflow_graph
 from . import warmup
@@ -94,19 +96,10 @@ def export_saved_model(
             Serving would do with every request, or holds a layer that was called with
             `training=True`.
     """
-    with staged_saved_model(
-        model,
-        directory,
-        version,
-        warmup_requests,
-        metadata,
-        overwrite,
-        signatures=signatures,
-        image_size=image_size,
-        mean=mean,
-        std=std,
-        pixels=pixels,
-    ) as staged:
+    options = dict(signatures=signatures, image_size=image_size, pixels=pixels)
+    options.update(mean=mean, std=std)
+    place = directory, version, warmup_requests, metadata, overwrite
+    with staged_saved_model(model, *place, **options) as staged:
         if check is not None:
             check(staged.path)
         return staged.publish()
@@ -128,16 +121,12 @@ def staged_saved_model(
         `keras_en.files.Staged`, the whole version, which `publish` moves to its place;
         otherwise it is lost.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "Export to SavedModel needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
+    check_backend("Export to SavedModel needs the TensorFlow backend")
     path = _place(Path(directory), version, overwrite)
     if warmup_requests:
         warmup.check_installed()
     model = serving.prepare(model).model
-    chosen = _plain(model, **options)
+    chosen = _chosen(model, **options)
     endpoints = _built(model, chosen, options.get("signatures") is None)
     archive = _archive(model, endpoints)
     requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
@@ -148,7 +137,7 @@ def staged_saved_model(
                 warmup.write(staged.path / warmup.FILE, model.name, requests)
         graph = tensorflow_graph.read(staged.path)
         more = {
-            "options": chosen,
+            "options": chosen._asdict(),
             "pixels_from": options.get("pixels", "auto"),
             "graph_hash": tensorflow_graph.hash_of_signatures(graph),
             "metadata": metadata or {},
@@ -213,27 +202,27 @@ def version_of(name: str) -> int | None:
     return int(digits) if int(digits) <= LAST_VERSION else None
 
 
-def _plain(model, signatures=None, image_size=None, mean=0.0, std=1.0, pixels="auto"):
-    """What is chosen, as JSON keeps it."""
-    return {
-        "signatures": list(signatures or available(model, image_size)),
-        "image_size": list(image_size) if image_size else None,
-        "mean": list(mean) if isinstance(mean, (list, tuple)) else mean,
-        "std": list(std) if isinstance(std, (list, tuple)) else std,
-        "pixels": resolved(pixels, model),
-    }
+def _chosen(model, signatures=None, image_size=None, mean=0.0, std=1.0, pixels="auto"):
+    """Options as JSON keeps them, none of them open."""
+    return SavedModelOptions(
+        list(signatures or available(model, image_size)),
+        list(image_size) if image_size else None,
+        list(mean) if isinstance(mean, (list, tuple)) else mean,
+        list(std) if isinstance(std, (list, tuple)) else std,
+        resolved(pixels, model),
+    )
 
 
 def _built(model, chosen, by_default):
     """`build`; without "ratios" where these cannot be had and nobody asked for them."""
     try:
-        return build(model, **chosen)
+        return build(model, chosen)
     except serving.RatiosInLoop as error:
         if not by_default:
             raise
         print(f'Written without "ratios". {error}')
-        chosen["signatures"].remove("ratios")
-        return build(model, **chosen)
+        chosen.signatures.remove("ratios")
+        return build(model, chosen)
 
 
 def _archive(model, endpoints):
@@ -257,38 +246,31 @@ class Endpoint(NamedTuple):
     specs: list
 
 
-def build(
-    model: keras.Model,
-    signatures: Any,
-    image_size: Any,
-    mean: Any,
-    std: Any,
-    pixels: str = "0-1",
-) -> dict[str, Endpoint]:
-    """The `Endpoint` of every signature; arguments as in `export_saved_model`."""
-    possible = available(model, image_size)
+def build(model: keras.Model, options: SavedModelOptions) -> dict[str, Endpoint]:
+    """The `Endpoint` of every signature."""
+    possible = available(model, options.image_size)
     endpoints = {}
-    for name in signatures:
+    for name in options.signatures:
         allowed = (
             f"a list of names of {possible} for this model: "
             '"serving_bytes" needs one input of known size with 1 or 3 channels '
             '(image_size gives it), "ratios" an ExemplarNormalization'
         )
         check_argument(name in possible, "signatures", allowed, name)
-        endpoints[name] = _endpoint(model, name, image_size, mean, std, pixels)
+        endpoints[name] = _endpoint(model, name, options)
     return endpoints
 
 
-def _endpoint(model, name, image_size, mean, std, pixels):
+def _endpoint(model, name, options):
     import tensorflow as tf
 
-    interface = serving.interface(model, image_size)
+    interface = serving.interface(model, options.image_size)
     specs = interface.specs
     if name == "serving_bytes":
-        image = interface.inputs[0]
+        image, mean, std = interface.inputs[0], options.mean, options.std
         _check_pixels("mean", mean, image.shape[-1])
         _check_pixels("std", std, image.shape[-1], positive=True)
-        serve = serving.forward_bytes(model, image, mean, std, pixels)
+        serve = serving.forward_bytes(model, image, mean, std, options.pixels)
         specs = [tf.TensorSpec((None,), tf.string, name=serving.BYTES)]
     elif name == "ratios":
         serve = serving.forward_with_ratios(model)
