@@ -96,8 +96,8 @@ def export_saved_model(
             Serving would do with every request, or holds a layer that was called with
             `training=True`.
     """
-    options = dict(signatures=signatures, image_size=image_size, pixels=pixels)
-    options.update(mean=mean, std=std)
+    options: dict[str, Any] = dict(signatures=signatures, image_size=image_size)
+    options.update(mean=mean, std=std, pixels=pixels)
     place = directory, version, warmup_requests, metadata, overwrite
     with staged_saved_model(model, *place, **options) as staged:
         if check is not None:
