@@ -101,9 +101,8 @@ def _input(tensor, dtype):
 def _rewritten(config, dtype):
     """A configuration with `dtype` for every floating dtype in it."""
     if isinstance(config, dict):
-        name = config.get("config", {}) if "class_name" in config else {}
         if str(config.get("class_name")).endswith("DTypePolicy"):
-            floating = any(f in str(name) for f in FLOATS)
+            floating = any(f in str(config.get("config")) for f in FLOATS)
             return dtype if floating else config
         return {
             key: dtype

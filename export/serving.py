@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_en.arguments import check
-from keras_en.keras_private import calls, layers_of, output_structure
+from keras_en.keras_private import layers_of, nodes, output_structure
 from keras_en.layers.recording import recording, takes_ratios
 from keras_en.text import one_line, unique_all
 
@@ -113,10 +113,10 @@ def prepare(model: Any) -> Prepared:
 
 def _check_inference(model):
     for graph in layers_of(model):
-        for operation, arguments in calls(graph):
+        for operation, arguments, _, _ in nodes(graph):
             call = inspect.signature(getattr(operation, "call", len)).parameters
             usual = "training" in call and call["training"].default is True
-            if arguments.get("training") and not usual:
+            if arguments.kwargs.get("training") and not usual:
                 # Keras would call it in inference mode: another function.
                 raise ValueError(
                     "Argument `model` must not hold a layer that was called with "

@@ -173,16 +173,12 @@ def _check_inputs(inputs, prepared, path):
     a damaged file declares is not drawn at random."""
     for tensor in prepared.interface.inputs:
         shape, wanted = inputs[tensor.name][1] or [], tuple(tensor.shape)
-        right = len(shape) == len(wanted) and all(
-            # Open in either, or the same.
-            not isinstance(size, int) or size == n or (n is None and size > 0)
-            for size, n in zip(shape, wanted, strict=True)
-        )
-        fixed = [
-            n for n, open_size in zip(shape, wanted, strict=False) if open_size is None
-        ]
-        fixed = [n for n in fixed if isinstance(n, int)]
-        if not right or math.prod(fixed) > LARGEST:
+        pairs = zip(shape, wanted, strict=False)
+        fixed = [(size, n) for size, n in pairs if isinstance(size, int)]
+        # Open in either, or the same.
+        right = all(size == n or (n is None and size > 0) for size, n in fixed)
+        drawn = math.prod(size for size, n in fixed if n is None)
+        if len(shape) != len(wanted) or not right or drawn > LARGEST:
             raise ValueError(
                 f"{path} must have the inputs of the model, {tensor.name}: {wanted}. "
                 f"Received: {shape}"
