@@ -43,17 +43,11 @@ class Builder:
             # As in the papers: Keras's "same" pads one side only at even sizes.
             x = layers.ZeroPadding2D(margin, name=f"{name}_pad")(x)
             padding = "valid"
-        common = {
-            "strides": stride,
-            "padding": padding,
-            "dilation_rate": dilation,
-            "use_bias": False,
-            "name": f"{name}_conv",
-        }
+        common = dict(strides=stride, padding=padding, dilation_rate=dilation)
+        common.update(use_bias=False, name=f"{name}_conv")
         if filters is None:
-            return layers.DepthwiseConv2D(
-                size, depthwise_initializer="he_normal", **common
-            )(x)
+            common["depthwise_initializer"] = "he_normal"
+            return layers.DepthwiseConv2D(size, **common)(x)
         return layers.Conv2D(filters, size, kernel_initializer="he_normal", **common)(x)
 
     def conv(
@@ -153,10 +147,5 @@ def _check_shape(argument, shape, minimum, fixed):
             *sizes, channels = shape
         valid = channels is not None and not (fixed and None in sizes)
         valid = valid and all(n is None or n >= minimum for n in sizes)
-    check(
-        valid,
-        argument,
-        f"of shape {order}, height and width at least {minimum}"
-        f"{'' if fixed else ' or None'}",
-        shape,
-    )
+    allowed = f"of shape {order}, height and width at least {minimum}"
+    check(valid, argument, allowed if fixed else f"{allowed} or None", shape)

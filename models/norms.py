@@ -25,12 +25,8 @@ NAMES = tuple(LAYERS)
 
 def check_norm(argument: str, norm: Any) -> None:
     """Raises `ValueError` unless `norm` is a name, a layer class or a callable."""
-    check(
-        callable(norm) or (isinstance(norm, str) and norm in LAYERS),
-        argument,
-        f"one of {NAMES}, a layer class or a callable",
-        norm,
-    )
+    valid = callable(norm) or (isinstance(norm, str) and norm in LAYERS)
+    check(valid, argument, f"one of {NAMES}, a layer class or a callable", norm)
 
 
 def normalization(

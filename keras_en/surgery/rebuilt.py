@@ -40,7 +40,7 @@ class _Notes:
         self.serialized = serialized
 
     def update(self, layer):
-        parts = dict(layer_tree.parts_below(layer))
+        parts = layer_tree.parts_below(layer)
         for place in self.serialized:
             if place in parts:
                 normalization = keras.saving.serialize_keras_object(parts[place])
@@ -123,7 +123,7 @@ def _with_tuples(shapes):
 
 def _put(layer, serialized):
     """Puts normalizations where others are, and returns what is left of them."""
-    parts = dict(layer_tree.parts_below(layer))
+    parts = layer_tree.parts_below(layer)
     rest, others = {}, {}
     for place, data in serialized.items():
         if place in parts:
