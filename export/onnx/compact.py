@@ -264,13 +264,10 @@ class _Form:
             z = self.add("Add", zeros, hidden)
         else:
             z = self.add("Gemm", z, self.weight("hidden_kernel", kernel), hidden)
-        z = self.add(
-            "Gemm",
-            self.add(_ACTIVATIONS[self.layer.ratio_activation.__name__], z),
-            self.weight("output_kernel", weights["ratio_output_kernel"]),
-            self.weight("output_bias", weights["ratio_output_bias"]),
-        )
-        return self.add("Softmax", z, axis=1)
+        z = self.add(_ACTIVATIONS[self.layer.ratio_activation.__name__], z)
+        kernel = self.weight("output_kernel", weights["ratio_output_kernel"])
+        bias = self.weight("output_bias", weights["ratio_output_bias"])
+        return self.add("Softmax", self.add("Gemm", z, kernel, bias), axis=1)
 
     def correlation(self, rows, kernel):
         """Products of rows, `(N, rows * rows)`, and the rows of `kernel` for them. The

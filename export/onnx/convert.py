@@ -10,7 +10,7 @@ import keras
 
 from keras_en import files
 from keras_en.arguments import check as check_argument
-from keras_en.arguments import check_backend, check_installed
+from keras_en.arguments import check_backend, check_installed, refused
 
 from ..facts import OnnxOptions
 from . import graph as onnx_graph
@@ -161,9 +161,7 @@ def _check_path(path, overwrite):
         raise ValueError(f"Argument `path` must end in .onnx. Received: path={path}")
     files.check_free(path, overwrite, "path")
     if path.is_dir():
-        raise FileExistsError(
-            f"Argument `path` must be a file. Received: {path}, a folder"
-        )
+        raise refused("path", "a file", f"{path}, a folder", FileExistsError)
 
 
 def _converted(source: Source, options: OnnxOptions):

@@ -5,6 +5,7 @@ import re
 
 from keras_en.text import unique
 
+from ..calls import numbered
 from .graph import graphs_in, nodes, replace
 
 # What the converter adds without a scope; it belongs to what it follows.
@@ -96,7 +97,7 @@ def _scopes(names, model, scopes):
     the first call has none."""
     paths = {tuple(_plain(name).split("/")[:-1]) for name in names}
     paths |= {path[:i] for path in paths for i in range(len(path))}
-    inner = [(len(path), *_numbered(path[-1], scopes), path) for path in paths - {()}]
+    inner = [(len(path), *numbered(path[-1], scopes), path) for path in paths - {()}]
     renamed, calls = {(): ()}, collections.Counter()
     for _, stem, _, path in sorted(inner):
         outer = path[:-1]
@@ -107,14 +108,6 @@ def _scopes(names, model, scopes):
         "/".join(path): "/".join(new[1:] if new[:1] == (model,) else new)
         for path, new in renamed.items()
     }
-
-
-def _numbered(part, scopes):
-    """A scope, and the number that it has because it was used before."""
-    stem, _, number = part.rpartition("_")
-    if part not in scopes and stem in scopes and number.isdecimal():
-        return stem, int(number)
-    return part, 0
 
 
 def _free(name, used):

@@ -97,14 +97,8 @@ def subject_of(
     skipped: list[Check] = []
     inputs = _inputs(artefact, translation)
     _check_inputs(inputs, prepared, artefact.path)
-    drawn = cases(
-        inputs,
-        settings["batches"],
-        settings["sizes"],
-        settings["seed"],
-        min(_vocabularies(model), default=10),
-        _words(model),
-    )
+    asked = [settings[name] for name in ("batches", "sizes", "seed")]
+    drawn = cases(inputs, *asked, _integers(model), _words(model))
     if {dtype for dtype, _ in inputs.values()} == {TEXT}:
         reason = "inputs are texts, which are neither constant nor far from 0"
         skipped.append(not_run(4, "constant, offset", reason))
@@ -136,12 +130,11 @@ def _translation(artefact, prepared):
     texts = sorted(name for name, (dtype, _) in outputs.items() if dtype == TEXT)
     if texts:
         raise ValueError(f"Outputs of texts cannot be compared. Received: {texts}")
-    ours = prepared.interface
-    return Translation(
-        _names([x.name for x in ours.inputs], inputs, artefact.path),
-        _names(ours.outputs, outputs, artefact.path),
-        artefact.record.get("options", {}).get("layout") == "nchw",
-    )
+    moved = artefact.record.get("options", {}).get("layout") == "nchw"
+    fed = [x.name for x in prepared.interface.inputs]
+    named = _names(fed, inputs, artefact.path)
+    returned = _names(prepared.interface.outputs, outputs, artefact.path)
+    return Translation(named, returned, moved)
 
 
 def _names(ours, theirs, path):
@@ -185,13 +178,11 @@ def _check_inputs(inputs, prepared, path):
             )
 
 
-def _vocabularies(model):
-    """How many integers each embedding knows."""
-    return [
-        layer.input_dim
-        for layer in layers_of(model)
-        if isinstance(layer, keras.layers.Embedding)
-    ]
+def _integers(model):
+    """What integer inputs are below: every embedding has a row for them."""
+    kind = keras.layers.Embedding
+    sizes = [x.input_dim for x in layers_of(model) if isinstance(x, kind)]
+    return min(sizes, default=10)
 
 
 def _words(model):

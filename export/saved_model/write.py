@@ -10,7 +10,7 @@ import keras
 
 from keras_en import files
 from keras_en.arguments import check as check_argument
-from keras_en.arguments import check_backend
+from keras_en.arguments import check_backend, refused
 from keras_en.text import one_line
 
 from .. import facts, serving
@@ -165,14 +165,10 @@ def _place(directory, version, overwrite):
     right = version is None or (whole and 0 < version <= LAST_VERSION)
     check_argument(right, "version", "a positive integer below 2**63", version)
     if directory.exists() and not directory.is_dir():
-        raise FileExistsError(
-            f"Argument `directory` must be a folder. Received: {directory}, a file"
-        )
+        raise refused("directory", "a folder", f"{directory}, a file", FileExistsError)
     if directory.suffix == ".onnx" and not directory.exists():
-        raise ValueError(
-            "Argument `directory` must be a folder's name; --to onnx writes a file "
-            f"(`export_onnx`). Received: {directory}"
-        )
+        allowed = "a folder's name; --to onnx writes a file (`export_onnx`)"
+        raise refused("directory", allowed, directory)
     number = version or next_version(directory)
     allowed = f"given, since {directory} holds the last one there can be"
     check_argument(number <= LAST_VERSION, "version", allowed, version)
@@ -265,7 +261,7 @@ def _endpoint(model, name, options):
     import tensorflow as tf
 
     interface = serving.interface(model, options.image_size)
-    specs = interface.specs
+    specs = [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in interface.inputs]
     if name == "serving_bytes":
         image, mean, std = interface.inputs[0], options.mean, options.std
         _check_pixels("mean", mean, image.shape[-1])

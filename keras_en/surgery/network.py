@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from keras_en.arguments import check
+from keras_en.arguments import check, refused
 from keras_en.keras_private import children
 from keras_en.models import norms
 from keras_en.surgery import layer_tree, rebuilt, selection, transplant
@@ -93,10 +93,8 @@ def replace_normalization(
     check(valid, "model", "a keras.Model that is built", model)
     norms.check_norm("to", to)
     if not (callable(select) or isinstance(select, str | list | tuple | None)):
-        raise TypeError(
-            "Argument `select` must be None, a function, or names of normalizations. "
-            f"Received: select={select!r}"
-        )
+        allowed = "None, a function, or names of normalizations"
+        raise refused("select", allowed, f"select={select!r}", TypeError)
     reserved = ["axis", "dtype", "name", "trainable"]
     allowed = f"without {reserved}, which each new layer has from the old one"
     valid = norm_kwargs.keys().isdisjoint(reserved)
