@@ -8,9 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_en import files
-from keras_en.arguments import check as check_argument
-from keras_en.arguments import check_backend, check_installed, refused
+from keras_en import arguments, files
 
 from ..facts import OnnxOptions
 from . import graph as onnx_graph
@@ -138,20 +136,20 @@ def build(model: Any, **options: Any) -> Any:
 
 def _checked(**options):
     need = "Export to ONNX needs the TensorFlow or the JAX backend"
-    check_backend(need, ("tensorflow", "jax"))
+    arguments.check_backend(need, ("tensorflow", "jax"))
     on_tensorflow = keras.backend.backend() == "tensorflow"
     packages = ["onnx", "tf2onnx"] if on_tensorflow else ["onnx"]
-    check_installed("Export to ONNX", packages, "export")
+    arguments.check_installed("Export to ONNX", packages, "export")
     opset, dynamic, image_size, layout, *_ = chosen = OnnxOptions(**options)
     allowed = f"an integer from {OPSETS[0]} to {OPSETS[-1]}"
     right = opset in OPSETS and not isinstance(opset, bool)
-    check_argument(right, "opset", allowed, opset)
-    check_argument(layout in LAYOUTS, "layout", f"one of {LAYOUTS}", layout)
+    arguments.check(right, "opset", allowed, opset)
+    arguments.check(layout in LAYOUTS, "layout", f"one of {LAYOUTS}", layout)
     if keras.config.image_data_format() == "channels_first":
         allowed = "'nhwc', which leaves a model as it is, for one with channels first"
-        check_argument(layout == "nhwc", "layout", allowed, layout)
+        arguments.check(layout == "nhwc", "layout", allowed, layout)
     right = not isinstance(dynamic, str) and set(dynamic) <= set(DIMENSIONS)
-    check_argument(right, "dynamic", f"names of {DIMENSIONS}", dynamic)
+    arguments.check(right, "dynamic", f"names of {DIMENSIONS}", dynamic)
     image_size = list(image_size) if image_size else None
     return chosen._replace(dynamic=list(dynamic), image_size=image_size)
 
@@ -161,7 +159,7 @@ def _check_path(path, overwrite):
         raise ValueError(f"Argument `path` must end in .onnx. Received: path={path}")
     files.check_free(path, overwrite, "path")
     if path.is_dir():
-        raise refused("path", "a file", f"{path}, a folder", FileExistsError)
+        raise arguments.refused("path", "a file", f"{path}, a folder", FileExistsError)
 
 
 def _converted(source: Source, options: OnnxOptions):

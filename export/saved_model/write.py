@@ -8,13 +8,10 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_en import files
-from keras_en.arguments import check as check_argument
-from keras_en.arguments import check_backend, refused
+from keras_en import arguments, files
 from keras_en.text import one_line
 
 from .. import facts, serving
-from ..facts import SavedModelOptions
 from ..pixels import resolved
 from . import graph as tensorflow_graph
 from . import warmup
@@ -121,7 +118,7 @@ def staged_saved_model(
         `keras_en.files.Staged`, the whole version, which `publish` moves to its place;
         otherwise it is lost.
     """
-    check_backend("Export to SavedModel needs the TensorFlow backend")
+    arguments.check_backend("Export to SavedModel needs the TensorFlow backend")
     path = _place(Path(directory), version, overwrite)
     if warmup_requests:
         warmup.check_installed()
@@ -163,15 +160,16 @@ def _place(directory, version, overwrite):
     """The folder of the version, which is free, or may be replaced."""
     whole = isinstance(version, int) and not isinstance(version, bool)
     right = version is None or (whole and 0 < version <= LAST_VERSION)
-    check_argument(right, "version", "a positive integer below 2**63", version)
+    arguments.check(right, "version", "a positive integer below 2**63", version)
     if directory.exists() and not directory.is_dir():
-        raise refused("directory", "a folder", f"{directory}, a file", FileExistsError)
+        received = f"{directory}, a file"
+        raise arguments.refused("directory", "a folder", received, FileExistsError)
     if directory.suffix == ".onnx" and not directory.exists():
         allowed = "a folder's name; --to onnx writes a file (`export_onnx`)"
-        raise refused("directory", allowed, directory)
+        raise arguments.refused("directory", allowed, directory)
     number = version or next_version(directory)
     allowed = f"given, since {directory} holds the last one there can be"
-    check_argument(number <= LAST_VERSION, "version", allowed, version)
+    arguments.check(number <= LAST_VERSION, "version", allowed, version)
     path = directory / str(number)
     files.check_free(path, overwrite, "directory")
     if path.exists() and not (path / "saved_model.pb").is_file():
@@ -200,7 +198,7 @@ def version_of(name: str) -> int | None:
 
 def _chosen(model, signatures=None, image_size=None, mean=0.0, std=1.0, pixels="auto"):
     """Options as JSON keeps them, none of them open."""
-    return SavedModelOptions(
+    return facts.SavedModelOptions(
         list(signatures or available(model, image_size)),
         list(image_size) if image_size else None,
         list(mean) if isinstance(mean, (list, tuple)) else mean,
@@ -242,7 +240,7 @@ class Endpoint(NamedTuple):
     specs: list
 
 
-def build(model: keras.Model, options: SavedModelOptions) -> dict[str, Endpoint]:
+def build(model: keras.Model, options: facts.SavedModelOptions) -> dict[str, Endpoint]:
     """The `Endpoint` of every signature."""
     possible = available(model, options.image_size)
     endpoints = {}
@@ -252,7 +250,7 @@ def build(model: keras.Model, options: SavedModelOptions) -> dict[str, Endpoint]
             '"serving_bytes" needs one input of known size with 1 or 3 channels '
             '(image_size gives it), "ratios" an ExemplarNormalization'
         )
-        check_argument(name in possible, "signatures", allowed, name)
+        arguments.check(name in possible, "signatures", allowed, name)
         endpoints[name] = _endpoint(model, name, options)
     return endpoints
 
@@ -307,4 +305,4 @@ def _check_pixels(name, value, channels, positive=False):
     )
     kind = "a positive number" if positive else "a number"
     allowed = f"{kind}, or one for each of {channels} channels"
-    check_argument(right, name, allowed, value)
+    arguments.check(right, name, allowed, value)
