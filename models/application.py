@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 
 import keras
 
-from keras_en.arguments import check, integer, refused
+from keras_en.arguments import check, integer
 
 from .builder import Builder
 from .norms import check_norm
@@ -63,9 +63,10 @@ class Options:
         )
         check(valid, "weights", "None or the path of a file", weights)
         if not isinstance(self.norm_kwargs, dict | None):
-            received = f"norm_kwargs={self.norm_kwargs!r}"
-            allowed = "None or a dictionary of arguments"
-            raise refused("norm_kwargs", allowed, received, TypeError)
+            raise TypeError(
+                "Argument `norm_kwargs` must be None or a dictionary of arguments. "
+                f"Received: norm_kwargs={self.norm_kwargs!r}"
+            )
         check_norm("norm", self.norm)
         self.classes = integer("classes", self.classes, minimum=1)
 

@@ -43,11 +43,17 @@ class Builder:
             # As in the papers: Keras's "same" pads one side only at even sizes.
             x = layers.ZeroPadding2D(margin, name=f"{name}_pad")(x)
             padding = "valid"
-        common = dict(strides=stride, padding=padding, dilation_rate=dilation)
-        common.update(use_bias=False, name=f"{name}_conv")
+        common = {
+            "strides": stride,
+            "padding": padding,
+            "dilation_rate": dilation,
+            "use_bias": False,
+            "name": f"{name}_conv",
+        }
         if filters is None:
-            common["depthwise_initializer"] = "he_normal"
-            return layers.DepthwiseConv2D(size, **common)(x)
+            return layers.DepthwiseConv2D(
+                size, depthwise_initializer="he_normal", **common
+            )(x)
         return layers.Conv2D(filters, size, kernel_initializer="he_normal", **common)(x)
 
     def conv(

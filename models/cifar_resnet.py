@@ -4,8 +4,6 @@ import dataclasses
 import functools
 from typing import Any
 
-from keras_en.arguments import check
-
 from .application import application
 from .builder import Builder
 from .resnet import ResidualOptions, add, last_gamma, shortcut
@@ -43,8 +41,11 @@ def CifarResNet(build: Builder) -> Any:
             each block (Goyal et al. 2017).
     """
     depth = build.options.depth
-    right = isinstance(depth, int) and depth >= 8 and depth % 6 == 2
-    check(right, "depth", "6 n + 2 with n of at least 1: 8, 14, 20, ...", depth)
+    if not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
+        raise ValueError(
+            "Argument `depth` must be 6 n + 2 with n of at least 1: 8, 14, 20, ... "
+            f"Received: depth={depth!r}"
+        )
     last = last_gamma(build)
     x = build.conv(build.images, 16, 3, name="stem", relu=True)
     for stage, filters in enumerate((16, 32, 64), start=1):

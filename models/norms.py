@@ -21,8 +21,12 @@ NAMES = tuple(LAYERS)
 
 def check_norm(argument: str, norm: Any) -> None:
     """Raises `ValueError` unless `norm` is a name, a layer class or a callable."""
-    valid = callable(norm) or (isinstance(norm, str) and norm in LAYERS)
-    check(valid, argument, f"one of {NAMES}, a layer class or a callable", norm)
+    check(
+        callable(norm) or (isinstance(norm, str) and norm in LAYERS),
+        argument,
+        f"one of {NAMES}, a layer class or a callable",
+        norm,
+    )
 
 
 def normalization(
