@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
-from unittest import mock
 
 from keras_en import files
 from keras_en.cli import convert, export, inspect, models, quickstart, train, verify
@@ -91,9 +90,16 @@ def _temporary_files() -> Iterator[None]:
         except OSError:  # Not every command needs one.
             yield
             return
-        stack.enter_context(mock.patch.dict(os.environ, TMPDIR=folder))
-        stack.enter_context(mock.patch.object(tempfile, "tempdir", folder))
-        yield
+        before = tempfile.tempdir, os.environ.get("TMPDIR")
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before[0]
+            if before[1] is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before[1]
 
 
 def _said(text, code):
