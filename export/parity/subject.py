@@ -97,8 +97,8 @@ def subject_of(
     skipped: list[Check] = []
     inputs = _inputs(artefact, translation)
     _check_inputs(inputs, prepared, artefact.path)
-    asked = [settings[name] for name in ("batches", "sizes", "seed")]
-    drawn = cases(inputs, *asked, _integers(model), _words(model))
+    batches, sizes, seed = (settings[name] for name in ("batches", "sizes", "seed"))
+    drawn = cases(inputs, batches, sizes, seed, _integers(model), _words(model))
     if {dtype for dtype, _ in inputs.values()} == {TEXT}:
         reason = "inputs are texts, which are neither constant nor far from 0"
         skipped.append(not_run(4, "constant, offset", reason))
