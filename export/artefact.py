@@ -67,12 +67,10 @@ class Artefact(NamedTuple):
         """Names of the nodes behind "serving_default"."""
         if self.kind == "ONNX":
             return [node.name for node in self.proto.graph.node]
-        graph = tensorflow_graph.Graph(self.proto.graph_def)
-        # A map that is asked for a key has it from then on.
-        signatures = dict(self.proto.signature_def)
-        if "serving_default" not in signatures:
+        if "serving_default" not in self.proto.signature_def:
             return []
-        outputs = signatures["serving_default"].outputs.values()
+        outputs = self.proto.signature_def["serving_default"].outputs.values()
+        graph = tensorflow_graph.Graph(self.proto.graph_def)
         nodes, _ = graph.reached(tensor.name for tensor in outputs)
         return [node.name for node in nodes if node.op not in _WEIGHTS]
 
@@ -127,14 +125,14 @@ def read(path: str | os.PathLike[str]) -> Artefact:
 
 
 def _saved_model(path):
-    from tensorflow import as_dtype
+    from tensorflow import TensorShape, as_dtype
 
     meta = tensorflow_graph.read(path)
 
     def described(info):
-        sizes = [d.size if d.size >= 0 else None for d in info.tensor_shape.dim]
-        shape = None if info.tensor_shape.unknown_rank else sizes
-        return as_dtype(info.dtype).name, shape
+        shape = TensorShape(info.tensor_shape)
+        sizes = None if shape.rank is None else shape.as_list()
+        return as_dtype(info.dtype).name, sizes
 
     signatures = {
         name: tuple(

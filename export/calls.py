@@ -20,12 +20,18 @@ def call_of(name, layers):
     """
     parts = name.split("/")[:-1]
     for depth in reversed(range(len(parts))):
-        part = parts[depth]
-        stem, _, number = part.rpartition("_")
-        layer = part if part in layers else stem if number.isdecimal() else None
+        layer, _ = numbered(parts[depth], layers)
         if layer in layers:
             return layer, "/".join(parts[: depth + 1])
     return None
+
+
+def numbered(part, scopes):
+    """A scope, and the number that it has because it was used before."""
+    stem, _, number = part.rpartition("_")
+    if part not in scopes and stem in scopes and number.isdecimal():
+        return stem, int(number)
+    return part, 0
 
 
 def nodes_of_calls(names, layers):

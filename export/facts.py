@@ -4,7 +4,7 @@ import collections
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -14,27 +14,33 @@ from keras_en.layers.recording import takes_ratios
 # Where a SavedModel keeps it.
 FILE = "assets.extra/keras_en.json"
 LIBRARY = "keras_en"
-# The kind of what is read of a record, and of the options of either export, all that
-# another export is given of it.
+# The kind of what is read of a record.
 _KINDS: dict[str, Any] = {"layers": dict, "options": dict, "graph_hash": str}
-_SIZE, _NUMBERS = (list, type(None)), (int, float, list)
-OPTIONS: dict[str, dict[str, Any]] = {
-    "ONNX": {
-        "opset": int,
-        "dynamic": list,
-        "image_size": _SIZE,
-        "layout": str,
-        "fp16": bool,
-        "simplify": bool,
-    },
-    "SavedModel": {
-        "signatures": list,
-        "image_size": _SIZE,
-        "mean": _NUMBERS,
-        "std": _NUMBERS,
-        "pixels": str,
-    },
-}
+
+
+class OnnxOptions(NamedTuple):
+    """Those of `export_onnx`, as a record has them: all that another export is given
+    of it."""
+
+    opset: int = 17
+    dynamic: list = ["batch"]
+    image_size: list | None = None
+    layout: str = "nhwc"
+    fp16: bool = False
+    simplify: bool = False
+
+
+class SavedModelOptions(NamedTuple):
+    """Those of `export_saved_model`, likewise."""
+
+    signatures: list
+    image_size: list | None
+    mean: int | float | list
+    std: int | float | list
+    pixels: str
+
+
+OPTIONS: dict[str, Any] = {"ONNX": OnnxOptions, "SavedModel": SavedModelOptions}
 
 
 def facts_of(model: keras.Model) -> dict:
@@ -112,7 +118,7 @@ def options_of(record: dict, kind: str) -> dict:
     Raises:
         ValueError: There are others, or of other kinds.
     """
-    options, kinds = record.get("options", {}), OPTIONS[kind]
+    options, kinds = record.get("options", {}), OPTIONS[kind].__annotations__
     for name, value in options.items():
         right = name in kinds and isinstance(value, kinds[name])
         if not right or (isinstance(value, bool) and kinds[name] is not bool):

@@ -48,7 +48,7 @@ def _large(model):
     for operation, arguments, inputs, outputs in nodes(model):
         if not inputs or not reached & set(map(id, inputs)):
             continue
-        large, same = _judged(operation, arguments)
+        large, same = _judged(operation, arguments.args)
         if large:
             return True, False
         same_range = same_range and same

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_en import files
+from keras_en.arguments import refused
 from keras_en.keras_private import layers_of
 from keras_en.text import one_line
 
@@ -38,10 +39,9 @@ def computing_in(model: keras.Model, dtype: str) -> keras.Model:
         if shapes[0] != shapes[1]:
             raise ValueError("the copy has other weights")
     except (NotImplementedError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"Argument `model` must be one that can be copied to {dtype}. Received: "
-            f"model={model!r}: {one_line(error)}"
-        ) from error
+        received = f"model={model!r}: {one_line(error)}"
+        allowed = f"one that can be copied to {dtype}"
+        raise refused("model", allowed, received) from error
     for new, old in zip(copy.variables, model.variables, strict=True):
         new.assign(keras.ops.cast(old, new.dtype))
     for new, old in zip(layers_of(copy), layers_of(model), strict=True):
@@ -53,17 +53,13 @@ def _clone(model, dtype):
     policy = keras.config.dtype_policy()
     # For layers that their parents' code makes, which takes no configuration.
     keras.config.set_dtype_policy(dtype)
+
+    def clone(layer):
+        return type(layer).from_config(_rewritten(layer.get_config(), dtype))
+
     try:
-        return keras.models.clone_model(
-            model,
-            input_tensors=keras.tree.map_structure(
-                lambda x: _input(x, dtype), structure(model)
-            ),
-            clone_function=lambda layer: type(layer).from_config(
-                _rewritten(layer.get_config(), dtype)
-            ),
-            recursive=True,
-        )
+        inputs = keras.tree.map_structure(lambda x: _input(x, dtype), structure(model))
+        return keras.models.clone_model(model, inputs, clone, recursive=True)
     finally:
         keras.config.set_dtype_policy(policy)
 
@@ -79,31 +75,23 @@ def _copy_assets(new, old):
 
 
 def _others(model, dtype):
-    return [
-        layer.name
-        for layer in layers_of(model)
-        if layer.compute_dtype in FLOATS
-        and layer.compute_dtype != dtype
-        # A cast at the entry is no computation.
-        and not isinstance(layer, keras.layers.InputLayer)
-    ] + [x.name for x in model.inputs if x.dtype in ("float16", "bfloat16")]
+    # A cast at the entry is no computation.
+    layers = [x for x in layers_of(model) if not isinstance(x, keras.layers.InputLayer)]
+    others = {*FLOATS} - {dtype}
+    names = [layer.name for layer in layers if layer.compute_dtype in others]
+    return names + [x.name for x in model.inputs if x.dtype in ("float16", "bfloat16")]
 
 
 def _input(tensor, dtype):
-    floating = keras.backend.is_float_dtype(tensor.dtype)
-    return keras.Input(
-        batch_shape=tensor.shape,
-        dtype=dtype if floating else tensor.dtype,
-        name=tensor.name,
-    )
+    dtype = dtype if keras.backend.is_float_dtype(tensor.dtype) else tensor.dtype
+    return keras.Input(batch_shape=tensor.shape, dtype=dtype, name=tensor.name)
 
 
 def _rewritten(config, dtype):
     """A configuration with `dtype` for every floating dtype in it."""
     if isinstance(config, dict):
-        name = config.get("config", {}) if "class_name" in config else {}
         if str(config.get("class_name")).endswith("DTypePolicy"):
-            floating = any(f in str(name) for f in FLOATS)
+            floating = any(f in str(config.get("config")) for f in FLOATS)
             return dtype if floating else config
         return {
             key: dtype

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_en.arguments import check
-from keras_en.keras_private import calls, layers_of, output_structure
+from keras_en.arguments import check, refused
+from keras_en.keras_private import layers_of, nodes, output_structure
 from keras_en.layers.recording import recording, takes_ratios
 from keras_en.text import one_line, unique_all
 
@@ -35,13 +35,6 @@ class Interface(NamedTuple):
     inputs: tuple
     outputs: tuple
 
-    @property
-    def specs(self) -> list:
-        """`tf.TensorSpec` of each input."""
-        import tensorflow as tf
-
-        return [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in self.inputs]
-
 
 def loaded(model: Any) -> keras.Model:
     """A model, or that of a `.keras` file.
@@ -53,23 +46,15 @@ def loaded(model: Any) -> keras.Model:
     if isinstance(model, keras.Model):
         return model
     if not isinstance(model, (str, Path)):
-        raise TypeError(
-            "Argument `model` must be a Keras model or the path of a .keras file. "
-            f"Received: model={model!r}"
-        )
+        allowed = "a Keras model or the path of a .keras file"
+        raise refused("model", allowed, f"model={model!r}", TypeError)
     if Path(model).suffix != ".keras":
-        raise ValueError(
-            f"Argument `model` must be a path that ends in .keras. Received: {model}"
-        )
+        raise refused("model", "a path that ends in .keras", model)
     if not Path(model).is_file():
-        raise FileNotFoundError(
-            f"Argument `model` must be a file that exists. Received: {model}"
-        )
+        raise refused("model", "a file that exists", model, FileNotFoundError)
     if not zipfile.is_zipfile(model):
-        raise ValueError(
-            f"Argument `model` must be a .keras file that is whole. Received: {model}, "
-            "which is not a file that Keras can read, truncated or of another kind"
-        )
+        wrong = "is not a file that Keras can read, truncated or of another kind"
+        raise refused("model", "a .keras file that is whole", f"{model}, which {wrong}")
     try:
         return keras.models.load_model(model, compile=False)
     except Exception as error:  # Keras, zip files, HDF5 and the layers have their own.
@@ -113,10 +98,10 @@ def prepare(model: Any) -> Prepared:
 
 def _check_inference(model):
     for graph in layers_of(model):
-        for operation, arguments in calls(graph):
+        for operation, arguments, _, _ in nodes(graph):
             call = inspect.signature(getattr(operation, "call", len)).parameters
             usual = "training" in call and call["training"].default is True
-            if arguments.get("training") and not usual:
+            if arguments.kwargs.get("training") and not usual:
                 # Keras would call it in inference mode: another function.
                 raise ValueError(
                     "Argument `model` must not hold a layer that was called with "
@@ -170,17 +155,14 @@ def interface(model: keras.Model, image_size: Any = None) -> Interface:
         )
     if image_size is not None:
         _check_image_size(image_size, tensors)
-    inputs = [
-        keras.KerasTensor(
-            _filled(tensor, image_size),
-            tensor.dtype,
-            name=INPUT if len(tensors) == 1 else tensor.name,
-        )
-        for tensor in tensors
-    ]
+    fed = [INPUT] if len(tensors) == 1 else [x.name for x in tensors]
+    inputs = tuple(
+        keras.KerasTensor(_filled(x, image_size), x.dtype, name=name)
+        for x, name in zip(tensors, fed, strict=True)
+    )
     names = [OUTPUT] if len(outputs) == 1 else unique_all(_output_names(model))
-    _check_names([x.name for x in inputs], names)
-    return Interface(tuple(inputs), tuple(names))
+    _check_names(fed, names)
+    return Interface(inputs, tuple(names))
 
 
 def _filled(tensor, image_size):
@@ -290,13 +272,11 @@ def _check_outside_loops(outputs, recorded):
 def can_decode(inputs: tuple) -> bool:
     """Whether encoded images can be fed: one rank-4 input of known size, and of 1 or 3
     channels."""
-    return (
-        len(inputs) == 1
-        and len(inputs[0].shape) == 4
-        and None not in inputs[0].shape[1:]
-        and keras.config.image_data_format() == "channels_last"
-        and inputs[0].shape[-1] in (1, 3)
-    )
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        return False
+    _, *size, channels = inputs[0].shape
+    channels_last = keras.config.image_data_format() == "channels_last"
+    return channels_last and None not in size and channels in (1, 3)
 
 
 def decoded(image: Any, mean: Any, std: Any, pixels: str = "0-1") -> Callable:

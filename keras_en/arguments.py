@@ -5,14 +5,19 @@ import importlib.util
 import operator
 from numbers import Real
 
+import keras
+
+
+def refused(name, allowed, received, kind=ValueError):
+    """The error of an argument: what is allowed, and in words what was received."""
+    return kind(f"Argument `{name}` must be {allowed}. Received: {received}")
+
 
 def check(condition, name, allowed, received, attribute=None):
     """Raises `ValueError` unless `condition` holds."""
     if not condition:
         shown = name if attribute is None else f"{name}.{attribute}"
-        raise ValueError(
-            f"Argument `{name}` must be {allowed}. Received: {shown}={received!r}"
-        )
+        raise refused(name, allowed, f"{shown}={received!r}")
 
 
 def integer(name, value, minimum=None, not_zero=""):
@@ -36,9 +41,7 @@ def integer(name, value, minimum=None, not_zero=""):
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"Argument `{name}` must be {allowed}. Received: {name}={value!r}"
-        ) from None
+        raise refused(name, allowed, f"{name}={value!r}", TypeError) from None
     valid = (minimum is None or number >= minimum) and not (not_zero and number == 0)
     check(valid, name, allowed, value)
     return number
@@ -47,9 +50,7 @@ def integer(name, value, minimum=None, not_zero=""):
 def number(name, value, allowed):
     """`value` as a `float`. Raises `TypeError` if it is no number."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
-            f"Argument `{name}` must be a number, {allowed}. Received: {name}={value!r}"
-        )
+        raise refused(name, f"a number, {allowed}", f"{name}={value!r}", TypeError)
     return float(value)
 
 
@@ -72,6 +73,13 @@ def divisor(name, value, channels):
             f"Argument `{name}` must divide the number of channels, {channels}; "
             f"the nearest divisors are {nearest}. Received: {name}={value}"
         )
+
+
+def check_backend(sentence, backends=("tensorflow",)):
+    """Raises `RuntimeError`, with a sentence on what is needed, on other backends."""
+    backend = keras.backend.backend()
+    if backend not in backends:
+        raise RuntimeError(f"{sentence}. Received: KERAS_BACKEND={backend}")
 
 
 def check_installed(subject, packages, extra="all"):

@@ -59,7 +59,7 @@ def temporary(folder=None, prefix=TEMPORARY):
         if path is not None:
             with _later():
                 shutil.rmtree(path, ignore_errors=True)
-                _close(lock)
+                lock.close()
 
 
 class Staged:
@@ -160,55 +160,48 @@ def locked(folder):
     Raises:
         RuntimeError: Another has it.
     """
-    try:
-        lock = _lock(folder)
-    except BlockingIOError:
-        raise RuntimeError(
-            "A folder must be that of one run at a time. "
-            f"Received: {folder}, to which another run writes"
-        ) from None
-    try:
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(_locked(folder))
+        except BlockingIOError:
+            raise RuntimeError(
+                "A folder must be that of one run at a time. "
+                f"Received: {folder}, to which another run writes"
+            ) from None
         yield
-    finally:
-        _close(lock)
 
 
-def _lock(folder, wait=False):
-    """A descriptor of a folder that has its lock; `None` where there are no locks.
+@contextlib.contextmanager
+def _locked(folder, wait=False):
+    """Yields whether a folder is locked, which it is not where there are no locks.
 
     Raises:
-        BlockingIOError: Another has it, and `wait` is `False`.
+        BlockingIOError: Another has the lock, and `wait` is `False`.
     """
-    try:
-        import fcntl
+    with contextlib.ExitStack() as opened:
+        is_locked = True
+        try:
+            import fcntl
 
-        opened = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        return None
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        os.close(opened)
-        if isinstance(error, BlockingIOError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            opened.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
             raise
-        return None
-    return opened
-
-
-def _close(lock):
-    if lock is not None:
-        os.close(lock)
+        except (ImportError, OSError):
+            is_locked = False
+        yield is_locked
 
 
 def _own_folder(folder, prefix):
-    """A new folder, and its lock."""
+    """A new folder, and its lock, which has to be closed."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
-        lock = _lock(path, wait=True)
-        # Before it had its lock another may have taken it for that of a dead process.
-        if path.exists():
-            return path, lock
-        _close(lock)
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(_locked(path, wait=True))
+            # Before, another may have taken it for that of a dead process.
+            if path.exists():
+                return path, lock.pop_all()
 
 
 def _remove_left(folder, prefix):
@@ -219,16 +212,10 @@ def _remove_left(folder, prefix):
     for path in paths:
         if path.is_symlink():
             continue
-        with contextlib.suppress(OSError):
-            lock = _lock(path)
-            if lock is None:
-                continue
-            try:
-                if path.stat().st_uid == os.geteuid():
-                    _put_back(path)
-                    shutil.rmtree(path, ignore_errors=True)
-            finally:
-                _close(lock)
+        with contextlib.suppress(OSError), _locked(path) as is_locked:
+            if is_locked and path.stat().st_uid == os.geteuid():
+                _put_back(path)
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _put_back(path):

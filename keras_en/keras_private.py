@@ -40,26 +40,14 @@ def source(tensor):
     return tensor._keras_history.operation
 
 
-def calls(model):
-    """The operation and the keyword arguments of every call in a functional model;
-    nothing for another."""
-    for nodes in getattr(model, "_nodes_by_depth", {}).values():
-        for node in nodes:
-            yield node.operation, node.arguments.kwargs
-
-
 def nodes(model):
     """Every call in a functional model, first those next to its inputs: the operation,
-    its arguments by position, and the tensors that go in and come out."""
+    its `args` and `kwargs`, and the tensors that go in and come out. Of another model
+    nothing."""
     by_depth = getattr(model, "_nodes_by_depth", {})
     for depth in sorted(by_depth, reverse=True):
         for node in by_depth[depth]:
-            yield (
-                node.operation,
-                node.arguments.args,
-                node.input_tensors,
-                node.outputs,
-            )
+            yield node.operation, node.arguments, node.input_tensors, node.outputs
 
 
 def output_structure(model):

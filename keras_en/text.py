@@ -34,11 +34,8 @@ def printable(text):
 
 def _controls(character):
     wrong = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-    return (
-        wrong
-        or character in _MARKS
-        or (unicodedata.bidirectional(character) in _DIRECTIONS)
-    )
+    direction = unicodedata.bidirectional(character)
+    return wrong or character in _MARKS or direction in _DIRECTIONS
 
 
 def unique(name, others, separator="_", start=1):

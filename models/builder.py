@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_en.arguments import check
+from keras_en.arguments import check, refused
 
 from .norms import norm_name, normalization
 from .weights import load_weights
@@ -94,11 +94,9 @@ class Builder:
             x = layers.GlobalMaxPooling2D(name="pool")(x)
         if not options.include_top:
             return x
+        activation, dtype = options.classifier_activation, at_least_float32()
         return layers.Dense(
-            options.classes,
-            activation=options.classifier_activation,
-            name="predictions",
-            dtype=at_least_float32(),
+            options.classes, activation, name="predictions", dtype=dtype
         )(x)
 
     def model(self, outputs: Any, name: str) -> keras.Model:
@@ -133,10 +131,8 @@ def _images(options, size, minimum, fixed):
         _check_shape("input_shape", shape, minimum, fixed)
         return keras.Input(shape, name="images")
     if not isinstance(tensor, keras.KerasTensor):
-        raise ValueError(
-            "Argument `input_tensor` must be None or a Keras tensor. "
-            f"Received: input_tensor of type {type(tensor).__name__}"
-        )
+        received = f"input_tensor of type {type(tensor).__name__}"
+        raise refused("input_tensor", "None or a Keras tensor", received)
     _check_shape("input_tensor", tuple(tensor.shape[1:]), minimum, fixed)
     return tensor
 
@@ -144,19 +140,12 @@ def _images(options, size, minimum, fixed):
 def _check_shape(argument, shape, minimum, fixed):
     valid = isinstance(shape, tuple | list) and len(shape) == 3
     valid = valid and all(isinstance(n, int | None) for n in shape)
-    order = "(height, width, channels)"
-    if not _channels_last():
-        order = "(channels, height, width)"
+    order, axis = "(channels, height, width)", 0
+    if _channels_last():
+        order, axis = "(height, width, channels)", 2
     if valid:
-        channels, *sizes = shape
-        if _channels_last():
-            *sizes, channels = shape
-        valid = channels is not None and not (fixed and None in sizes)
+        sizes = [*shape]
+        valid = sizes.pop(axis) is not None and not (fixed and None in sizes)
         valid = valid and all(n is None or n >= minimum for n in sizes)
-    check(
-        valid,
-        argument,
-        f"of shape {order}, height and width at least {minimum}"
-        f"{'' if fixed else ' or None'}",
-        shape,
-    )
+    allowed = f"of shape {order}, height and width at least {minimum}"
+    check(valid, argument, allowed if fixed else f"{allowed} or None", shape)

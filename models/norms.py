@@ -5,19 +5,15 @@ from typing import Any
 
 import keras
 
+from keras_en import layers
 from keras_en.arguments import check
-from keras_en.layers import (
-    ExemplarNormalization,
-    SparseSwitchableNormalization,
-    SwitchableNormalization,
-)
 
 LAYERS = {
-    "en": ExemplarNormalization,
-    "sn": SwitchableNormalization,
-    "ssn": SparseSwitchableNormalization,
+    "en": layers.ExemplarNormalization,
+    "sn": layers.SwitchableNormalization,
+    "ssn": layers.SparseSwitchableNormalization,
     "bn": keras.layers.BatchNormalization,
-    "sync_bn": SwitchableNormalization,
+    "sync_bn": layers.SwitchableNormalization,
     **dict.fromkeys(("gn", "in", "ln"), keras.layers.GroupNormalization),
 }
 NAMES = tuple(LAYERS)

@@ -5,9 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import keras
-
-from keras_en.arguments import check
+from keras_en.arguments import check, check_backend
 
 from .inception import InceptionV2
 from .resnet import AAResNet50, ResNet50, SEResNet50
@@ -88,11 +86,7 @@ def summary_table(
     >>> row.parameters, row.paper_parameters
     (1366792, 1.37)
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "summary_table needs the TensorFlow backend, whose profiler counts. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
+    check_backend("summary_table needs the TensorFlow backend, whose profiler counts")
     unknown = [name for name in networks if name not in NETWORKS]
     check(not unknown, "networks", f"names out of {list(NETWORKS)}", unknown)
     rows = []

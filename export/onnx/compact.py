@@ -37,9 +37,8 @@ def compact(proto: Any, calls: dict) -> list[str]:
         return []
     graph, scopes = proto.graph, []
     constants: dict[str, Any] = {}
-    for scope, nodes in _nodes_of(graph, calls).items():
-        layer = calls[scope]
-        call = _matched(graph, nodes, layer)
+    for scope, layer in calls.items():
+        call = _matched(graph, scope, layer) if _supported(layer) else None
         if call is None:
             continue
         form = _Form(layer, scope, 1 if call.perm else layer.channel_axis, opset)
@@ -59,17 +58,6 @@ def compact(proto: Any, calls: dict) -> list[str]:
 def scopes(names: Any) -> set[str]:
     """Of the calls that have the compact form, from the names of nodes."""
     return {name.rpartition(_INSIDE)[0] for name in names if _INSIDE in name}
-
-
-def _nodes_of(graph, calls):
-    """The nodes of each call of a layer that can have the form."""
-    inside = {scope: [] for scope, layer in calls.items() if _supported(layer)}
-    for node in graph.node:
-        for depth in range(node.name.count("/")):
-            scope = node.name.rsplit("/", depth + 1)[0]
-            if scope in inside:
-                inside[scope].append(node)
-    return inside
 
 
 def _supported(layer):
@@ -92,8 +80,9 @@ class _Call(NamedTuple):
     inputs: set
 
 
-def _matched(graph, nodes, layer):
-    """The `_Call` that some nodes are, or `None`."""
+def _matched(graph, scope, layer):
+    """The `_Call` that the nodes in a scope are, or `None`."""
+    nodes = [node for node in graph.node if node.name.startswith(f"{scope}/")]
     outside = read_tensors(graph, {node.name for node in nodes})
     ends = [n for n in nodes if n.op_type == "Add" and n.output[0] in outside]
     calls = [c for c in (_multiply_add(graph, n, layer) for n in ends) if c]
@@ -108,37 +97,34 @@ def _matched(graph, nodes, layer):
 
 def _multiply_add(graph, last, layer):
     sources, rank = producers(graph), layer.input_spec.ndim
-    product = sources.get(last.input[0])
-    if product is None or product.op_type != "Mul":
+
+    def source(tensor, kind):
+        node = sources.get(tensor)
+        return node if node and node.op_type == kind else None
+
+    product = source(last.input[0], "Mul")
+    if product is None:
         return None
     x, scale = product.input
-    moved, reshaped = sources.get(x), sources.get(scale)
-    perm = [0, *range(2, rank), 1]
-    if layer.channel_axis == rank - 1 and _permutation(moved) == perm:
+    moved, reshaped = source(x, "Transpose"), source(scale, "Reshape")
+    perm, last_axis = [0, *range(2, rank), 1], layer.channel_axis == rank - 1
+    if last_axis and moved and list(moved.attribute[0].ints) == perm:
         return _Call(last, moved.input[0], perm, {moved.input[0], x})
     # Of the scale, if it is in the layer's layout; 1 channel could be in any.
     sizes = [-1] + [1] * (rank - 1)
     sizes[layer.channel_axis] = layer.input_spec.axes[layer.channel_axis]
-    if max(sizes) > 1 and _sizes(graph, reshaped) == sizes:
+    if max(sizes) > 1 and reshaped and _values(graph, reshaped.input[1]) == sizes:
         return _Call(last, x, None, {x})
     return None
 
 
-def _permutation(node):
-    """Of a Transpose."""
-    if node is not None and node.op_type == "Transpose":
-        return list(node.attribute[0].ints)
-    return None
-
-
-def _sizes(graph, node):
-    """Of a Reshape."""
+def _values(graph, name):
+    """Of a constant; `None` if it is none."""
     from onnx import numpy_helper
 
-    if node is not None and node.op_type == "Reshape":
-        for tensor in graph.initializer:
-            if tensor.name == node.input[1]:
-                return numpy_helper.to_array(tensor).tolist()
+    for tensor in graph.initializer:
+        if tensor.name == name:
+            return numpy_helper.to_array(tensor).tolist()
     return None
 
 
@@ -278,13 +264,10 @@ class _Form:
             z = self.add("Add", zeros, hidden)
         else:
             z = self.add("Gemm", z, self.weight("hidden_kernel", kernel), hidden)
-        z = self.add(
-            "Gemm",
-            self.add(_ACTIVATIONS[self.layer.ratio_activation.__name__], z),
-            self.weight("output_kernel", weights["ratio_output_kernel"]),
-            self.weight("output_bias", weights["ratio_output_bias"]),
-        )
-        return self.add("Softmax", z, axis=1)
+        z = self.add(_ACTIVATIONS[self.layer.ratio_activation.__name__], z)
+        kernel = self.weight("output_kernel", weights["ratio_output_kernel"])
+        bias = self.weight("output_bias", weights["ratio_output_bias"])
+        return self.add("Softmax", self.add("Gemm", z, kernel, bias), axis=1)
 
     def correlation(self, rows, kernel):
         """Products of rows, `(N, rows * rows)`, and the rows of `kernel` for them. The

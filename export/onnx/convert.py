@@ -4,14 +4,13 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
-from keras_en import files
-from keras_en.arguments import check as check_argument
-from keras_en.arguments import check_installed
+from keras_en import arguments, files
 
+from ..facts import OnnxOptions
 from . import graph as onnx_graph
 from . import jax, tensorflow
 from .compact import compact
@@ -135,36 +134,22 @@ def build(model: Any, **options: Any) -> Any:
     return _converted(source_of(model, chosen.image_size, chosen.dynamic), chosen)
 
 
-class _Options(NamedTuple):
-    """Those of `export_onnx`, as an artefact keeps them."""
-
-    opset: int = 17
-    dynamic: list = ["batch"]
-    image_size: list | None = None
-    layout: str = "nhwc"
-    fp16: bool = False
-    simplify: bool = False
-
-
 def _checked(**options):
-    backend = keras.backend.backend()
-    if backend not in ("tensorflow", "jax"):
-        raise RuntimeError(
-            "Export to ONNX needs the TensorFlow or the JAX backend. "
-            f"Received: KERAS_BACKEND={backend}"
-        )
-    packages = ["onnx", "tf2onnx"] if backend == "tensorflow" else ["onnx"]
-    check_installed("Export to ONNX", packages, "export")
-    opset, dynamic, image_size, layout, *_ = chosen = _Options(**options)
+    need = "Export to ONNX needs the TensorFlow or the JAX backend"
+    arguments.check_backend(need, ("tensorflow", "jax"))
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    packages = ["onnx", "tf2onnx"] if on_tensorflow else ["onnx"]
+    arguments.check_installed("Export to ONNX", packages, "export")
+    opset, dynamic, image_size, layout, *_ = chosen = OnnxOptions(**options)
     allowed = f"an integer from {OPSETS[0]} to {OPSETS[-1]}"
     right = opset in OPSETS and not isinstance(opset, bool)
-    check_argument(right, "opset", allowed, opset)
-    check_argument(layout in LAYOUTS, "layout", f"one of {LAYOUTS}", layout)
+    arguments.check(right, "opset", allowed, opset)
+    arguments.check(layout in LAYOUTS, "layout", f"one of {LAYOUTS}", layout)
     if keras.config.image_data_format() == "channels_first":
         allowed = "'nhwc', which leaves a model as it is, for one with channels first"
-        check_argument(layout == "nhwc", "layout", allowed, layout)
+        arguments.check(layout == "nhwc", "layout", allowed, layout)
     right = not isinstance(dynamic, str) and set(dynamic) <= set(DIMENSIONS)
-    check_argument(right, "dynamic", f"names of {DIMENSIONS}", dynamic)
+    arguments.check(right, "dynamic", f"names of {DIMENSIONS}", dynamic)
     image_size = list(image_size) if image_size else None
     return chosen._replace(dynamic=list(dynamic), image_size=image_size)
 
@@ -174,12 +159,10 @@ def _check_path(path, overwrite):
         raise ValueError(f"Argument `path` must end in .onnx. Received: path={path}")
     files.check_free(path, overwrite, "path")
     if path.is_dir():
-        raise FileExistsError(
-            f"Argument `path` must be a file. Received: {path}, a folder"
-        )
+        raise arguments.refused("path", "a file", f"{path}, a folder", FileExistsError)
 
 
-def _converted(source: Source, options: _Options):
+def _converted(source: Source, options: OnnxOptions):
     if keras.backend.backend() == "jax":
         proto = jax.convert(source, options.opset, options.layout, options.fp16)
     else:

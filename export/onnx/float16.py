@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_en.arguments import refused
+
 from ..calls import call_of
 from .graph import producers, replace
 
@@ -153,10 +155,8 @@ def _check_flat(graph):
     kinds = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
     for node in graph.node:
         if any(attribute.type in kinds for attribute in node.attribute):
-            raise ValueError(
-                "Argument `fp16` must be False for a model with control flow. "
-                f"Received: {node.name} ({node.op_type})"
-            )
+            allowed = "False for a model with control flow"
+            raise refused("fp16", allowed, f"{node.name} ({node.op_type})")
 
 
 def _attributes_to_float16(node):

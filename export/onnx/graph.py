@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from keras_en.arguments import refused
 from keras_en.text import digest
 
 # Above this protobuf cannot hold the weights,
@@ -95,10 +96,8 @@ def in_standard_operators(proto):
         replace(graph.node, [n for old in graph.node for n in _without_erfc(old)])
     for node in nodes(proto.graph):
         if not onnx.defs.has(node.op_type, node.domain):
-            raise ValueError(
-                "Argument `model` must be made of operations that have an ONNX form. "
-                f"Received: {node.name} ({node.op_type})"
-            )
+            allowed = "made of operations that have an ONNX form"
+            raise refused("model", allowed, f"{node.name} ({node.op_type})")
 
 
 def _without_erfc(node):

@@ -10,7 +10,7 @@ import logging
 from typing import Any
 from unittest import mock
 
-from keras_en.arguments import check
+from keras_en.arguments import check, refused
 
 from .source import Source, dimensions
 
@@ -63,10 +63,8 @@ def convert(source: Source, opset: int, layout: str, fp16: bool) -> Any:
             RemoveUnusedNodesPass()(model)
             proto = onnx_ir.to_proto(model)
     except (NotImplementedError, TypeError, ValueError) as error:
-        raise ValueError(
-            "Argument `model` must be one that jax2onnx can convert. "
-            f"Received: {source.name}: {error}"
-        ) from error
+        allowed = "one that jax2onnx can convert"
+        raise refused("model", allowed, f"{source.name}: {error}") from error
     _name_sizes(proto, traced.out_avals)
     return proto
 

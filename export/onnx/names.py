@@ -1,9 +1,11 @@
 """Names from the model in place of the converter's, which change with each export."""
 
+import collections
 import re
 
 from keras_en.text import unique
 
+from ..calls import numbered
 from .graph import graphs_in, nodes, replace
 
 # What the converter adds without a scope; it belongs to what it follows.
@@ -95,27 +97,17 @@ def _scopes(names, model, scopes):
     the first call has none."""
     paths = {tuple(_plain(name).split("/")[:-1]) for name in names}
     paths |= {path[:i] for path in paths for i in range(len(path))}
-    numbers = {}
-    for path in paths - {()}:
-        stem, number = _numbered(path[-1], scopes)
-        numbers.setdefault((path[:-1], stem), []).append(number)
-    renamed = {(): ()}
-    for path in sorted(paths - {()}, key=len):
-        stem, number = _numbered(path[-1], scopes)
-        call = sorted(numbers[path[:-1], stem]).index(number)
-        renamed[path] = (*renamed[path[:-1]], f"{stem}_{call}" if call else stem)
+    inner = [(len(path), *numbered(path[-1], scopes), path) for path in paths - {()}]
+    renamed, calls = {(): ()}, collections.Counter()
+    for _, stem, _, path in sorted(inner):
+        outer = path[:-1]
+        call = calls[outer, stem]
+        calls[outer, stem] += 1
+        renamed[path] = (*renamed[outer], f"{stem}_{call}" if call else stem)
     return {
         "/".join(path): "/".join(new[1:] if new[:1] == (model,) else new)
         for path, new in renamed.items()
     }
-
-
-def _numbered(part, scopes):
-    """A scope, and the number that it has because it was used before."""
-    stem, _, number = part.rpartition("_")
-    if part not in scopes and stem in scopes and number.isdecimal():
-        return stem, int(number)
-    return part, 0
 
 
 def _free(name, used):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_en.arguments import check_backend
 from keras_en.keras_private import layers_of
 from keras_en.text import unique_all
 
@@ -110,28 +111,22 @@ def _with_weights_as_inputs(model, returned):
 
 def _of_saved_model(directory, image_size):
     """Of the "serving_default" of a version."""
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "A SavedModel can be converted on the TensorFlow backend only. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
+    check_backend("A SavedModel can be converted on the TensorFlow backend only")
     import tensorflow as tf
 
     # Kept by `serve`: a signature does not keep the variables it reads.
     saved = tf.saved_model.load(str(directory))
     signature = saved.signatures["serving_default"]
-    inputs = []
-    for name, spec in signature.structured_input_signature[1].items():
+    specs, inputs = signature.structured_input_signature[1], []
+    for name, spec in specs.items():
         shape = list(spec.shape)
         if image_size and len(shape) == 4:
             shape[1:3] = (a or b for a, b in zip(shape[1:3], image_size, strict=True))
         inputs.append(keras.KerasTensor(shape, spec.dtype.name, name=name))
 
     def serve(*tensors):
-        names = [tensor.name for tensor in inputs]
-        return saved.signatures["serving_default"](
-            **dict(zip(names, tensors, strict=True))
-        )
+        named = dict(zip(specs, tensors, strict=True))
+        return saved.signatures["serving_default"](**named)
 
     own = ("options", "graph_hash", "metadata")
     remaining = {k: v for k, v in facts.read(directory).items() if k not in own}

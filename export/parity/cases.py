@@ -1,6 +1,5 @@
 """Inputs for the comparison of an artefact with its model."""
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -64,28 +63,27 @@ def cases(
     batches = list(fixed or batches)
     opened = any(_open_axes(shape) for _, shape in inputs.values())
     values = _Values(np.random.default_rng(seed), integers, [*words])
-    draw = functools.partial(_drawn, inputs, values)
     chosen = list(sizes or SIZES) if opened else [None]
     drawn = []
+
+    def add(name, kind, n, size, **how):
+        drawn.append(Case(name, kind, _drawn(inputs, values, n, size, **how)))
+
     for size in chosen:
         place = f", {size[0]} x {size[1]}" if size else ""
         for n in batches:
-            drawn.append(Case(f"random, batch {n}{place}", "random", draw(n, size)))
-    middle = sorted(batches)[len(batches) // 2]
-    edges: list[tuple] = []
+            add(f"random, batch {n}{place}", "random", n, size)
+    n, first = sorted(batches)[len(batches) // 2], chosen[0]
     kinds = {dtype for dtype, _ in inputs.values()}
-    if kinds != {TEXT}:
-        edges = [
-            ("constant", "constant", chosen[0], lambda x: np.full_like(x, 0.5)),
-            ("offset", "offset", chosen[0], lambda x: x + OFFSET),
-        ]
     if TEXT in kinds:
         for name, text in _TEXTS.items():
-            drawn.append(Case(name, "text", draw(middle, chosen[0], text=text)))
+            add(name, "text", n, first, text=text)
+    if kinds != {TEXT}:
+        half, far = lambda x: np.full_like(x, 0.5), lambda x: x + OFFSET
+        add(f"constant, batch {n}", "constant", n, first, change=half)
+        add(f"offset, batch {n}", "offset", n, first, change=far)
     if opened:
-        edges.append(("one pixel", "pixel", (1, 1), lambda x: x))
-    for name, kind, size, change in edges:
-        drawn.append(Case(f"{name}, batch {middle}", kind, draw(middle, size, change)))
+        add(f"one pixel, batch {n}", "pixel", n, (1, 1))
     return drawn
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_en import files
-from keras_en.arguments import check_installed
+from keras_en.arguments import check, check_installed
 
 from ..saved_model import graph as graphs
 from .cases import Arrays, Call
@@ -71,11 +71,7 @@ def run_saved_model(
     check_installed("Running a SavedModel", ["tensorflow"])
     signatures = graphs.read(directory).signature_def
     names = sorted(name for name in signatures if not name.startswith("__"))
-    if signature not in names:
-        raise ValueError(
-            f"Argument `signature` must be one of {names}. "
-            f"Received: signature={signature!r}"
-        )
+    check(signature in names, "signature", f"one of {names}", signature)
     if not isinstance(inputs, dict):
         (name,) = signatures[signature].inputs
         inputs = {name: inputs}

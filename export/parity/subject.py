@@ -97,14 +97,8 @@ def subject_of(
     skipped: list[Check] = []
     inputs = _inputs(artefact, translation)
     _check_inputs(inputs, prepared, artefact.path)
-    drawn = cases(
-        inputs,
-        settings["batches"],
-        settings["sizes"],
-        settings["seed"],
-        min(_vocabularies(model), default=10),
-        _words(model),
-    )
+    batches, sizes, seed = (settings[name] for name in ("batches", "sizes", "seed"))
+    drawn = cases(inputs, batches, sizes, seed, _integers(model), _words(model))
     if {dtype for dtype, _ in inputs.values()} == {TEXT}:
         reason = "inputs are texts, which are neither constant nor far from 0"
         skipped.append(not_run(4, "constant, offset", reason))
@@ -136,12 +130,11 @@ def _translation(artefact, prepared):
     texts = sorted(name for name, (dtype, _) in outputs.items() if dtype == TEXT)
     if texts:
         raise ValueError(f"Outputs of texts cannot be compared. Received: {texts}")
-    ours = prepared.interface
-    return Translation(
-        _names([x.name for x in ours.inputs], inputs, artefact.path),
-        _names(ours.outputs, outputs, artefact.path),
-        artefact.record.get("options", {}).get("layout") == "nchw",
-    )
+    moved = artefact.record.get("options", {}).get("layout") == "nchw"
+    fed = [x.name for x in prepared.interface.inputs]
+    named = _names(fed, inputs, artefact.path)
+    returned = _names(prepared.interface.outputs, outputs, artefact.path)
+    return Translation(named, returned, moved)
 
 
 def _names(ours, theirs, path):
@@ -173,29 +166,23 @@ def _check_inputs(inputs, prepared, path):
     a damaged file declares is not drawn at random."""
     for tensor in prepared.interface.inputs:
         shape, wanted = inputs[tensor.name][1] or [], tuple(tensor.shape)
-        right = len(shape) == len(wanted) and all(
-            # Open in either, or the same.
-            not isinstance(size, int) or size == n or (n is None and size > 0)
-            for size, n in zip(shape, wanted, strict=True)
-        )
-        fixed = [
-            n for n, open_size in zip(shape, wanted, strict=False) if open_size is None
-        ]
-        fixed = [n for n in fixed if isinstance(n, int)]
-        if not right or math.prod(fixed) > LARGEST:
+        pairs = zip(shape, wanted, strict=False)
+        fixed = [(size, n) for size, n in pairs if isinstance(size, int)]
+        # Open in either, or the same.
+        right = all(size == n or (n is None and size > 0) for size, n in fixed)
+        drawn = math.prod(size for size, n in fixed if n is None)
+        if len(shape) != len(wanted) or not right or drawn > LARGEST:
             raise ValueError(
                 f"{path} must have the inputs of the model, {tensor.name}: {wanted}. "
                 f"Received: {shape}"
             )
 
 
-def _vocabularies(model):
-    """How many integers each embedding knows."""
-    return [
-        layer.input_dim
-        for layer in layers_of(model)
-        if isinstance(layer, keras.layers.Embedding)
-    ]
+def _integers(model):
+    """What integer inputs are below: every embedding has a row for them."""
+    kind = keras.layers.Embedding
+    sizes = [x.input_dim for x in layers_of(model) if isinstance(x, kind)]
+    return min(sizes, default=10)
 
 
 def _words(model):

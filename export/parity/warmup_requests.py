@@ -17,11 +17,14 @@ def played(artefact: Artefact) -> Outcome:
             that are not there, or has another dtype; outputs have other shapes than
             the signature declares.
     """
+    from tensorflow import TensorShape
+
     calls = read(artefact)
     outputs = runners.session_loader(artefact.path, calls).outputs
     for call, arrays in zip(calls, outputs, strict=True):
         for name, (_, shape) in artefact.signatures[call.signature][1].items():
-            if not _fits(arrays[name].shape, shape):
+            # `None` is any size, or all sizes.
+            if not TensorShape(shape).is_compatible_with(arrays[name].shape):
                 raise Unequal(
                     f"{name} of {call.signature} must have the shape {shape}. "
                     f"Received: {arrays[name].shape}"
@@ -69,12 +72,3 @@ def _call(request, artefact):
     if received != wanted:
         raise Unequal(f"inputs of {name} must be {wanted}. Received: {received}")
     return Call(name, {k: tf.make_ndarray(v) for k, v in request.inputs.items()})
-
-
-def _fits(sizes, shape):
-    """Whether sizes are those that are declared; `None` is open."""
-    if shape is None:
-        return True
-    return len(sizes) == len(shape) and all(
-        declared in (None, size) for size, declared in zip(sizes, shape, strict=True)
-    )

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_en import files
-from keras_en.arguments import check as check_argument
+from keras_en import arguments, files
 from keras_en.text import one_line
 
 from .. import facts, serving
@@ -94,19 +93,10 @@ def export_saved_model(
             Serving would do with every request, or holds a layer that was called with
             `training=True`.
     """
-    with staged_saved_model(
-        model,
-        directory,
-        version,
-        warmup_requests,
-        metadata,
-        overwrite,
-        signatures=signatures,
-        image_size=image_size,
-        mean=mean,
-        std=std,
-        pixels=pixels,
-    ) as staged:
+    options: dict[str, Any] = dict(signatures=signatures, image_size=image_size)
+    options.update(mean=mean, std=std, pixels=pixels)
+    place = directory, version, warmup_requests, metadata, overwrite
+    with staged_saved_model(model, *place, **options) as staged:
         if check is not None:
             check(staged.path)
         return staged.publish()
@@ -128,16 +118,12 @@ def staged_saved_model(
         `keras_en.files.Staged`, the whole version, which `publish` moves to its place;
         otherwise it is lost.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "Export to SavedModel needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
+    arguments.check_backend("Export to SavedModel needs the TensorFlow backend")
     path = _place(Path(directory), version, overwrite)
     if warmup_requests:
         warmup.check_installed()
     model = serving.prepare(model).model
-    chosen = _plain(model, **options)
+    chosen = _chosen(model, **options)
     endpoints = _built(model, chosen, options.get("signatures") is None)
     archive = _archive(model, endpoints)
     requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
@@ -148,7 +134,7 @@ def staged_saved_model(
                 warmup.write(staged.path / warmup.FILE, model.name, requests)
         graph = tensorflow_graph.read(staged.path)
         more = {
-            "options": chosen,
+            "options": chosen._asdict(),
             "pixels_from": options.get("pixels", "auto"),
             "graph_hash": tensorflow_graph.hash_of_signatures(graph),
             "metadata": metadata or {},
@@ -174,19 +160,16 @@ def _place(directory, version, overwrite):
     """The folder of the version, which is free, or may be replaced."""
     whole = isinstance(version, int) and not isinstance(version, bool)
     right = version is None or (whole and 0 < version <= LAST_VERSION)
-    check_argument(right, "version", "a positive integer below 2**63", version)
+    arguments.check(right, "version", "a positive integer below 2**63", version)
     if directory.exists() and not directory.is_dir():
-        raise FileExistsError(
-            f"Argument `directory` must be a folder. Received: {directory}, a file"
-        )
+        received = f"{directory}, a file"
+        raise arguments.refused("directory", "a folder", received, FileExistsError)
     if directory.suffix == ".onnx" and not directory.exists():
-        raise ValueError(
-            "Argument `directory` must be a folder's name; --to onnx writes a file "
-            f"(`export_onnx`). Received: {directory}"
-        )
+        allowed = "a folder's name; --to onnx writes a file (`export_onnx`)"
+        raise arguments.refused("directory", allowed, directory)
     number = version or next_version(directory)
     allowed = f"given, since {directory} holds the last one there can be"
-    check_argument(number <= LAST_VERSION, "version", allowed, version)
+    arguments.check(number <= LAST_VERSION, "version", allowed, version)
     path = directory / str(number)
     files.check_free(path, overwrite, "directory")
     if path.exists() and not (path / "saved_model.pb").is_file():
@@ -213,27 +196,27 @@ def version_of(name: str) -> int | None:
     return int(digits) if int(digits) <= LAST_VERSION else None
 
 
-def _plain(model, signatures=None, image_size=None, mean=0.0, std=1.0, pixels="auto"):
-    """What is chosen, as JSON keeps it."""
-    return {
-        "signatures": list(signatures or available(model, image_size)),
-        "image_size": list(image_size) if image_size else None,
-        "mean": list(mean) if isinstance(mean, (list, tuple)) else mean,
-        "std": list(std) if isinstance(std, (list, tuple)) else std,
-        "pixels": resolved(pixels, model),
-    }
+def _chosen(model, signatures=None, image_size=None, mean=0.0, std=1.0, pixels="auto"):
+    """Options as JSON keeps them, none of them open."""
+    return facts.SavedModelOptions(
+        list(signatures or available(model, image_size)),
+        list(image_size) if image_size else None,
+        list(mean) if isinstance(mean, (list, tuple)) else mean,
+        list(std) if isinstance(std, (list, tuple)) else std,
+        resolved(pixels, model),
+    )
 
 
 def _built(model, chosen, by_default):
     """`build`; without "ratios" where these cannot be had and nobody asked for them."""
     try:
-        return build(model, **chosen)
+        return build(model, chosen)
     except serving.RatiosInLoop as error:
         if not by_default:
             raise
         print(f'Written without "ratios". {error}')
-        chosen["signatures"].remove("ratios")
-        return build(model, **chosen)
+        chosen.signatures.remove("ratios")
+        return build(model, chosen)
 
 
 def _archive(model, endpoints):
@@ -257,38 +240,31 @@ class Endpoint(NamedTuple):
     specs: list
 
 
-def build(
-    model: keras.Model,
-    signatures: Any,
-    image_size: Any,
-    mean: Any,
-    std: Any,
-    pixels: str = "0-1",
-) -> dict[str, Endpoint]:
-    """The `Endpoint` of every signature; arguments as in `export_saved_model`."""
-    possible = available(model, image_size)
+def build(model: keras.Model, options: facts.SavedModelOptions) -> dict[str, Endpoint]:
+    """The `Endpoint` of every signature."""
+    possible = available(model, options.image_size)
     endpoints = {}
-    for name in signatures:
+    for name in options.signatures:
         allowed = (
             f"a list of names of {possible} for this model: "
             '"serving_bytes" needs one input of known size with 1 or 3 channels '
             '(image_size gives it), "ratios" an ExemplarNormalization'
         )
-        check_argument(name in possible, "signatures", allowed, name)
-        endpoints[name] = _endpoint(model, name, image_size, mean, std, pixels)
+        arguments.check(name in possible, "signatures", allowed, name)
+        endpoints[name] = _endpoint(model, name, options)
     return endpoints
 
 
-def _endpoint(model, name, image_size, mean, std, pixels):
+def _endpoint(model, name, options):
     import tensorflow as tf
 
-    interface = serving.interface(model, image_size)
-    specs = interface.specs
+    interface = serving.interface(model, options.image_size)
+    specs = [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in interface.inputs]
     if name == "serving_bytes":
-        image = interface.inputs[0]
+        image, mean, std = interface.inputs[0], options.mean, options.std
         _check_pixels("mean", mean, image.shape[-1])
         _check_pixels("std", std, image.shape[-1], positive=True)
-        serve = serving.forward_bytes(model, image, mean, std, pixels)
+        serve = serving.forward_bytes(model, image, mean, std, options.pixels)
         specs = [tf.TensorSpec((None,), tf.string, name=serving.BYTES)]
     elif name == "ratios":
         serve = serving.forward_with_ratios(model)
@@ -329,4 +305,4 @@ def _check_pixels(name, value, channels, positive=False):
     )
     kind = "a positive number" if positive else "a number"
     allowed = f"{kind}, or one for each of {channels} channels"
-    check_argument(right, name, allowed, value)
+    arguments.check(right, name, allowed, value)

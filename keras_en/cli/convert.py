@@ -5,8 +5,6 @@ learned, are kept. Prints what became of each.
 """
 
 import argparse
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from keras_en import files
 from keras_en.cli.options import add_command, add_model, add_overwrite, say, share
 from keras_en.export.serving import loaded
 from keras_en.models import norms
-from keras_en.surgery import Report, replace_normalization
+from keras_en.surgery import replace_normalization
 
 
 def add(commands: Any) -> None:
@@ -37,41 +35,11 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    source, out = options.model, options.out
+    _check_paths(source, out, options.overwrite)
     ratios = dict(options.initial_ratio) if options.initial_ratio else None
-    out = options.out
-    say(convert(options.model, options.to, out, ratios, options.overwrite))
-    say(f"Written: {out}")
-
-
-def convert(
-    source: str | os.PathLike[str],
-    to: str,
-    out: str | os.PathLike[str],
-    initial_ratios: Mapping[str, float] | None = None,
-    overwrite: bool = False,
-) -> Report:
-    """Loads a `.keras` file, replaces its normalizations and saves it as another,
-    which is not compiled.
-
-    Args:
-        source: Path of the file.
-        to, initial_ratios: As in `replace_normalization`.
-        out: Path of the new file, which appears when it is whole.
-        overwrite: Whether `out` may exist.
-
-    Returns:
-        The `Report` of `replace_normalization`.
-
-    Raises:
-        RuntimeError: A path is none of a `.keras` file, or a `.keras` file would not
-            keep the new network. Nothing was written.
-        ValueError: The file cannot be read, or its network not be converted. Nothing
-            was written.
-    """
-    source, out = Path(source), Path(out)
-    _check_paths(source, out, overwrite)
     new, report = replace_normalization(
-        loaded(source), to, initial_ratios=initial_ratios, return_report=True
+        loaded(source), options.to, initial_ratios=ratios, return_report=True
     )
     if report.rebuilt_by_code:
         raise RuntimeError(
@@ -82,7 +50,8 @@ def convert(
     with files.staged(out, out.name) as staged:
         new.save(staged.path)
         staged.publish()
-    return report
+    say(report)
+    say(f"Written: {out}")
 
 
 def _check_paths(source, out, overwrite):

@@ -6,6 +6,7 @@ is written, and the exit code is 1.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from keras_en.cli import options as shared
 from keras_en.cli import verify
 from keras_en.export.onnx.convert import LAYOUTS, OPSETS, staged_onnx
 from keras_en.export.onnx.source import DIMENSIONS
-from keras_en.export.pixels import PIXELS as PIXEL_RANGES
+from keras_en.export.pixels import PIXELS
 from keras_en.export.saved_model.write import SIGNATURES, staged_saved_model
 from keras_en.export.serving import prepare
 
@@ -30,54 +31,37 @@ def _channels(text):
     return values[0] if len(values) == 1 else values
 
 
-# Arguments that one writer has and the other has not.
-PIXELS = dict(
-    type=_channels,
-    metavar="X[,X,X]",
-    help="of serving_bytes: (pixels / 255 - mean) / std; --pixels 0-255: without / 255",
-)
-OWN_OPTIONS: dict[str, dict[str, Any]] = {
-    "saved_model": {
-        "--version": dict(
-            type=shared.integer(1), help="default: one more than the last"
-        ),
-        "--signature": dict(
-            dest="signatures",
-            choices=SIGNATURES,
-            action="append",
-            help="may be repeated; default: all that the model can have",
-        ),
-        "--mean": PIXELS,
-        "--std": PIXELS,
-        "--pixels": dict(
-            choices=PIXEL_RANGES,
-            help="of serving_bytes: what the model takes them as; default: auto",
-        ),
-        "--no-warmup": dict(
-            dest="warmup_requests",
-            action="store_false",
-            help="write no warm-up requests",
-        ),
-    },
-    "onnx": {
-        "--opset": dict(
-            type=shared.integer(OPSETS[0], OPSETS[-1]),
-            help=f"{OPSETS[0]} to {OPSETS[-1]}; default: 17",
-        ),
-        "--dynamic": dict(
-            type=shared.listed(
-                shared.one_of(DIMENSIONS), "names of batch, height, width"
-            ),
-            metavar="NAME[,NAME]",
-            help="sizes left open; default: batch",
-        ),
-        "--layout": dict(choices=LAYOUTS, help="default: nhwc"),
-        "--fp16": dict(
-            action="store_true", help="compute in float16, but for statistics"
-        ),
-        "--simplify": dict(action="store_true", help="by onnxslim"),
-    },
-}
+def _of_saved_model(option: Callable) -> None:
+    text = "default: one more than the last"
+    option("--version", type=shared.integer(1), help=text)
+    text = "may be repeated; default: all that the model can have"
+    chosen = dict(choices=SIGNATURES, action="append", help=text)
+    option("--signature", dest="signatures", **chosen)
+    text = "of serving_bytes: (pixels / 255 - mean) / std; "
+    text += "--pixels 0-255: without / 255"
+    for flag in ("--mean", "--std"):
+        option(flag, type=_channels, metavar="X[,X,X]", help=text)
+    text = "of serving_bytes: what the model takes them as; default: auto"
+    option("--pixels", choices=PIXELS, help=text)
+    text = "write no warm-up requests"
+    option("--no-warmup", dest="warmup_requests", action="store_false", help=text)
+
+
+def _of_onnx(option: Callable) -> None:
+    first, last = OPSETS[0], OPSETS[-1]
+    text = f"{first} to {last}; default: 17"
+    option("--opset", type=shared.integer(first, last), help=text)
+    names = shared.listed(shared.one_of(DIMENSIONS), "names of batch, height, width")
+    text = "sizes left open; default: batch"
+    option("--dynamic", type=names, metavar="NAME[,NAME]", help=text)
+    option("--layout", choices=LAYOUTS, help="default: nhwc")
+    text = "compute in float16, but for statistics"
+    option("--fp16", action="store_true", help=text)
+    option("--simplify", action="store_true", help="by onnxslim")
+
+
+# The options that one writer has and the other has not.
+OWN_OPTIONS = {"saved_model": _of_saved_model, "onnx": _of_onnx}
 
 
 def add(commands: Any) -> None:
@@ -103,10 +87,20 @@ def add(commands: Any) -> None:
     text = "do not compare it with the model"
     option("--no-verify", action="store_true", help=text)
     shared.add_gates(command)
-    for to, own in OWN_OPTIONS.items():
-        group = command.add_argument_group(f"for --to {to}")
-        for flag, arguments in own.items():
-            group.add_argument(flag, default=argparse.SUPPRESS, **arguments)
+    command.set_defaults(own={})
+    for to, add_own in OWN_OPTIONS.items():
+        add_own(_option_of(to, command))
+
+
+def _option_of(to, command):
+    """`add_argument` for an option of one writer, whose name `own` then has."""
+    group = command.add_argument_group(f"for --to {to}")
+
+    def option(flag, **settings):
+        action = group.add_argument(flag, default=argparse.SUPPRESS, **settings)
+        command.get_default("own")[action.dest] = to, flag
+
+    return option
 
 
 def run(options: argparse.Namespace) -> None:
@@ -135,15 +129,11 @@ def _arguments(options):
         "overwrite": options.overwrite,
         "metadata": _metadata(options),
     }
-    for to, own in OWN_OPTIONS.items():
-        for flag, settings in own.items():
-            name = settings.get("dest", flag.removeprefix("--"))
-            if name not in options:
-                continue
+    for name, (to, flag) in options.own.items():
+        if name in options:
             if to != options.to:
-                raise RuntimeError(
-                    f"{flag} is for --to {to}. Received: --to {options.to}"
-                )
+                wanted = f"{flag} is for --to {to}"
+                raise RuntimeError(f"{wanted}. Received: --to {options.to}")
             arguments[name] = getattr(options, name)
     return arguments
 

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
-
+from keras_en.arguments import check_backend
 from keras_en.export.parity.verify import BATCHES
 from keras_en.models import norms
 from keras_en.text import one_line, printable
@@ -52,11 +51,7 @@ def add_command(
 
 def check_tensorflow(subject: str) -> None:
     """Raises `RuntimeError`, about `subject`, on another backend."""
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            f"{subject} needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
+    check_backend(f"{subject} needs the TensorFlow backend")
 
 
 def add_model(command: Parser) -> None:

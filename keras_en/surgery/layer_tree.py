@@ -173,13 +173,15 @@ def parts(layer):
     return dict(attributes(layer))
 
 
-def parts_below(layer, place=(), seen=frozenset()):
-    """Place and layer of all `parts`, and of those inside them."""
-    for last, child in parts(layer).items():
+def parts_below(layer, seen=frozenset()):
+    """From place to layer, of all `parts` and of those inside them."""
+    below = {}
+    for place, child in parts(layer).items():
         if id(child) not in seen:
-            yield (*place, *last), child
-            inner = (*place, *last), seen | {id(layer), id(child)}
-            yield from parts_below(child, *inner)
+            below[place] = child
+            inner = parts_below(child, seen | {id(layer), id(child)})
+            below |= {(*place, *last): part for last, part in inner.items()}
+    return below
 
 
 def put(layer, place, new):

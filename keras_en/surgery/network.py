@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from keras_en.arguments import check
+from keras_en.arguments import check, refused
 from keras_en.keras_private import children
 from keras_en.models import norms
 from keras_en.surgery import layer_tree, rebuilt, selection, transplant
@@ -93,17 +93,12 @@ def replace_normalization(
     check(valid, "model", "a keras.Model that is built", model)
     norms.check_norm("to", to)
     if not (callable(select) or isinstance(select, str | list | tuple | None)):
-        raise TypeError(
-            "Argument `select` must be None, a function, or names of normalizations. "
-            f"Received: select={select!r}"
-        )
+        allowed = "None, a function, or names of normalizations"
+        raise refused("select", allowed, f"select={select!r}", TypeError)
     reserved = ["axis", "dtype", "name", "trainable"]
-    check(
-        norm_kwargs.keys().isdisjoint(reserved),
-        "norm_kwargs",
-        f"without {reserved}, which each new layer has from the old one",
-        sorted(norm_kwargs),
-    )
+    allowed = f"without {reserved}, which each new layer has from the old one"
+    valid = norm_kwargs.keys().isdisjoint(reserved)
+    check(valid, "norm_kwargs", allowed, sorted(norm_kwargs))
     with _scope(model):
         surgery = _Surgery(model, to, select, initial_ratios, norm_kwargs)
         new = surgery.run()
@@ -164,11 +159,6 @@ class _Surgery:
         for _, layer in layer_tree.walk(self.model):
             if id(layer) in self.clones:
                 yield layer, self.clones[id(layer)]
-
-    def _copies(self):
-        """Those that are no new normalizations."""
-        chosen = self.selection.chosen
-        return [pair for pair in self._pairs() if id(pair[0]) not in chosen]
 
     def _clone(self, layer):
         if id(layer) not in self.clones:
@@ -260,30 +250,31 @@ class _Surgery:
         """Those that `new` has not when it is made again, which its file notes."""
         path = self._path(layer)
         chosen = {}
-        for place, child in layer_tree.parts_below(layer):
+        for place, child in layer_tree.parts_below(layer).items():
             if id(child) in self.selection.chosen and child not in chosen.values():
                 chosen[place] = child
         if not chosen:
             return
-        again = dict(layer_tree.parts_below(layer_tree.remake(new, path)))
-        places = [
-            p for p, x in chosen.items() if not self._is_like_new(again.get(p), x)
-        ]
-        if not places:
+        chosen = self._other_than_new(layer_tree.remake(new, path), chosen)
+        if not chosen:
             return
-        rebuilt.note(new, places)
+        rebuilt.note(new, chosen)
         again = layer_tree.remake(new, path)
-        if not set(places) <= set(dict(layer_tree.parts_below(again))):
+        if not chosen.keys() <= layer_tree.parts_below(again).keys():
             layer_tree.build_as(again, layer)
-        again = dict(layer_tree.parts_below(again))
-        for place in places:
-            if not self._is_like_new(again.get(place), chosen[place]):
-                path = self.selection.paths[id(chosen[place])]
-                self.report.rebuilt_by_code.setdefault(path, type(new).__name__)
+        for old in self._other_than_new(again, chosen).values():
+            path = self.selection.paths[id(old)]
+            self.report.rebuilt_by_code.setdefault(path, type(new).__name__)
 
-    def _is_like_new(self, layer, old):
-        new = self.clones.get(id(old))
-        return type(layer) is type(new) and layer.get_config() == new.get_config()
+    def _other_than_new(self, layer, chosen):
+        """Those of `chosen`, old normalizations by their places, in whose place `layer`
+        has none like the new one."""
+        there, others = layer_tree.parts_below(layer), {}
+        for place, old in chosen.items():
+            again, new = there.get(place), self.clones.get(id(old))
+            if type(again) is not type(new) or again.get_config() != new.get_config():
+                others[place] = old
+        return others
 
     def _hide_build(self, layer):
         """The `build` of what holds `layer`, which is built, would build it again."""
@@ -307,21 +298,17 @@ class _Surgery:
                 self.report.skipped[self._path(layer)] = "in no graph of the new model"
             elif i not in self.clones:
                 left.append(self._path(layer))
-        check(
-            not left,
-            "model",
-            "a network whose normalizations are attributes of their layers, or in "
-            "lists or dictionaries of them",
-            left,
-            "not_replaced",
-        )
+        allowed = "a network whose normalizations are attributes of their layers, or "
+        allowed += "in lists or dictionaries of them"
+        check(not left, "model", allowed, left, "not_replaced")
 
     def _copy(self):
-        for old, new in self._copies():
-            path = self._path(old)
-            count = layer_tree.copy_state(old, new, path)
-            if count:
-                self.report.copied[path] = count
+        for old, new in self._pairs():
+            if id(old) not in self.selection.chosen:
+                path = self._path(old)
+                count = layer_tree.copy_state(old, new, path)
+                if count:
+                    self.report.copied[path] = count
 
     def _check_all_copied(self, new):
         """Of both networks every variable belongs to a layer with a counterpart."""
@@ -335,14 +322,9 @@ class _Surgery:
             gone = [x for i, x in self.beside.items() if i not in self.clones]
             ids |= {id(v) for x in gone for v in layer_tree.own_variables(x)}
             missed = [v.path for v in model.variables if id(v) not in ids]
-            check(
-                not missed,
-                "model",
-                "a network whose layers are attributes of others, or in lists or "
-                "dictionaries of them",
-                missed,
-                "not_copied",
-            )
+            allowed = "a network whose layers are attributes of others, or in lists or "
+            allowed += "dictionaries of them"
+            check(not missed, "model", allowed, missed, "not_copied")
 
     def _set_trainable(self):
         # Layers that hold others set theirs, too, and therefore come first.

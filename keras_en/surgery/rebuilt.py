@@ -40,7 +40,7 @@ class _Notes:
         self.serialized = serialized
 
     def update(self, layer):
-        parts = dict(layer_tree.parts_below(layer))
+        parts = layer_tree.parts_below(layer)
         for place in self.serialized:
             if place in parts:
                 normalization = keras.saving.serialize_keras_object(parts[place])
@@ -104,26 +104,20 @@ def _put_or_wait(layer, entry):
     def build_and_put(*args, **kwargs):
         layer.build = build
         # A file has no tuples, which the code of a layer may add to.
-        build(*map(_with_tuples, args), **kwargs)
+        build(*keras.tree.map_shape_structure(_as_tuple, args), **kwargs)
         _put(layer, rest)
 
     layer.build = build_and_put
     return layer
 
 
-def _with_tuples(shapes):
-    """A shape, or a structure of them, in which each is a tuple."""
-    if isinstance(shapes, dict):
-        return {name: _with_tuples(shape) for name, shape in shapes.items()}
-    if not isinstance(shapes, list | tuple):
-        return shapes
-    is_shape = all(size is None or isinstance(size, int) for size in shapes)
-    return tuple(shapes) if is_shape else [*map(_with_tuples, shapes)]
+def _as_tuple(shape):
+    return tuple(shape) if isinstance(shape, list) else shape
 
 
 def _put(layer, serialized):
     """Puts normalizations where others are, and returns what is left of them."""
-    parts = dict(layer_tree.parts_below(layer))
+    parts = layer_tree.parts_below(layer)
     rest, others = {}, {}
     for place, data in serialized.items():
         if place in parts:

@@ -35,13 +35,9 @@ def choose(model, to, select, norm_kwargs):
     else:
         names = [select] if isinstance(select, str) else list(select)
         chosen = _with_names(reached, paths, names)
-    check(
-        chosen,
-        "model",
-        f"a network with normalizations to replace by {to!r}",
-        sorted({type(layer).__name__ for layer in reached}),
-        "normalizations",
-    )
+    allowed = f"a network with normalizations to replace by {to!r}"
+    classes = sorted({type(layer).__name__ for layer in reached})
+    check(chosen, "model", allowed, classes, "normalizations")
     by_id = {id(layer): layer for layer in chosen}
     left = [layer for layer in normalizations if id(layer) not in by_id]
     skipped = {paths[id(layer)]: _reason(layer, select) for layer in left}
@@ -53,12 +49,8 @@ def _with_names(layers, paths, names):
     called = [{layer.name, paths[id(layer)]} for layer in layers]
     absent = [name for name in names if name not in set().union(*called)]
     available = [paths[id(layer)] for layer in layers]
-    check(
-        not absent,
-        "select",
-        f"None, a function, or names of normalizations: {available}",
-        absent,
-    )
+    allowed = f"None, a function, or names of normalizations: {available}"
+    check(not absent, "select", allowed, absent)
     return [x for x, both in zip(layers, called, strict=True) if both & set(names)]
 
 

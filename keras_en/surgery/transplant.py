@@ -116,12 +116,8 @@ def _carried(old, learned, to, initial_ratios, norm_kwargs):
         if "group" in pool and getattr(old, "groups", 1) > 1:
             arguments["groups"] = old.groups
     else:
-        check(
-            initial_ratios is None,
-            "initial_ratios",
-            f"None for {to!r}, which mixes nothing",
-            initial_ratios,
-        )
+        allowed = f"None for {to!r}, which mixes nothing"
+        check(initial_ratios is None, "initial_ratios", allowed, initial_ratios)
     return arguments
 
 

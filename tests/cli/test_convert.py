@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from keras_en import ExemplarNormalization, cli
-from keras_en.cli.convert import convert
 from keras_en.models import CifarResNet
 from tests.backends import images, numpy
 from tests.networks import Late
@@ -20,15 +19,17 @@ def source(tmp_path):
     return path
 
 
-def test_by_hand(tmp_path):
+def test_by_hand(tmp_path, capsys):
     """(5 - 3) / sqrt(3 + 1) * 2 + 10 is 12."""
     old = keras.layers.BatchNormalization(epsilon=1.0, name="norm")
     model = keras.Sequential([keras.Input((1, 1, 1)), old])
     old.set_weights([np.array([value]) for value in (2.0, 10.0, 3.0, 3.0)])
     model.save(tmp_path / "old.keras")
-    out = tmp_path / "new.keras"
-    report = convert(tmp_path / "old.keras", "en", out, {"batch": 1.0})
-    assert list(report.replaced) == ["norm"]
+    source, out = tmp_path / "old.keras", tmp_path / "new.keras"
+    command = ["convert", str(source), "--out", str(out)]
+    assert cli.main([*command, "--initial-ratio", "batch=1.0"]) == 0
+    replaced = "replaced norm: BatchNormalization -> ExemplarNormalization"
+    assert replaced in capsys.readouterr().out
     new = keras.models.load_model(out)
     assert new(np.full((1, 1, 1, 1), 5.0)).numpy().item() == pytest.approx(12.0)
 

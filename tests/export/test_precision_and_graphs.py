@@ -235,7 +235,9 @@ def test_options_of_a_record_are_those_of_the_export():
     from keras_en.export import export_onnx, export_saved_model, facts
 
     for kind, export in (("ONNX", export_onnx), ("SavedModel", export_saved_model)):
-        assert set(facts.OPTIONS[kind]) < set(inspect.signature(export).parameters)
+        assert set(facts.OPTIONS[kind]._fields) < set(
+            inspect.signature(export).parameters
+        )
     for options in ({"path": "a"}, {"opset": "17"}, {"opset": True}, {"fp16": 1}):
         with pytest.raises(ValueError, match="options must be among"):
             facts.options_of({"options": options}, "ONNX")
