@@ -1,47 +1,170 @@
-"""Prints what XLA's compilers make of a layer for an H100 and a TPU."""
+"""What XLA's compilers for GPU and TPU make of a layer and of whole networks, counted;
+no GPU or TPU is needed, and no clock is read but for the time of compiling.
+
+    python benchmarks/compiled.py [--targets T ...] [--only WORD ...] [--again]
+    python benchmarks/compiled.py --print h100 EN training float32 64x56x56x256
+
+The second form prints every kernel of one program. A target is "h100", a TPU's topology
+("v5e:2x2", "v6e:2x2") or a file that describes a GPU (`*.txtpb`, from the sources of
+XLA). Every program is compiled in a process of its own; rows of
+`results/compiled.json` that are there already stay, unless `--again`, so that a run can
+go on where the last one ended. `--only` takes rows whose names hold all words. Writes
+`results/compiled.md`. `make compiled` installs what it needs.
+"""
+
 import argparse
+import itertools
+import json
+import subprocess
+import sys
 import time
+from importlib.metadata import version
 
-import targets
-
-targets.prepare()
-
-import jax
+import compiled_tables
 import numpy as np
+import targets
+import timing
+from compiled_rows import LAYER_NORMS, NETWORK_NORMS, Row, rows
 
-import hlo
-import programs
+STORE = timing.RESULTS / "compiled.json"
+ROUNDS = 3
+ENOUGH = 10  # seconds of compiling
+
+
+def lowered(row, norm, shardings):
+    import jax
+    import programs
+
+    if row.is_layer:
+        program = programs.layer_program(norm, row.shape, row.dtype, row.job, shardings)
+    else:
+        program = programs.network_program(
+            row.subject, norm, row.dtype, row.job, shardings
+        )
+    function, arguments = program
+    return jax.jit(function).lower(*arguments)
+
+
+def count(row, compiled):
+    """The numbers of a compiled program."""
+    from frames import Frames
+    from hlo import kernels
+
+    text = compiled.as_text()
+    frames, sources = Frames(text), {}
+    every = kernels(text)
+    for kernel in every:
+        name = frames.origin(kernel.frame, "keras_en", "normalization")
+        number, size = sources.get(name, (0, 0))
+        sources[name] = number + 1, size + kernel.bytes
+    return {
+        "bytes": sum(kernel.bytes for kernel in every),
+        "kernels": len(every),
+        "collectives": sum(kernel.is_collective for kernel in every),
+        "temporary": compiled.memory_analysis().temp_size_in_bytes,
+        "sources": sources if row.is_layer else {},
+    }
+
+
+def measure(row, norms):
+    """`{norm: numbers}`; of a layer the norms take turns, a few times."""
+    shardings = targets.shardings(row.target, row.devices)
+    numbers = {}
+    if row.is_layer:
+        # What the compiler does once a process is nobody's time.
+        lowered(row, norms[0], shardings).compile()
+    spent = 0
+    for _ in range(ROUNDS if row.is_layer else 1):
+        for norm in norms:
+            program = lowered(row, norm, shardings)
+            # Of the processor: how busy the machine is else does not matter.
+            started = time.process_time()
+            compiled = program.compile()
+            seconds = time.process_time() - started
+            numbers.setdefault(norm, {**count(row, compiled), "seconds": []})
+            numbers[norm]["seconds"].append(seconds)
+            spent += seconds
+        if spent > ENOUGH:
+            break
+    return numbers
+
+
+def in_processes(row):
+    """The same in processes: one for a layer, one for every program of a network."""
+    calls = [LAYER_NORMS] if row.is_layer else [[norm] for norm in NETWORK_NORMS]
+    numbers = {}
+    for norms in calls:
+        command = [sys.executable, __file__, "--measure", json.dumps(row)]
+        command.append(json.dumps(norms))
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-2000:])
+        numbers |= json.loads(done.stdout.splitlines()[-1])
+    return numbers
+
+
+def print_kernels(target, norm, job, dtype, shape):
+    from frames import Frames
+    from hlo import kernels
+
+    row = Row(target, shape, dtype, job)
+    compiled = lowered(row, norm, targets.shardings(target, row.devices)).compile()
+    text = compiled.as_text()
+    frames = Frames(text)
+    for one in kernels(text):
+        read, written = one.read / row.tensor, one.written / row.tensor
+        origin = frames.origin(one.frame, "keras_en", "normalization")
+        print(f"{read:8.4f} {written:8.4f}  {one.name:35} {origin}")
+    numbers = count(row, compiled)
+    print(
+        f"{numbers['kernels']} kernels, {numbers['bytes'] / row.tensor:.3f} passes, "
+        f"{numbers['temporary'] / row.tensor:.3f} tensors of temporary memory"
+    )
+
+
+def residuals():
+    """`{dtype: {norm: tensors}}` that the backward pass needs."""
+    import programs
+
+    row = rows("h100")[0]
+    return {
+        dtype: {
+            norm: programs.residuals(norm, row.shape, dtype)
+            / row._replace(dtype=dtype).tensor
+            for norm in LAYER_NORMS
+        }
+        for dtype in ("float32", "bfloat16")
+    }
+
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--target", default="h100")
-    parser.add_argument("--norms", nargs="+", default=["BN", "EN"])
-    parser.add_argument("--dtypes", nargs="+", default=["float32"])
-    parser.add_argument("--jobs", nargs="+", default=["training", "training in a network", "inference"])
-    parser.add_argument("--shape", default="64,56,56,256")
-    parser.add_argument("--kernels", action="store_true")
-    parser.add_argument("--text", help="folder for the program texts")
-    o = parser.parse_args()
-    sharding = jax.sharding.SingleDeviceSharding(targets.devices(o.target)[0])
-    shape = tuple(map(int, o.shape.split(",")))
-    for dtype in o.dtypes:
-        tensor = np.prod(shape) * (4 if dtype == "float32" else 2)
-        for norm in o.norms:
-            print(f"{norm} {dtype}: kept for the backward pass {programs.residuals(norm, shape, dtype) / tensor:.2f} tensors", flush=True)
-            for job in o.jobs:
-                f, a = programs.layer_program(norm, shape, dtype, job, sharding)
-                lowered = jax.jit(f).lower(*a)
-                t = time.process_time()
-                compiled = lowered.compile()
-                t = time.process_time() - t
-                text = compiled.as_text()
-                ks = hlo.kernels(text)
-                temp = compiled.memory_analysis().temp_size_in_bytes
-                print(f"{o.target} {norm} {dtype} {job}: passes {sum(k.bytes for k in ks) / tensor:.3f}, kernels {len(ks)}, temporary memory {temp / tensor:.3f}, compile {t:.1f} s of processor time", flush=True)
-                if o.kernels:
-                    for k in ks:
-                        print(f"    {k.read / tensor:8.4f} {k.written / tensor:8.4f} {k.opcode:12} {k.name:40} {k.source}")
-                if o.text:
-                    open(f"{o.text}/{o.target}-{norm}-{dtype}-{job}.txt".replace(" ", "_"), "w").write(text)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--targets", nargs="+", default=list(targets.TARGETS))
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD")
+    parser.add_argument("--again", action="store_true", help="rows that are there, too")
+    parser.add_argument(
+        "--print", nargs=5, metavar=("TARGET", "NORM", "JOB", "DTYPE", "SHAPE")
+    )
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    targets.prepare()
+    if options.print:
+        return print_kernels(*options.print)
+    if options.measure:
+        row, norms = map(json.loads, options.measure)
+        return print(json.dumps(measure(Row(*row), norms)))
+    table = json.loads(STORE.read_text()) if STORE.is_file() else {}
+    for row in itertools.chain(*map(rows, options.targets)):
+        wanted = all(word in row.name for word in options.only)
+        if wanted and (options.again or row.name not in table):
+            print(row.name, flush=True)
+            table[row.name] = in_processes(row)
+            STORE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    compilers = ("jaxlib", "jax-cuda12-plugin", "libtpu")
+    compiled_tables.write(
+        table, residuals(), [f"{name} {version(name)}" for name in compilers]
+    )
 
-main()
+
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,12 @@ FREE = set(
     "opt-barrier partition-id replica-id domain".split()
 )
 # Custom calls that stand for no kernel.
-FREE_TARGETS = ("AllocateBuffer", "Sharding", "AssumeGatherIndicesInBound")
+FREE_TARGETS = (
+    "AllocateBuffer",
+    "AssumeGatherIndicesInBound",
+    "ConcatBitcast",
+    "Sharding",
+)
 COLLECTIVES = set(
     "all-reduce all-gather reduce-scatter all-to-all collective-permute "
     "collective-broadcast ragged-all-to-all".split()
@@ -82,6 +87,7 @@ class Kernel(NamedTuple):
     read: float  # bytes
     written: float
     source: str  # the operation that it was traced from
+    frame: int  # its number in the table of stack frames, see `frames.py`
 
     @property
     def bytes(self):
@@ -181,7 +187,9 @@ class Program:
             elif one.opcode == "conditional":
                 kinds = ("branch_computations", "true_computation", "false_computation")
                 branches = [self.kernels(name) for name in one.called(*kinds)]
-                result += max(branches, key=lambda ks: (sum(k.bytes for k in ks), len(ks)))
+                result += max(
+                    branches, key=lambda ks: (sum(k.bytes for k in ks), len(ks))
+                )
             elif not self._is_free(one):
                 result.append(self._kernel(computation, one))
         return result
@@ -194,12 +202,14 @@ class Program:
 
     def _kernel(self, computation, one):
         source = re.search(r'op_name="([^"]*)"', one.attributes)
+        frame = re.search(r"stack_frame_id=(\d+)", one.attributes)
         return Kernel(
             one.name,
             one.opcode,
             sum(self._read(computation, one, name) for name in set(one.operands)),
             self._written(computation, one),
             source[1] if source else "",
+            int(frame[1]) if frame else 0,
         )
 
     def _read(self, computation, one, name):
@@ -221,18 +231,21 @@ class Program:
 
     def _written(self, computation, one):
         """Bytes that a kernel writes."""
-        if one.opcode.endswith("-start"):
-            # It holds operands and results; what waits for it has the results.
-            done = [user for user, _ in self.users[computation][one.name]]
-            return sum(array.bytes for user in done for array in user.arrays)
         if one.opcode == "dynamic-update-slice":
             return self._bytes(computation, one.operands[1])
         if one.opcode == "fusion":
             return self._written_by_fusion(one)
-        results = one.arrays
+        results = self._results(computation, one)
         if one.opcode == "custom-call" and any(x in one.attributes for x in LIBRARIES):
             results = results[:1]
         return sum(array.bytes for array in results)
+
+    def _results(self, computation, one):
+        if not one.opcode.endswith("-start"):
+            return one.arrays
+        # It holds its operands as well; what waits for it has the results.
+        done = [user for user, _ in self.users[computation][one.name]]
+        return [array for user in done for array in user.arrays]
 
     def _written_by_fusion(self, one):
         (name,) = one.called("calls")
@@ -276,7 +289,7 @@ class Program:
         """What a user reads of its operand at `place`, in the form of `_parts_of`."""
         if user.is_slice and place == 0:
             bounds = re.search(r"slice=\{[^}]*\}", user.attributes)
-            size = user.arrays[0].elements
+            size = sum(x.elements for x in self._results(computation, user))
             key = (bounds and bounds[0], *user.operands, size)
             return {key: size}
         if user.opcode == "fusion":

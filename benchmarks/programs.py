@@ -25,11 +25,18 @@ def set_policy(dtype):
     keras.config.set_dtype_policy(dtype if dtype == "float32" else f"mixed_{dtype}")
 
 
-def shapes_of(values, sharding):
+def shapes_of(values, sharding=None):
     """The same tree, of shapes on another device."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), values
     )
+
+
+def _layer(norm, shape, dtype):
+    set_policy(dtype)
+    layer = LAYERS[LAYER_NORMS[norm]]()
+    layer.build(shape)
+    return layer
 
 
 def _weights(layer):
@@ -39,18 +46,17 @@ def _weights(layer):
     ]
 
 
-def layer_program(norm, shape, dtype, job, sharding):
-    """A function to jit and its arguments.
+def layer_program(norm, shape, dtype, job, shardings):
+    """A function to jit and its arguments; `shardings` of the batch and of weights.
 
     `job` is "inference", "training" (y, dx, the gradients of all weights, the new state)
     or "training in a network": the same where dy depends on y, as it does there, so
     that no kernel can write y and read dy.
     """
-    set_policy(dtype)
-    layer = LAYERS[LAYER_NORMS[norm]]()
-    layer.build(shape)
-    weights = shapes_of(_weights(layer), sharding)
-    x = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+    batch, replicated = shardings
+    layer = _layer(norm, shape, dtype)
+    weights = shapes_of(_weights(layer), replicated)
+    x = jax.ShapeDtypeStruct(shape, dtype, sharding=batch)
     call = layer.stateless_call
 
     def inference(trainable, state, x):
@@ -70,37 +76,32 @@ def layer_program(norm, shape, dtype, job, sharding):
 
 
 def residuals(norm, shape, dtype):
-    """Bytes that a layer's forward pass keeps for its backward pass."""
-    function, (trainable, state, x, _) = layer_program(
-        norm, shape, dtype, "training", None
-    )
-    del function
-    layer = LAYERS[LAYER_NORMS[norm]]()
-    layer.build(shape)
+    """Bytes that a layer's forward pass hands to its backward pass."""
+    layer = _layer(norm, shape, dtype)
+    call = layer.stateless_call
 
     def forward(trainable, state, x):
-        return jax.vjp(
-            lambda t, x: layer.stateless_call(t, state, x, training=True)[0],
-            trainable,
-            x,
-        )[1]
+        function = lambda t, x: call(t, state, x, training=True)  # noqa: E731
+        return jax.vjp(function, trainable, x, has_aux=True)[1]
 
-    kept = jax.tree.leaves(jax.eval_shape(forward, trainable, state, x))
-    return sum(x.size * x.dtype.itemsize for x in kept)
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    values = jax.tree.leaves(jax.eval_shape(forward, *_weights(layer), x))
+    return sum(value.size * value.dtype.itemsize for value in values)
 
 
-def network_program(network, norm, dtype, job, sharding):
+def network_program(network, norm, dtype, job, shardings):
     """A function to jit and its arguments: inference, or a step of SGD."""
     set_policy(dtype)
+    batch, replicated = shardings
     build, shape = NETWORKS[network]
     model = build(norm=NORMS[norm], classifier_activation=None)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     optimizer.build(model.trainable_variables)
     cost = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    trainable, state = shapes_of(_weights(model), sharding)
-    slots = shapes_of([v.value for v in optimizer.variables], sharding)
-    x = jax.ShapeDtypeStruct(shape, "float32", sharding=sharding)
-    y = jax.ShapeDtypeStruct(shape[:1], "int32", sharding=sharding)
+    trainable, state = shapes_of(_weights(model), replicated)
+    slots = shapes_of([v.value for v in optimizer.variables], replicated)
+    x = jax.ShapeDtypeStruct(shape, "float32", sharding=batch)
+    y = jax.ShapeDtypeStruct(shape[:1], "int32", sharding=batch)
 
     def loss(trainable, state, x, y):
         logits, state = model.stateless_call(trainable, state, x, training=True)

@@ -1,6 +1,7 @@
 """Devices to compile for that are not there: XLA's compilers run without them."""
 
 import os
+from pathlib import Path
 
 # The figures of an H100 SXM, as XLA's own description of it has them: openxla/xla,
 # xla/backends/gpu/target_config/specs/h100_sxm.txtpb.
@@ -56,17 +57,26 @@ def prepare():
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 
 
-def devices(target):
-    """The devices of `"h100"`, of a TPU's topology such as `"v5e:2x2"`, or of a GPU that
-    a file of XLA's (`*.txtpb`, a GpuTargetConfigProto) describes."""
+def devices(target, count):
+    """`count` devices of `"h100"`, of a TPU's topology such as `"v5e:2x2"`, or of a GPU
+    that a file of XLA's (`*.txtpb`, a GpuTargetConfigProto) describes."""
     from jax.experimental import topologies
 
     if ":" in target:
-        return topologies.get_topology_desc(platform="tpu", topology_name=target).devices
-    text = H100
-    if target != "h100":
-        with open(target, encoding="utf-8") as file:
-            text = file.read()
-    return topologies.get_topology_desc(
-        "", "cuda", target_config=text, topology="1x1x1"
-    ).devices
+        topology = topologies.get_topology_desc(platform="tpu", topology_name=target)
+    else:
+        text = H100 if target == "h100" else Path(target).read_text(encoding="utf-8")
+        topology = topologies.get_topology_desc(
+            "", "cuda", target_config=text, topology=f"1x1x{count}"
+        )
+    return topology.devices[:count]
+
+
+def shardings(target, count=1):
+    """Where a batch lies, and where weights lie: on each of `count` devices."""
+    import jax
+    import numpy as np
+
+    mesh = jax.sharding.Mesh(np.array(devices(target, count)), ("batch",))
+    axes = jax.sharding.PartitionSpec
+    return tuple(jax.sharding.NamedSharding(mesh, axes(*a)) for a in (["batch"], []))
