@@ -21,7 +21,6 @@ import time
 from importlib.metadata import version
 
 import compiled_tables
-import numpy as np
 import targets
 import timing
 from compiled_rows import LAYER_NORMS, NETWORK_NORMS, Row, rows

@@ -6,8 +6,9 @@ from compiled_rows import JOBS, LAYER_NORMS, ON_DEVICES, SHAPES, Row
 
 BASELINE = "BN"
 NOTES = [
-    "- from programs that the compilers of XLA optimized; nothing ran, no GPU or TPU was",
-    "  there. Autotuning needs the device: it is off",
+    "- from programs that the compilers of XLA optimized; nothing ran, no GPU or TPU",
+    "  was there. Autotuning needs the device: it is off",
+    "- a run adds rows to those of earlier runs; the norms of a row are of one run",
     "- passes: bytes that kernels read and write, over those of the tensor. A TPU's",
     "  memory on the chip (128 MB on v5e) is not counted: a tensor that fits may stay",
     "- training: forward, all gradients and moving statistics in one program. In a",

@@ -16,10 +16,15 @@ import re
 from math import prod
 from typing import NamedTuple
 
+
+def words(text):
+    return frozenset(text.split())
+
+
 # No device does anything for them.
-FREE = set(
+FREE = words(
     "parameter constant tuple get-tuple-element bitcast after-all add-dependency "
-    "opt-barrier partition-id replica-id domain".split()
+    "opt-barrier partition-id replica-id domain"
 )
 # Custom calls that stand for no kernel.
 FREE_TARGETS = (
@@ -28,17 +33,17 @@ FREE_TARGETS = (
     "ConcatBitcast",
     "Sharding",
 )
-COLLECTIVES = set(
+COLLECTIVES = words(
     "all-reduce all-gather reduce-scatter all-to-all collective-permute "
-    "collective-broadcast ragged-all-to-all".split()
+    "collective-broadcast ragged-all-to-all"
 )
 SLICES = {"slice", "dynamic-slice", "gather"}
 # An element of the result needs one element of each operand.
-ELEMENTWISE = set(
+ELEMENTWISE = words(
     "abs add and bitcast bitcast-convert ceil clamp compare convert copy cosine divide "
     "exponential exponential-minus-one floor log log-plus-one logistic maximum minimum "
     "multiply negate not or power reduce-precision remainder reshape rsqrt select sign "
-    "sine sqrt subtract tanh transpose xor".split()
+    "sine sqrt subtract tanh transpose xor"
 )
 # Libraries ask for working memory as a result of bytes.
 LIBRARIES = ("__cudnn", "__cublas")
@@ -187,9 +192,7 @@ class Program:
             elif one.opcode == "conditional":
                 kinds = ("branch_computations", "true_computation", "false_computation")
                 branches = [self.kernels(name) for name in one.called(*kinds)]
-                result += max(
-                    branches, key=lambda ks: (sum(k.bytes for k in ks), len(ks))
-                )
+                result += max(branches, key=lambda x: (sum(k.bytes for k in x), len(x)))
             elif not self._is_free(one):
                 result.append(self._kernel(computation, one))
         return result

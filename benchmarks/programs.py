@@ -1,4 +1,4 @@
-"""What `compiled.py` compiles: functions of shapes, for one layer and whole networks."""
+"""The functions that `compiled.py` compiles, of one layer and of whole networks."""
 
 from functools import partial
 
@@ -49,9 +49,9 @@ def _weights(layer):
 def layer_program(norm, shape, dtype, job, shardings):
     """A function to jit and its arguments; `shardings` of the batch and of weights.
 
-    `job` is "inference", "training" (y, dx, the gradients of all weights, the new state)
-    or "training in a network": the same where dy depends on y, as it does there, so
-    that no kernel can write y and read dy.
+    `job` is "inference", "training" (y, dx, the gradients of all weights and the new
+    state) or "training in a network": the same where dy depends on y, as it does there,
+    so that no kernel can write y and read dy.
     """
     batch, replicated = shardings
     layer = _layer(norm, shape, dtype)
