@@ -11,6 +11,7 @@ NETWORKS = ["ResNet-20", "ResNet-50"]
 DTYPES = {"float32": 4, "bfloat16": 2}
 JOBS = ["training", "training in a network", "inference"]
 ON_DEVICES = "training on 4 devices"
+BY_TENSORFLOW = ["training by TensorFlow", "inference by TensorFlow"]
 
 
 class Row(NamedTuple):
@@ -36,6 +37,10 @@ class Row(NamedTuple):
         return 4 if self.job == ON_DEVICES else 1
 
     @property
+    def backend(self):
+        return "tensorflow" if self.job in BY_TENSORFLOW else "jax"
+
+    @property
     def tensor(self):
         """Bytes of a layer's input on a device."""
         return prod(self.shape) * DTYPES[self.dtype] / self.devices
@@ -48,5 +53,6 @@ def rows(target):
     return [
         *(Row(target, *row) for row in layers),
         Row(target, SHAPES[0], "float32", ON_DEVICES),
+        *(Row(target, SHAPES[0], "float32", job) for job in BY_TENSORFLOW),
         *(Row(target, *row) for row in networks),
     ]

@@ -1,8 +1,17 @@
 """The tables of `compiled.py`, written from what it counted."""
 
+import numpy as np
 import targets
 import timing
-from compiled_rows import JOBS, LAYER_NORMS, ON_DEVICES, SHAPES, Row
+from compiled_rows import (
+    BY_TENSORFLOW,
+    JOBS,
+    LAYER_NORMS,
+    NETWORK_NORMS,
+    ON_DEVICES,
+    SHAPES,
+    Row,
+)
 
 BASELINE = "BN"
 NOTES = [
@@ -13,6 +22,8 @@ NOTES = [
     "  memory on the chip (128 MB on v5e) is not counted: a tensor that fits may stay",
     "- training: forward, all gradients and moving statistics in one program. In a",
     "  network: dy depends on y, so that no kernel writes y and reads dy",
+    "- by TensorFlow: what TensorFlow makes of the layer, its HLO handed to the same",
+    "  compilers",
     "- compiling: processor time of the compiler over BatchNormalization's in the same",
     "  run, in turns; tracing is not in it",
 ]
@@ -27,16 +38,15 @@ def line(name, cells):
 
 
 def compile_ratio(numbers, norm):
-    return timing.ratio(
-        *(timing.np.array(numbers[name]["seconds"]) for name in (norm, BASELINE))
-    )
+    times = [np.array(numbers[name]["seconds"]) for name in (norm, BASELINE)]
+    return timing.ratio(*times)
 
 
 def layer_rows(table, target):
     """`(row, numbers)` of one layer, by job."""
     rows = [Row(*name.split(", ")) for name in table]
     rows = [row for row in rows if row.target == target and row.is_layer]
-    order = [*JOBS, ON_DEVICES]
+    order = [*JOBS, ON_DEVICES, *BY_TENSORFLOW]
     rows.sort(key=lambda row: (order.index(row.job), SHAPES.index(row.subject)))
     return [(row, table[row.name]) for row in rows]
 
@@ -79,7 +89,7 @@ def networks(table, target):
     lines = heading(columns)
     for name, numbers in table.items():
         row = Row(*name.split(", "))
-        if row.target != target or row.is_layer:
+        if row.target != target or row.is_layer or len(numbers) < len(NETWORK_NORMS):
             continue
         base, other = numbers[BASELINE], numbers["EN"]
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import keras
+from compiled_rows import BY_TENSORFLOW
 from layer_speed import LAYERS
 from model_speed import NORMS
 
@@ -55,6 +56,10 @@ def layer_program(norm, shape, dtype, job, shardings):
     """
     batch, replicated = shardings
     layer = _layer(norm, shape, dtype)
+    if job in BY_TENSORFLOW:
+        import compiled_tensorflow
+
+        return compiled_tensorflow.layer_program(layer, shape, dtype, job, shardings)
     weights = shapes_of(_weights(layer), replicated)
     x = jax.ShapeDtypeStruct(shape, dtype, sharding=batch)
     call = layer.stateless_call
