@@ -89,13 +89,14 @@ def measure(row, norms):
 
 
 def in_process(row, norms):
-    """The same in a process of its own."""
+    """The same in a process of its own; empty if it fails."""
     command = [sys.executable, __file__, "--measure", json.dumps(row)]
     command.append(json.dumps(norms))
     backend = {**os.environ, "KERAS_BACKEND": row.backend}
     done = subprocess.run(command, capture_output=True, text=True, env=backend)
     if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
+        print(done.stderr[-2000:], file=sys.stderr, flush=True)
+        return {}
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -104,6 +105,7 @@ def print_kernels(target, norm, job, dtype, shape):
     from hlo import kernels
 
     row = Row(target, shape, dtype, job)
+    os.environ["KERAS_BACKEND"] = row.backend  # Keras is not imported yet
     compiled = lowered(row, norm, targets.shardings(target, row.devices)).compile()
     text = compiled.as_text()
     frames = Frames(text)
@@ -150,6 +152,7 @@ def main():
         row, norms = map(json.loads, options.measure)
         return print(json.dumps(measure(Row(*row), norms)))
     table = json.loads(STORE.read_text()) if STORE.is_file() else {}
+    is_failed = False
     every = [row for target in options.targets for row in rows(target)]
     for row in every:
         if not all(word in row.name for word in options.only):
@@ -159,13 +162,18 @@ def main():
             numbers = table.setdefault(row.name, {})
             if options.again or not set(norms) <= set(numbers):
                 print(row.name, *norms, flush=True)
-                numbers |= in_process(row, norms)
+                measured = in_process(row, norms)
+                is_failed |= not measured
+                numbers |= measured
                 STORE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     compilers = ("jaxlib", "jax-cuda12-plugin", "libtpu")
     compiled_tables.write(
-        table, residuals(), [f"{name} {version(name)}" for name in compilers]
+        {name: numbers for name, numbers in table.items() if numbers},
+        residuals(),
+        [f"{name} {version(name)}" for name in compilers],
     )
+    return int(is_failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
