@@ -17,13 +17,14 @@ BASELINE = "BN"
 NOTES = [
     "- from programs that the compilers of XLA optimized; nothing ran, no GPU or TPU",
     "  was there. Autotuning needs the device: it is off",
-    "- a run adds rows to those of earlier runs; the norms of a row are of one run",
+    "- a run adds rows to those of earlier runs; the norms of a layer's row are of",
+    "  one run",
     "- passes: bytes that kernels read and write, over those of the tensor. A TPU's",
     "  memory on the chip (128 MB on v5e) is not counted: a tensor that fits may stay",
     "- training: forward, all gradients and moving statistics in one program. In a",
     "  network: dy depends on y, so that no kernel writes y and reads dy",
     "- by TensorFlow: what TensorFlow makes of the layer, its HLO handed to the same",
-    "  compilers",
+    "  compilers; for a TPU the wheel of TensorFlow cannot (no kernels of `XLA_TPU_JIT`)",
     "- compiling: processor time of the compiler over BatchNormalization's in the same",
     "  run, in turns; tracing is not in it",
 ]
