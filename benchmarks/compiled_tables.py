@@ -24,7 +24,7 @@ NOTES = [
     "- training: forward, all gradients and moving statistics in one program. In a",
     "  network: dy depends on y, so that no kernel writes y and reads dy",
     "- by TensorFlow: what TensorFlow makes of the layer, its HLO handed to the same",
-    "  compilers; for a TPU the wheel of TensorFlow cannot (no kernels of `XLA_TPU_JIT`)",
+    "  compilers; for a TPU its wheel writes none: it has no kernels of `XLA_TPU_JIT`",
     "- compiling: processor time of the compiler over BatchNormalization's in the same",
     "  run, in turns; tracing is not in it",
 ]
