@@ -74,10 +74,10 @@ class ArraySplit:
 
         >>> import numpy as np
         >>> from keras_en.training.data import ArraySplit
-        >>> images = np.array([0, 51, 255], "uint8").reshape(3, 1, 1, 1)
+        >>> images = np.array([0, 255, 255], "uint8").reshape(3, 1, 1, 1)
         >>> split = ArraySplit(images, np.array([7, 8, 9], "int32"))
         >>> [(x.ravel().tolist(), y.tolist()) for x, y in split.batches(2)]
-        [([0.0, 0.20000000298023224], [7, 8]), ([1.0], [9])]
+        [([0.0, 1.0], [7, 8]), ([1.0], [9])]
         """
         transform = Transform() if transform is None else transform
         transform.check_fits(self.images.shape[3], self.masks is not None)

@@ -119,6 +119,14 @@ class Transform:
             steps = (transformations.Resize((image_size, image_size)), *steps)
         return replace(self, steps=steps)
 
+    def stages(self, one_size: bool) -> tuple["Transform", "Transform"]:
+        """What has to be done to each image by itself, since sizes differ, or to bring
+        them to one; and what can be done to a batch."""
+        last = max((i + 1 for i, s in enumerate(self.steps) if s.resizes), default=0)
+        last = last if last or one_size else len(self.steps)
+        first, second = self.steps[:last], self.steps[last:]
+        return replace(self, steps=first), replace(self, steps=second)
+
     def output_shape(self, image_shape: tuple) -> tuple:
         """`(H, W, C)` of the results, from that of the images; `None` where it differs
         from image to image."""

@@ -10,9 +10,15 @@ import numpy as np
 from keras_en import files
 from keras_en.arguments import check_installed
 from keras_en.text import one_line
-from keras_en.training.data import sampling
+from keras_en.training.data import images, sampling
 from keras_en.training.data.augmentation import Transform
-from keras_en.training.data.encoded import EncodedBatches, decoded, tensorflow
+from keras_en.training.data.encoded import (
+    EncodedBatches,
+    crop_of,
+    decoded,
+    mapped,
+    tensorflow,
+)
 from keras_en.training.data.parts import HELD_OUT, IN_MEMORY, VOID, Contents, Part
 
 # Encoded examples among which the next one is drawn; files come in random order, too.
@@ -40,7 +46,7 @@ class _Masks(NamedTuple):
 # What tensorflow-datasets calls scene_parse150 are the instances of the challenge of
 # 2017, of 100 classes: the class is the first channel, 0 is none. The masks of all 150
 # classes are in the folder ADEChallengeData2016.
-_MASKS = {
+MASKS = {
     "cityscapes": _Masks(
         "image_left",
         "segmentation_label",
@@ -135,7 +141,7 @@ def _builder(where, text, data_dir):
 def _keys(where, builder):
     import tensorflow_datasets as tfds
 
-    masks = _MASKS.get(builder.name)
+    masks = MASKS.get(builder.name)
     features = builder.info.features
     if masks is not None and masks.mask in features:
         return _Keys(masks.image, masks.mask, masks)
@@ -147,8 +153,8 @@ def _keys(where, builder):
         ]
     kinds = [type(features.get(key)).__name__ if key else None for key in pair]
     labels = pair[1] and isinstance(features[pair[1]], tfds.features.ClassLabel)
-    images = pair[0] and isinstance(features[pair[0]], tfds.features.Image)
-    if not labels or not images or features[pair[0]].np_dtype != np.uint8:
+    pictures = pair[0] and isinstance(features[pair[0]], tfds.features.Image)
+    if not labels or not pictures or features[pair[0]].np_dtype != np.uint8:
         raise ValueError(
             f"{where} must have an Image, uint8, and a ClassLabel. "
             f"Received: {', '.join(map(str, kinds))} of {', '.join(features)}"
@@ -168,12 +174,12 @@ def _part(where, builder, split, keys):
 
     data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
     arrays = tfds.as_numpy(data)
-    images, labels = arrays[keys.image], arrays[keys.label].astype("int64")
-    names = [f"{where}, {split}[{i}]" for i in range(len(images))]
+    pixels, labels = arrays[keys.image], arrays[keys.label].astype("int64")
+    names = [f"{where}, {split}[{i}]" for i in range(len(pixels))]
     order = _own_order(arrays.get("id"))
     if order is not None:
-        images, labels = images[order], labels[order]
-    return Part(images, labels, None, names, ordered=order is not None)
+        pixels, labels = pixels[order], labels[order]
+    return Part(pixels, labels, None, names, ordered=order is not None)
 
 
 def _own_order(identifiers):
@@ -243,7 +249,23 @@ class StreamSplit:
                 min(count, _SHUFFLED), seed=chosen, reshuffle_each_iteration=False
             )
         data = data.apply(tf.data.experimental.assert_cardinality(count))
-        data = data.enumerate().map(lambda position, e: (*e, position))
+        crop = crop_of(self, transform)
+        row = sampling.uniform_rows(seed, epoch, (256, crop.draws if crop else 0))
+
+        def box(image, position):
+            size = np.array([images.size_of(image)])
+            return crop.boxes(size, row(position))[0].astype("int32")
+
+        def sample(position, example):
+            image, part = example[0], tf.zeros(4, "int32")
+            if crop is not None:
+                part = tf.numpy_function(
+                    box, [image, position], "int32", stateful=False
+                )
+                part = tf.ensure_shape(part, [4])
+            return (*example, position, part)
+
+        data = mapped(data.enumerate(), sample)
         data = decoded(data, self, batch_size, transform, seed, epoch)
         steps = -(-count // batch_size)
         return EncodedBatches(
@@ -276,7 +298,7 @@ class StreamSplit:
                 return example[keys.image], label, tf.constant(0)
             return example[keys.image], tf.constant(b""), tf.cast(label, "int32")
 
-        return (data.take(count) if count else data).map(parts)
+        return mapped(data.take(count) if count else data, parts)
 
 
 def _seed_of(seed, epoch):

@@ -1,7 +1,7 @@
 """Images in files: batches by tf.data, which reads and decodes in parallel."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from keras_en.training.data.transformations import RandomResizedCrop
 
 # Encoded images that together are smaller stay in memory, in bytes.
 CACHED = 1 << 29
+# Samples whose random numbers are drawn together.
+_BLOCK = 256
 
 
 class EncodedSplit:
@@ -39,6 +41,7 @@ class EncodedSplit:
         label of each value of a mask."""
         self._sources, self._names, self._masks = sources, names, masks
         self._table, self.image_size = table, image_size
+        self._sizes = sizes
         self.labels = labels
         self.image_shape = common_shape(sizes, image_size)
 
@@ -61,18 +64,20 @@ class EncodedSplit:
         """
         transform = Transform() if transform is None else transform
         sampling.checked(batch_size, transform, seed, epoch, limit)
+        _checked_shape(self, batch_size, transform)
         order = sampling.order(len(self), seed, epoch, limit)
         tf = tensorflow()
         # The number of a sample in the epoch is what its random numbers depend on.
-        data = tf.data.Dataset.from_tensor_slices((order, np.arange(len(order))))
+        positions = np.arange(len(order))
+        boxes = self._boxes(order, transform, seed, epoch)
+        data = tf.data.Dataset.from_tensor_slices((order, positions, boxes))
         read, labels = self._tensors
 
-        def sample(index, position):
+        def sample(index, position, box):
             mask = tf.constant(b"") if self._masks is None else read(1, index)
-            return read(0, index), mask, tf.gather(labels, index), position
+            return read(0, index), mask, tf.gather(labels, index), position, box
 
-        data = data.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
-        data = decoded(data, self, batch_size, transform, seed, epoch)
+        data = decoded(mapped(data, sample), self, batch_size, transform, seed, epoch)
         steps = -(-len(order) // batch_size)
 
         def first_fault(batch):
@@ -87,6 +92,18 @@ class EncodedSplit:
     @property
     def table(self) -> np.ndarray | None:
         return self._table
+
+    def _boxes(self, order, transform, seed, epoch):
+        """What `crop_of` needs of each image, `(N, 4)`, int32."""
+        boxes = np.zeros((len(order), 4), "int32")
+        crop = crop_of(self, transform)
+        if crop is not None:
+            for start in range(0, len(order), 1 << 16):
+                sizes = self._sizes[order[start : start + (1 << 16)]]
+                shape = len(sizes), crop.draws
+                uniform = sampling.uniform(seed, epoch, start, shape)
+                boxes[start : start + len(sizes)] = crop.boxes(sizes, uniform)
+        return boxes
 
     @functools.cached_property
     def _tensors(self):
@@ -158,6 +175,13 @@ def tensorflow() -> Any:
     return tf
 
 
+def mapped(data: Any, function: Callable) -> Any:
+    """`data.map`, in parallel, of a function that is read as it is."""
+    tf = tensorflow()
+    plain = tf.autograph.experimental.do_not_convert(function)
+    return data.map(plain, num_parallel_calls=tf.data.AUTOTUNE)
+
+
 def common_shape(sizes: np.ndarray, image_size: int | None) -> tuple:
     """`(H, W, 3)` of images, `None` for an axis on which sizes differ."""
     if image_size is not None:
@@ -179,102 +203,146 @@ def decoded(
     """Batches of `(images, labels or masks)`.
 
     Args:
-        data: `tf.data.Dataset` of the bytes of an image and of a mask, a label, and the
-            number of the sample in the epoch.
+        data: `tf.data.Dataset` of the bytes of an image and of a mask, a label, the
+            number of the sample in the epoch, and the part of the image that
+            `crop_of` needs, or nothing.
         split: Has `image_shape`, `image_size`, `has_masks` and `table`.
         batch_size, transform, seed, epoch: See `batches`.
     """
     tf = tensorflow()
-    transform.check_fits(3, split.has_masks)
+    files, shape = _checked_shape(split, batch_size, transform)
     transform = transform.sized(split.image_size)
-    # The sizes of the files themselves are not known to the steps.
+    alone, together = transform.stages(None not in files)
+    sample = _Sample(alone, split, seed, epoch)
+    data = mapped(data, sample.in_graph).batch(batch_size).enumerate()
+
+    def augmented(number, batch):
+        masks = batch[1] if split.has_masks else None
+        uniform = sampling.uniform(seed, epoch, number, (len(batch[0]), together.draws))
+        result = together.apply(batch[0], masks, uniform)
+        return result.images, batch[1] if masks is None else result.masks
+
+    factor, summand = transform.scaling(255)
+    colours = any(step.colour for step in together.steps)
+    types = "float32" if colours else sample.dtype, sample.label_dtype
+
+    def finished(number, batch):
+        images, labels = batch
+        if together.steps:
+            images, labels = tf.numpy_function(
+                lambda number, *batch: augmented(number, batch),
+                [number, images, labels],
+                types,
+                stateful=False,
+            )
+            images.set_shape((None, *shape))
+            labels.set_shape((None, *shape[:2]) if split.has_masks else (None,))
+        images = tf.cast(images, "float32") * factor + summand
+        return images, tf.cast(labels, "int32")
+
+    data = mapped(data, finished)
+    options = tf.data.Options()
+    options.deterministic = True
+    return data.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def crop_of(split: Any, transform: Transform) -> RandomResizedCrop | None:
+    """The first step, where it needs but a part of each image: only that part of a
+    JPEG is decoded."""
+    steps = transform.sized(split.image_size).steps
+    first = steps[0] if steps else None
+    if isinstance(first, RandomResizedCrop) and first.size and not split.has_masks:
+        return first
+    return None
+
+
+def _checked_shape(split, batch_size, transform):
+    """The shape of the images as they are, and of the results."""
+    transform.check_fits(3, split.has_masks)
     files = split.image_shape if split.image_size is None else (None, None, 3)
-    shape = transform.output_shape(files)
+    shape = transform.sized(split.image_size).output_shape(files)
     if None in shape and batch_size > 1:
         raise ValueError(
             "Argument `batch_size` must be 1 where images differ in size; `image_size` "
             "brings them to one, or the steps random_resized_crop, "
             f"random_scale_crop or center_crop. Received: batch_size={batch_size}"
         )
-    finish = _Finish(transform, split, seed, epoch)
-
-    def sample(image, mask, label, position):
-        image = _pixels(tf, image, position, finish)
-        dtype = "float32" if finish.colours else "uint8"
-        image, mask = tf.numpy_function(
-            finish, [image, mask, position], [dtype, "uint8"], stateful=False
-        )
-        image.set_shape(shape)
-        mask.set_shape(shape[:2] if split.has_masks else [0])
-        return image, tf.cast(mask, "int32") if split.has_masks else label
-
-    factor, summand = transform.scaling(255)
-
-    def scaled(batch, labels):
-        return tf.cast(batch, "float32") * factor + summand, labels
-
-    data = data.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
-    data = data.batch(batch_size).map(scaled, num_parallel_calls=tf.data.AUTOTUNE)
-    options = tf.data.Options()
-    options.deterministic = True
-    return data.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return files, shape
 
 
-class _Finish:
-    """All that Python does to a sample, behind and beside TensorFlow's decoding."""
+class _Sample:
+    """All that is done to a sample by itself."""
 
     def __init__(self, transform, split, seed, epoch):
         self._transform, self._split = transform, split
-        self._seed, self._epoch = seed, epoch
-        self.colours = any(step.colour for step in transform.steps)
-        first = transform.steps[0] if transform.steps else None
-        crops = isinstance(first, RandomResizedCrop) and first.size is not None
-        # Only the part of a JPEG that is needed is decoded.
-        self.crop = first if crops and not split.has_masks else None
+        self._crop = crop_of(split, transform)
+        self._row = sampling.uniform_rows(seed, epoch, (_BLOCK, transform.draws))
+        colours = any(step.colour for step in transform.steps)
+        self.dtype = "float32" if colours else "uint8"
+        self.label_dtype = "uint8" if split.has_masks else "int32"
+        files = split.image_shape if split.image_size is None else (None, None, 3)
+        self._shape = transform.output_shape(files)
 
-    def _uniform(self, position):
-        shape = 1, self._transform.draws
-        return sampling.uniform(self._seed, self._epoch, int(position), shape)
+    def in_graph(self, data, mask, label, position, box):
+        """The image and the label or mask, tensors."""
+        tf = tensorflow()
+        image = _pixels(tf, data, box if self._crop else None)
+        steps = self._transform.steps
+        if self._split.has_masks or len(steps) > 1:
+            image, mask = self._in_python(tf, image, mask, position)
+        elif steps:
+            # Of one step that brings images to one size TensorFlow does what it does
+            # as Pillow, and faster: it has no filter for smaller images that is both.
+            larger = tf.constant(False)
+            if None not in self._shape:
+                larger = tf.reduce_all(tf.shape(image)[:2] <= self._shape[:2])
+            image = tf.cond(
+                larger,
+                lambda: _enlarged(tf, image, self._shape[:2]),
+                lambda: self._in_python(tf, image, mask, position)[0],
+            )
+        image.set_shape(self._shape)
+        if not self._split.has_masks:
+            return image, label
+        mask.set_shape(self._shape[:2])
+        return image, mask
 
-    def box(self, shape, position):
-        """Top, left, height and width of the part that is needed, int32."""
-        uniform = self._uniform(position)[:, : self.crop.draws]
-        return self.crop.boxes(int(shape[0]), int(shape[1]), uniform)[0].astype("int32")
+    def _in_python(self, tf, image, mask, position):
+        types = self.dtype, "uint8" if self._split.has_masks else tf.string
+        arguments = [image, mask, position]
+        return tf.numpy_function(self.in_numpy, arguments, types, stateful=False)
 
-    def __call__(self, image, mask, position):
+    def in_numpy(self, image, mask, position):
         masks = None
         if self._split.has_masks:
             masks = self._split.table[images.decoded_mask(mask)][None]
             if masks.shape[1:] != image.shape[:2]:
                 raise images.Broken(f"mask {masks.shape[1:]}, image {image.shape[:2]}")
         batch = self._transform.apply(
-            image[None], masks, self._uniform(position), skip_crop=self.crop is not None
+            image[None], masks, self._row(position), skip_crop=self._crop is not None
         )
-        empty = np.zeros(0, "uint8")
-        return batch.images[0], empty if masks is None else batch.masks[0]
+        return batch.images[0], mask if masks is None else batch.masks[0]
 
 
-def _pixels(tf, data, position, finish):
-    """The pixels of an encoded image, or of the part of it that is needed."""
+def _pixels(tf, data, box):
+    """The pixels of an encoded image, or of a part of it."""
     # As exact as Pillow, which decodes what is in memory.
     exact = dict(channels=3, dct_method="INTEGER_ACCURATE")
 
-    def box(shape):
-        arguments = [shape, position]
-        return tf.numpy_function(finish.box, arguments, "int32", stateful=False)
-
     def jpeg():
-        if finish.crop is None:
+        if box is None:
             return tf.io.decode_jpeg(data, **exact)
-        part = tf.ensure_shape(box(tf.io.extract_jpeg_shape(data)), [4])
-        return tf.image.decode_and_crop_jpeg(data, part, **exact)
+        return tf.image.decode_and_crop_jpeg(data, box, **exact)
 
     def other():
         whole = tf.numpy_function(images.decoded, [data], "uint8", stateful=False)
-        if finish.crop is None:
+        if box is None:
             return whole
-        part = tf.ensure_shape(box(tf.shape(whole)), [4])
-        return whole[part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
+        return whole[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
 
     image = tf.cond(tf.io.is_jpeg(data), jpeg, other)
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def _enlarged(tf, image, size):
+    return tf.cast(tf.round(tf.image.resize(image, size)), "uint8")

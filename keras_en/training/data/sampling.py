@@ -1,5 +1,7 @@
 """Which samples are drawn, and the random numbers that they get."""
 
+import functools
+
 import numpy as np
 
 from keras_en.arguments import check, integer
@@ -40,6 +42,27 @@ def uniform(seed, epoch, number, shape):
     # The seeds [s, e] and [s, e, 0] are one.
     key = [0, epoch] if seed is None else [seed, epoch, 1 + number]
     return np.random.default_rng(key).random(shape)
+
+
+def uniform_rows(seed, epoch, shape):
+    """A function of the number of a sample: its row of random numbers, `(1, n)`.
+
+    Rows come in blocks: a generator for each would take longer than most steps.
+
+    Args:
+        seed, epoch: As above.
+        shape: Rows of a block, `n`.
+    """
+
+    @functools.lru_cache(maxsize=64)
+    def block(number):
+        return uniform(seed, epoch, number, shape)
+
+    def row(sample):
+        number, inside = divmod(int(sample), shape[0])
+        return block(number)[inside : inside + 1]
+
+    return row
 
 
 def small_part(strata, share, seed):

@@ -154,9 +154,11 @@ class RandomResizedCrop(Step):
     def shape(self, height, width):
         return (height, width) if self.size is None else (self.size, self.size)
 
-    def boxes(self, height: int, width: int, uniform: np.ndarray) -> np.ndarray:
-        """`(N, 4)`: top, left, height and width; the first of ten attempts that fits,
-        otherwise the largest part in the middle whose shape is allowed."""
+    def boxes(self, sizes: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """`(N, 4)`: top, left, height and width of the parts of images of `sizes`,
+        `(N, 2)`: the first of ten attempts that fits, otherwise the largest part in the
+        middle whose shape is allowed."""
+        height, width = sizes.T[:, :, None]
         low, high = self.scale
         area = height * width * (low + (high - low) * uniform[:, :_ATTEMPTS])
         narrow, wide = self.ratio
@@ -166,21 +168,23 @@ class RandomResizedCrop(Step):
         widths = np.rint(np.sqrt(area * ratio)).astype(int)
         fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
         rows, first = np.arange(len(uniform)), fits.argmax(1)
-        sizes = np.stack([heights[rows, first], widths[rows, first]], 1)
-        shape = min(max(width / height, narrow), wide)
-        whole = [min(height, round(width / shape)), min(width, round(height * shape))]
-        sizes = np.where(fits.any(1)[:, None], sizes, whole)
-        free = np.array([height, width]) - sizes
+        parts = np.stack([heights[rows, first], widths[rows, first]], 1)
+        shape = np.clip(width / height, narrow, wide)
+        whole = np.concatenate([width / shape, height * shape], 1)
+        whole = np.minimum(sizes, np.rint(whole).astype(int)).clip(1)
+        some = fits.any(1)[:, None]
+        parts = np.where(some, parts, whole)
+        free = sizes - parts
         corners = np.floor(uniform[:, -2:] * (free + 1)).astype(int)
-        # An image without such a part keeps it in the middle.
-        corners = np.where(fits.any(1)[:, None], corners, free // 2)
-        return np.concatenate([corners, sizes], 1)
+        corners = np.where(some, corners, free // 2)
+        return np.concatenate([corners, parts], 1)
 
     def apply(self, batch, uniform):
         size = self.shape(*batch.images.shape[1:3])
-        boxes = self.boxes(*batch.images.shape[1:3], uniform)
+        sizes = np.tile(batch.images.shape[1:3], (len(uniform), 1))
         results = []
-        for i, (top, left, height, width) in enumerate(boxes):
+        for i, box in enumerate(self.boxes(sizes, uniform)):
+            top, left, height, width = box.tolist()
             rows, columns = slice(top, top + height), slice(left, left + width)
             results.append(_resized(batch, i, size, rows, columns))
         return _stacked(batch, results)
