@@ -124,7 +124,7 @@ def _builder(where, text, data_dir):
             f"{where} must be one of tensorflow-datasets, or lie in the data_dir"
             f"{meant}. Received: tfds:{text}"
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise ValueError(f"{where} cannot be opened: {one_line(error)}") from error
     try:
         builder.download_and_prepare()
@@ -151,7 +151,7 @@ def _keys(where, builder):
             next((k for k, f in features.items() if isinstance(f, kind)), None)
             for kind in (tfds.features.Image, tfds.features.ClassLabel)
         ]
-    kinds = [type(features.get(key)).__name__ if key else None for key in pair]
+    kinds = [type(features[key]).__name__ if key else None for key in pair]
     labels = pair[1] and isinstance(features[pair[1]], tfds.features.ClassLabel)
     pictures = pair[0] and isinstance(features[pair[0]], tfds.features.Image)
     if not labels or not pictures or features[pair[0]].np_dtype != np.uint8:

@@ -1,6 +1,8 @@
 """Arrays in one file: images, packed JPEG, masks, labels."""
 
+import contextlib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,20 +45,22 @@ def contents(text: str) -> Contents:
     return Contents(where, parts, names, void)
 
 
-def opened(path: Path) -> np.lib.npyio.NpzFile:
-    """The file, opened. Raises `ValueError` if it is none, or broken."""
-    try:
-        file = np.load(path, allow_pickle=False)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(f"{path} must be an npz file. Received: {reason}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} must be an npz file. Received: one that is broken, or no npz"
-        ) from error
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path} must be an npz file. Received: a single array")
-    return file
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """The file, open inside. Raises `ValueError` if it is none, or broken."""
+    must = f"{path} must be an npz file. Received:"
+    with contextlib.ExitStack() as stack:
+        try:
+            # NumPy leaves a file open that it cannot read.
+            file = stack.enter_context(path.open("rb"))
+            arrays = np.load(file, allow_pickle=False)
+        except OSError as error:
+            raise ValueError(f"{must} {error.strerror or error}") from error
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{must} one that is broken, or no npz") from error
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError(f"{must} a single array")
+        yield stack.enter_context(arrays)
 
 
 def array(where: str, file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:

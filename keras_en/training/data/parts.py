@@ -80,14 +80,14 @@ def settled(contents, image_size, skip_broken, seed):
     parts, skipped = {}, []
     for name, part in contents.parts.items():
         parts[name] = _checked(contents, name, part, skip_broken, skipped)
-    if not {"validation", "test"} & set(parts):
-        parts = _with_held_out(parts, seed)
     first = parts["train"][0]
     if first.masks is None:
         names = _classes(contents, {n: p.labels for n, (p, _) in parts.items()})
         void, table = None, None
     else:
         names, void, table = _labelling(contents, parts)
+    if not {"validation", "test"} & set(parts):
+        parts = _with_held_out(parts, seed)
     splits = {
         name: _split(part, facts, table, image_size)
         for name, (part, facts) in parts.items()

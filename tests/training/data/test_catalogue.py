@@ -50,6 +50,7 @@ class TinySquares(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, count):
         for i in range(count):
+            # Sides that differ from image to image.
             shape = [side or 10 + i for side in self.SHAPE]
             image, label = example(i, shape)
             yield i, {"id": f"train_{i:05d}", "image": image, "label": label}

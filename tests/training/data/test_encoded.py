@@ -72,6 +72,9 @@ def test_all_batches_differ_in_augmentation(folder):
 
 def test_only_the_part_of_a_jpeg_is_decoded_and_it_is_the_part(folder):
     """Against the whole image, cut and resized by Pillow."""
+    for path in (folder / "train").rglob("*.jpg"):
+        # At the border of a part, the colours of smaller ones are those of the part.
+        path.write_bytes(file_of(np.asarray(Image.open(path)), subsampling=0))
     train = load(f"folder:{folder}").splits["train"]
     transform = Transform.of(["random_resized_crop"], image_size=6)
     images, labels = together(train.batches(4, transform, seed=3, epoch=1))
@@ -149,7 +152,7 @@ def test_a_file_that_breaks_during_training_is_named(folder, monkeypatch):
     monkeypatch.setattr(encoded, "CACHED", 0)
     split = load(f"folder:{folder}").splits["validation"]
     path = folder / "val" / "dog" / "3.jpg"
-    path.write_bytes(path.read_bytes()[:150])
+    path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="cannot be read: .*val/dog/3.jpg: truncated"):
         list(split.batches(2))
     path.unlink()

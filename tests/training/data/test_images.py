@@ -1,5 +1,8 @@
 """What is wrong with image files."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,21 +37,32 @@ def test_palettes_and_transparency(image, mode):
     assert images.decoded(data).shape == (12, 16, 3)
 
 
+def colours_of_16_bits():
+    """A PNG of one pixel, which Pillow shows in 8 bits."""
+
+    def chunk(name, data):
+        checksum = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    rows = zlib.compress(b"\0" + bytes(6))
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
 def broken(image):
     """Name, bytes and the word that says what is wrong."""
     whole = encoded(image)
     png = encoded(image, "PNG")
     deep = Image.fromarray(image[..., 0].astype("uint16") * 256)
     cmyk = Image.fromarray(image).convert("CMYK")
-    # 16 bits a channel of colours: the depth of the header of a PNG.
-    colours = bytearray(png)
-    colours[24] = 16
     return {
-        "truncated.jpg": (whole[: len(whole) // 2], "truncated"),
+        "truncated.jpg": (whole[:-20], "truncated"),
         "truncated.png": (png[: len(png) // 2], "truncated"),
         "cmyk.jpg": (encoded(cmyk), "CMYK"),
         "grey16.png": (encoded(deep, "PNG"), "16-bit"),
-        "colours16.png": (bytes(colours), "16-bit"),
+        "colours16.png": (colours_of_16_bits(), "16-bit"),
+        "header.jpg": (whole[:100], "not an image"),
         "empty.jpg": (b"", "empty"),
         "extension.jpg": (png, "a PNG by its content, a JPEG by its name"),
         "text.png": (b"this is no image", "not an image"),

@@ -1,5 +1,7 @@
 """Files of arrays."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,8 +70,6 @@ def test_packed_jpeg_is_decoded_once(tmp_path, rng):
     data = load(packed_file(tmp_path / "a.npz", files))
     split = data.splits["train"]
     assert isinstance(split, ArraySplit) and data.class_names == ("cat", "dog")
-    import io
-
     for file, image in zip(files, split.images, strict=True):
         np.testing.assert_array_equal(image, np.asarray(Image.open(io.BytesIO(file))))
 
@@ -87,7 +87,7 @@ def test_packed_jpeg_of_different_sizes(tmp_path, rng):
 
 def test_broken_images_are_named_or_left_out(tmp_path, rng):
     files = [encoded(picture(rng)) for _ in range(6)]
-    files[1], files[4] = files[1][:200], b""
+    files[1], files[4] = files[1][:-20], b""
     source = packed_file(tmp_path / "a.npz", files)
     with pytest.raises(ValueError) as error:
         load(source)
