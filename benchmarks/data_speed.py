@@ -10,6 +10,7 @@ pad_crop and flip, and resized to 160; against `tf.data` that reads and decodes 
 import argparse
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -80,13 +81,22 @@ def tiny(paths, folder):
     }, len(small)
 
 
+def cores(call):
+    """How many processors this process keeps busy."""
+    started, used = time.perf_counter(), time.process_time()
+    call()
+    return (time.process_time() - used) / (time.perf_counter() - started)
+
+
 def report(title, calls, count, rounds):
     times = timing.interleave(calls, rounds)
     first = np.median(times[next(iter(calls))])
     print(title)
     for name, values in times.items():
         median = np.median(values)
-        print(f"  {name}: {count / median:,.0f} images/s, {first / median:.2f}")
+        busy = cores(calls[name])
+        rate = f"{count / median:,.0f} images/s, {first / median:.2f}"
+        print(f"  {name}: {rate}, {busy:.1f} cores busy")
 
 
 def main():

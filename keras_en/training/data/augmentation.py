@@ -198,7 +198,7 @@ class Transform:
         # In place: a batch is read and written as seldom as can be.
         results *= factor
         results += summand
-        return results, None if masks is None else batch.masks.astype("int32")
+        return results, None if batch.masks is None else batch.masks.astype("int32")
 
 
 def _require(condition, name, allowed, value):

@@ -67,7 +67,9 @@ MASKS = {
 def contents(text: str, data_dir: str | None, image_size: int | None) -> Contents:
     """The contents of `NAME` or `NAME/config`: small images of one size as arrays,
     others as splits that are read while training."""
-    check_installed(f"The data set {text}", ["tensorflow_datasets"], "train")
+    # The first one imports the second one and does not ask for it.
+    packages = ["tensorflow_datasets", "importlib_resources"]
+    check_installed(f"The data set {text}", packages, "train")
     tensorflow()
     where = f"The data set {text}"
     builder = _builder(where, text, data_dir)
@@ -124,7 +126,7 @@ def _builder(where, text, data_dir):
             f"{where} must be one of tensorflow-datasets, or lie in the data_dir"
             f"{meant}. Received: tfds:{text}"
         ) from None
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{where} cannot be opened: {one_line(error)}") from error
     try:
         builder.download_and_prepare()

@@ -112,7 +112,8 @@ validation |
         _replace_labels(contents, labels)
     if contents.ready:
         task = "classification" if contents.void is None else "segmentation"
-        return Data(contents.ready, contents.class_names, task, contents.void, [])
+        names = tuple(contents.class_names or ())
+        return Data(contents.ready, names, task, contents.void, [])
     splits, names, void, skipped = parts.settled(
         contents, image_size, skip_broken, seed
     )

@@ -11,6 +11,7 @@ from keras_en.training.data.catalogue import StreamSplit
 from tests.training.data.pictures import together
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="it is not installed")
+pytest.importorskip("importlib_resources", reason="tensorflow-datasets imports it")
 pytestmark = [
     pytest.mark.tensorflow,
     # Its own code, in Python's newer versions.
@@ -116,9 +117,8 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder):
 
 
 @pytest.fixture
-def data_dir(tmp_path, monkeypatch):
-    """A folder with the sets of these builders, which only stand in `tfds.builder` by
-    the files that they wrote."""
+def data_dir(tmp_path):
+    """Where the sets are written; `tfds.builder` reads them from there."""
     return str(tmp_path / "tfds")
 
 
