@@ -1,5 +1,6 @@
 """Images in files: batches by tf.data, which reads and decodes in parallel."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,7 +172,8 @@ def tensorflow() -> Any:
     import tensorflow as tf
 
     if keras.backend.backend() != "tensorflow":
-        tf.config.set_visible_devices([], "GPU")
+        with contextlib.suppress(RuntimeError):  # they are in use already
+            tf.config.set_visible_devices([], "GPU")
     return tf
 
 

@@ -96,8 +96,9 @@ def _a(format):
 
 def _opened(file):
     file.seek(0)
+    module = pictures()
     try:
-        image = pictures().open(file)
+        image = module.open(file)
     except Exception as error:  # Pillow's plugins raise many kinds
         raise Broken("not an image that can be read") from error
     if image.format not in SUFFIXES.values():

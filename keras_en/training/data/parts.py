@@ -135,15 +135,15 @@ def _checked(contents, name, part, skip_broken, skipped):
             f"(--skip-broken) leaves out those that cannot. Received: {len(texts)} of "
             f"{len(part)}: {', '.join(texts[:3])}{more}"
         )
-    skipped.extend(texts)
-    whole = ~np.array(broken)
-    if not whole.any():
+    if len(texts) == len(part):
         raise ValueError(
             f"{contents.where} must hold images that can be used. "
             f"Received: {name}, of which all {len(part)} are broken"
         )
-    part = part.only(whole)
-    results = [result for result, ok in zip(results, whole, strict=True) if ok]
+    if texts:
+        skipped.extend(texts)
+        part = part.only(~np.array(broken))
+        results = [r for r, wrong in zip(results, broken, strict=True) if not wrong]
     return _decoded(part, results)
 
 

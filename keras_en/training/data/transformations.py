@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_en.training.data.images import pictures
+
 # Of ImageNet's colours in [0, 1]: the values and vectors that AlexNet's lighting uses.
 _PCA_VALUES = np.array([0.2175, 0.0188, 0.0045])
 _PCA_VECTORS = np.array(
@@ -288,8 +290,7 @@ def _resized(batch, i, size, rows=slice(None), columns=slice(None)):
 
 def resized(image: np.ndarray, size: tuple, nearest: bool = False) -> np.ndarray:
     """An image `(H, W, C)` or `(H, W)`, uint8, in the size `(height, width)`."""
-    from PIL import Image
-
+    Image = pictures("Resizing images")
     method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
     if image.ndim == 3 and image.shape[2] != 3:
         channels = [resized(channel, size) for channel in np.moveaxis(image, 2, 0)]

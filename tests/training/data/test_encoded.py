@@ -1,9 +1,11 @@
 """Files by tf.data: the same images as in memory, in the order that a seed says."""
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_en import training
 from keras_en.training.data import Transform, encoded, load
 from keras_en.training.data.transformations import RandomResizedCrop
 from tests.training.data.pictures import class_folder, mask_folder, picture, together
@@ -158,6 +160,26 @@ def test_a_file_that_breaks_during_training_is_named(folder, monkeypatch):
     path.unlink()
     with pytest.raises(ValueError, match="val/dog/3.jpg: .*No such file"):
         list(split.batches(2))
+
+
+def test_training_and_evaluation(folder):
+    """`training.fit` and `evaluate` take batches of files as those of memory."""
+    data = load(f"folder:{folder}")
+    transform = Transform.of([{"pad_crop": 1}, "flip"])
+    layers = [keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((12, 16, 3)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, metrics=["accuracy"])
+    history = training.fit(
+        model,
+        lambda epoch: data.splits["train"].batches(4, transform, 0, epoch),
+        epochs=2,
+        validation_data=data.splits["validation"].batches(4),
+        verbose=0,
+    ).history
+    assert len(history["val_loss"]) == 2
+    results = training.evaluate(model, data.splits["validation"].batches(3), verbose=0)
+    assert abs(results["loss"] - history["val_loss"][-1]) < 1e-5
 
 
 def test_a_limit_is_the_same_in_every_epoch(folder):
