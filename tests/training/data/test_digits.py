@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_en.training import batches, digits
-from keras_en.training.data import Split
+from keras_en.training.data.digits import Split
 
 
 @pytest.mark.tensorflow

@@ -1,0 +1,278 @@
+"""What a source holds, before and after it is checked."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_en.training.data import images, sampling
+from keras_en.training.data.arrays import ArraySplit
+from keras_en.training.data.encoded import EncodedSplit
+
+# Images that are smaller when decoded, in bytes, are decoded once and stay in memory.
+IN_MEMORY = 1 << 31
+# The value of pixels that count nowhere, as most data sets have it.
+VOID = 255
+# Of the training images, where a source has nothing else.
+HELD_OUT = 0.2
+
+
+@dataclass
+class Part:
+    """A split, as its source has it.
+
+    Attributes:
+        images: `(N, H, W, C)`, uint8; or a list of paths, or of the bytes of files.
+        labels: `(N,)`, integers, or `None`.
+        masks: `None`, or as `images`, without a channel.
+        names: What errors call each image.
+        ordered: Whether their order is one that the source has by itself.
+    """
+
+    images: Any
+    labels: np.ndarray | None
+    masks: Any
+    names: list[str]
+    ordered: bool = True
+
+    def __len__(self):
+        return len(self.images)
+
+    def only(self, chosen):
+        """The samples that an array of booleans chooses."""
+        numbers = np.flatnonzero(chosen)
+
+        def of(values):
+            if values is None or isinstance(values, np.ndarray):
+                return values if values is None else values[numbers]
+            return [values[i] for i in numbers]
+
+        return Part(*map(of, (self.images, self.labels, self.masks, self.names)))
+
+
+@dataclass
+class Contents:
+    """A source.
+
+    Attributes:
+        where: What errors call it.
+        parts: By the name of the split; "train" is there.
+        class_names: By the label in the source; `None`: their numbers.
+        void: The label in the source of pixels that count nowhere, or `None`.
+        ready: Splits that need no check, in the place of `parts`.
+    """
+
+    where: str
+    parts: dict[str, Part]
+    class_names: tuple | None = None
+    void: int | None = None
+    ready: dict = field(default_factory=dict)
+
+
+def settled(contents, image_size, skip_broken, seed):
+    """The splits of a source, its classes, the label `void`, and texts of what was left
+    out.
+
+    Raises:
+        ValueError: A fault of the source.
+    """
+    parts, skipped = {}, []
+    for name, part in contents.parts.items():
+        parts[name] = _checked(contents, name, part, skip_broken, skipped)
+    if not {"validation", "test"} & set(parts):
+        parts = _with_held_out(parts, seed)
+    first = parts["train"][0]
+    if first.masks is None:
+        names = _classes(contents, {n: p.labels for n, (p, _) in parts.items()})
+        void, table = None, None
+    else:
+        names, void, table = _labelling(contents, parts)
+    splits = {
+        name: _split(part, facts, table, image_size)
+        for name, (part, facts) in parts.items()
+    }
+    return splits, names, void, skipped
+
+
+@dataclass
+class Facts:
+    """Of each image of a part.
+
+    Attributes:
+        sizes: `(N, 2)`, height and width.
+        histograms: `(N, 256)`, how often its mask has each value; or `None`.
+    """
+
+    sizes: np.ndarray
+    histograms: np.ndarray | None
+
+    def only(self, chosen):
+        histograms = self.histograms
+        histograms = None if histograms is None else histograms[chosen]
+        return Facts(self.sizes[chosen], histograms)
+
+
+def _checked(contents, name, part, skip_broken, skipped):
+    """A part without what is broken, decoded where it is small, and its `Facts`."""
+    if not len(part):
+        raise ValueError(
+            f"{contents.where} must hold images. Received: none for {name}"
+        )
+    for values, what in ((part.labels, "labels"), (part.masks, "masks")):
+        if values is not None and len(values) != len(part):
+            raise ValueError(
+                f"{contents.where} must hold as many {what} as images. "
+                f"Received: {len(values)} and {len(part)} for {name}"
+            )
+    results = _inspected(part)
+    broken = [isinstance(result, images.Broken) for result in results]
+    texts = [f"{part.names[i]}: {results[i]}" for i in np.flatnonzero(broken).tolist()]
+    if texts and not skip_broken:
+        more = ", ..." if len(texts) > 3 else ""
+        raise ValueError(
+            f"{contents.where} must hold images that can be used; skip_broken=True "
+            f"(--skip-broken) leaves out those that cannot. Received: {len(texts)} of "
+            f"{len(part)}: {', '.join(texts[:3])}{more}"
+        )
+    skipped.extend(texts)
+    whole = ~np.array(broken)
+    if not whole.any():
+        raise ValueError(
+            f"{contents.where} must hold images that can be used. "
+            f"Received: {name}, of which all {len(part)} are broken"
+        )
+    part = part.only(whole)
+    results = [result for result, ok in zip(results, whole, strict=True) if ok]
+    return _decoded(part, results)
+
+
+def _inspected(part):
+    """Of each image its pixels, where they are few; otherwise `(size, histogram)`; or
+    a `Broken`."""
+    if isinstance(part.images, np.ndarray):
+        size = part.images.shape[1:3]
+        masks = part.masks
+        return [
+            (size, None if masks is None else np.bincount(mask.ravel(), minlength=256))
+            for mask in (part.images if masks is None else masks)
+        ]
+    if part.masks is None and isinstance(part.images[0], bytes):
+        first = images.fault_or(images.size_of)(part.images[0])
+        size = (0, 0) if isinstance(first, images.Broken) else first
+        if size[0] * size[1] * 3 * len(part) <= IN_MEMORY:
+            return images.in_threads(images.fault_or(images.decoded), part.images)
+
+    def inspected(i):
+        size = images.size_of(part.images[i])
+        if part.masks is None:
+            return size, None
+        mask = images.mask_of(part.masks[i])
+        if mask.shape != size:
+            raise images.Broken(
+                f"{size[0]}x{size[1]} pixels, its mask {mask.shape[0]}x{mask.shape[1]}"
+            )
+        return size, np.bincount(mask.ravel(), minlength=256)
+
+    return images.in_threads(images.fault_or(inspected), range(len(part)))
+
+
+def _decoded(part, results):
+    """The part, with pixels in the place of bytes where there are any, and `Facts`."""
+    if not isinstance(results[0], np.ndarray):
+        sizes, histograms = zip(*results, strict=True)
+        counted = None if histograms[0] is None else np.stack(histograms)
+        return part, Facts(np.array(sizes), counted)
+    sizes = np.array([result.shape[:2] for result in results])
+    if (sizes == sizes[0]).all():
+        part.images = np.stack(results)
+    return part, Facts(sizes, None)
+
+
+def _with_held_out(parts, seed):
+    part, facts = parts["train"]
+    strata = np.zeros(len(part)) if part.labels is None else part.labels
+    chosen = sampling.small_part(strata, HELD_OUT, seed)
+    return {
+        "train": (part.only(~chosen), facts.only(~chosen)),
+        "validation": (part.only(chosen), facts.only(chosen)),
+    }
+
+
+def _classes(contents, labels):
+    """The names of the classes, of which every one is there."""
+    count = len(contents.class_names or ()) or int(labels["train"].max()) + 1
+    if count > max(len(labels["train"]), len(contents.class_names or ())):
+        raise ValueError(
+            f"{contents.where} must hold training images of every class. "
+            f"Received: label {count - 1} and {len(labels['train'])} images"
+        )
+    for name, values in labels.items():
+        wrong = np.flatnonzero((values < 0) | (values >= count))
+        if len(wrong):
+            raise ValueError(
+                f"{contents.where} must hold labels from 0 to {count - 1}. "
+                f"Received: {values[wrong[0]]} at {wrong[0]} of {name}"
+            )
+    names = contents.class_names or tuple(map(str, range(count)))
+    _check_classes(contents, names, np.bincount(labels["train"], minlength=count))
+    return names
+
+
+def _check_classes(contents, names, counts, hint=""):
+    if len(names) < 2:
+        raise ValueError(
+            f"{contents.where} must hold at least two classes{hint}. "
+            f"Received: {', '.join(names) or 'none'}"
+        )
+    missing = [name for name, n in zip(names, counts, strict=True) if not n]
+    if missing:
+        raise ValueError(
+            f"{contents.where} must hold training images of every class. "
+            f"Received: none of {', '.join(missing[:5])}"
+        )
+
+
+def _labelling(contents, parts):
+    """Names of the classes, the label `void`, and the label of each value of a mask."""
+    counts = {name: facts.histograms.sum(0) for name, (_, facts) in parts.items()}
+    void, names = contents.void, contents.class_names
+    values = np.flatnonzero(counts["train"])
+    if names is None:
+        values = values[(values != VOID) & (values != void)]
+        names = tuple(map(str, range(int(values.max(initial=-1)) + 1)))
+    numbers = [i for i in range(len(names)) if i != void]
+    for name, histogram in counts.items():
+        allowed = {*numbers, VOID, void}
+        for value in np.flatnonzero(histogram).tolist():
+            if value not in allowed:
+                part, facts = parts[name]
+                index = int(np.flatnonzero(facts.histograms[:, value])[0])
+                raise ValueError(
+                    f"{contents.where} must hold masks of labels from 0 to "
+                    f"{len(names) - 1}, or void. "
+                    f"Received: {value} in the mask of {part.names[index]}"
+                )
+    # It stays what it is, unless it stands among the classes.
+    label = void if void is not None and void >= len(numbers) else VOID
+    table = np.full(256, label, "uint8")
+    table[numbers] = np.arange(len(numbers))
+    names = tuple(names[i] for i in numbers)
+    hint = f"; {VOID} in a mask is no class but void"
+    _check_classes(contents, names, counts["train"][numbers], hint)
+    return names, label, table
+
+
+def _split(part, facts, table, image_size):
+    labels = None if part.labels is None else part.labels.astype("int32")
+    if isinstance(part.images, np.ndarray):
+        masks = part.masks if part.masks is None else table[part.masks]
+        return ArraySplit(part.images, labels, masks, 255, image_size)
+    return EncodedSplit(
+        part.images, part.names, facts.sizes, labels, part.masks, table, image_size
+    )
+
+
+def path_of(text: str) -> Path:
+    """The path that a source names."""
+    return Path(text).expanduser()

@@ -1,0 +1,60 @@
+"""Which samples are drawn, and the random numbers that they get."""
+
+import numpy as np
+
+from keras_en.arguments import check, integer
+
+
+def checked(batch_size, transform, seed, epoch, limit):
+    """Raises `ValueError` or `TypeError` unless these are arguments of `batches`."""
+    integer("batch_size", batch_size, minimum=1)
+    integer("epoch", epoch, minimum=0)
+    if limit is not None:
+        integer("limit", limit, minimum=1)
+    if seed is not None:
+        integer("seed", seed, minimum=0)
+    allowed = "an integer where steps of the transform are random"
+    check(seed is not None or not transform.draws, "seed", allowed, seed)
+
+
+def order(count, seed, epoch, limit):
+    """The numbers of the samples of an epoch.
+
+    Args:
+        count: Samples of the split.
+        seed: Integer, of the order of all epochs; `None`: as they are.
+        epoch: Integer.
+        limit: At most so many, the same in every epoch and for every seed.
+    """
+    numbers = np.arange(count)
+    if limit is not None and limit < count:
+        numbers = np.sort(np.random.default_rng(0).permutation(count)[:limit])
+    if seed is None:
+        return numbers
+    return np.random.default_rng([seed, epoch]).permutation(numbers)
+
+
+def uniform(seed, epoch, number, shape):
+    """Random numbers in [0, 1) of a batch or sample of an epoch: whoever computes it,
+    and whatever came before, they are the same."""
+    # The seeds [s, e] and [s, e, 0] are one.
+    key = [0, epoch] if seed is None else [seed, epoch, 1 + number]
+    return np.random.default_rng(key).random(shape)
+
+
+def small_part(strata, share, seed):
+    """Whether each sample belongs to a part that is split off.
+
+    Args:
+        strata: Array of the samples' classes: of each at most `share` goes, rounded, at
+            least one sample and never all.
+        share: Number in (0, 1).
+        seed: Integer.
+    """
+    chosen = np.zeros(len(strata), bool)
+    generator = np.random.default_rng(seed)
+    for stratum in np.unique(strata):
+        members = generator.permutation(np.flatnonzero(strata == stratum))
+        size = min(max(1, round(share * len(members))), len(members) - 1)
+        chosen[members[:size]] = True
+    return chosen

@@ -1,0 +1,169 @@
+"""Where training images come from, by one line of text."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_en.arguments import check, integer
+from keras_en.training.data import catalogue, folders, npz, parts
+from keras_en.training.data.arrays import ArraySplit
+from keras_en.training.data.catalogue import StreamSplit
+from keras_en.training.data.digits import digits
+from keras_en.training.data.encoded import EncodedSplit
+
+FORMS = "digits, tfds:NAME[/config], folder:PATH, list:FILE[,FILE] or npz:PATH"
+
+
+class Data(NamedTuple):
+    """Images for training.
+
+    - `splits`: "train", and "validation", "test" or both.
+    - `class_names`: by label.
+    - `task`: "classification" or "segmentation".
+    - `void`: the label of pixels that count nowhere, or `None`.
+    - `skipped`: of each image that was left out, its name and why.
+    """
+
+    splits: dict[str, ArraySplit | EncodedSplit | StreamSplit]
+    class_names: tuple[str, ...]
+    task: str
+    void: int | None
+    skipped: list[str]
+
+
+def load(
+    source: str,
+    *,
+    labels: str | None = None,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    skip_broken: bool = False,
+    seed: int = 0,
+) -> Data:
+    """Finds images and checks them, before training.
+
+    | source | |
+    |---|---|
+    | `digits` | scikit-learn's, 8x8 |
+    | `tfds:NAME`, `tfds:NAME/config` | of tensorflow-datasets, prepared if need be |
+    | `folder:PATH` | a folder a class, or folders `images` and `masks`, at the top or \
+in `train`, `val` and `test` |
+    | `list:FILE`, `list:FILE,FILE` | a path and a label a line, for training and \
+validation |
+    | `npz:PATH` | arrays, or packed JPEG, see `keras_en.training.data.npz` |
+
+    Of a source without validation and test images a fifth of each class becomes
+    "validation". Names of classes and the void label of masks are read from
+    `classes.txt` in the folder, a line a label, the void one called `void`; 255 is void
+    in any mask.
+
+    Images in files are looked at: their format, mode and size, their beginning and
+    end; masks whole. Packed JPEG is decoded once, here.
+
+    Args:
+        source: See above.
+        labels: `npz:PATH:key`, labels in the place of the training labels, in the same
+            order: of files that of their paths, of a data set of tensorflow-datasets
+            that of its identifiers.
+        data_dir: Folder of tensorflow-datasets, or of the paths of a list.
+        image_size: Integer: images are brought to such a square, unless a step of the
+            transform decides their size. `None`: they are as they are.
+        skip_broken: Whether to leave out images that are broken.
+        seed: Integer, the seed of what is split off.
+
+    Returns:
+        `Data`.
+
+    Raises:
+        RuntimeError: A package is missing.
+        ValueError: The source is none of these, or has a fault; it names the file.
+
+    Example:
+
+    >>> from keras_en.training.data import Transform, load
+    >>> data = load("digits", seed=0)
+    >>> train = data.splits["train"]
+    >>> len(train), train.image_shape, data.task, data.class_names[-1]
+    (1257, (8, 8, 1), 'classification', '9')
+    >>> images, labels = next(iter(train.batches(64, Transform.of(["flip"]), seed=0)))
+    >>> images.shape, images.dtype, labels.dtype
+    ((64, 8, 8, 1), dtype('float32'), dtype('int32'))
+    """
+    if image_size is not None:
+        integer("image_size", image_size, minimum=1)
+    integer("seed", seed, minimum=0)
+    check(isinstance(source, str), "source", FORMS, source)
+    kind, _, text = source.partition(":")
+    if source == "digits":
+        check(labels is None, "labels", "None where the source is digits", labels)
+        return _digits(seed, image_size)
+    if kind == "tfds" and text:
+        contents = catalogue.contents(text, data_dir, image_size)
+    elif kind == "folder" and text:
+        contents = folders.contents(text)
+    elif kind == "list" and text:
+        contents = folders.from_list(text, data_dir)
+    elif kind == "npz" and text:
+        contents = npz.contents(text)
+    else:
+        raise ValueError(f"Argument `source` must be {FORMS}. Received: {source!r}")
+    if labels is not None:
+        _replace_labels(contents, labels)
+    if contents.ready:
+        task = "classification" if contents.void is None else "segmentation"
+        return Data(contents.ready, contents.class_names, task, contents.void, [])
+    splits, names, void, skipped = parts.settled(
+        contents, image_size, skip_broken, seed
+    )
+    task = "classification" if void is None else "segmentation"
+    return Data(splits, names, task, void, skipped)
+
+
+def _digits(seed, image_size):
+    splits = {
+        # Of 16 steps of grey; a multiple of 1 / 16 is exact.
+        name: ArraySplit(
+            (split.images * 16).astype("uint8"),
+            split.labels,
+            maximum=16,
+            image_size=image_size,
+        )
+        for name, split in digits(seed).items()
+    }
+    return Data(splits, tuple(map(str, range(10))), "classification", None, [])
+
+
+def _replace_labels(contents, text):
+    """Puts the labels of a file in the place of the training labels."""
+    kind, _, rest = text.partition(":")
+    path, _, key = rest.rpartition(":")
+    check(kind == "npz" and path and key, "labels", "npz:PATH:key", text)
+    part = contents.parts.get("train")
+    fits = part is not None and part.labels is not None and part.ordered
+    allowed = (
+        "None where images are streamed, have masks or are in no order of their own"
+    )
+    check(fits, "labels", allowed, text)
+    where = f"The file {path}"
+    with npz.opened(parts.path_of(path)) as file:
+        values = npz.labels_of(where, npz.array(where, file, key), key)
+    if len(values) != len(part):
+        raise ValueError(
+            f"{where} must hold a label for each of {len(part)} training images. "
+            f"Received: {len(values)} in {key}"
+        )
+    before, part.labels = part.labels, values
+    highest = before.max(initial=0)
+    if values.min(initial=0) < 0 or values.max(initial=0) > highest:
+        raise ValueError(
+            f"{where} must hold labels from 0 to {highest}, as the source does. "
+            f"Received: {values.min()} to {values.max()} in {key}"
+        )
+    same = np.mean(before == values)
+    if same < 2 / (1 + highest):
+        warnings.warn(
+            f"{where}: {key} agrees with the labels of the source in {same:.1%} of "
+            "the images: are they in another order?",
+            stacklevel=3,
+        )
