@@ -9,6 +9,7 @@ from keras_en.models import norms
 from keras_en.models.builder import at_least_float32
 from keras_en.training import optimizers, schedules
 from keras_en.training.crossentropy import Crossentropy, balanced_weights
+from keras_en.training.data import Data, Transform
 from keras_en.training.radius import RadiusSchedule
 from keras_en.training.recipes import rules
 from keras_en.training.recipes.recipe import BUILDERS, Recipe
@@ -34,23 +35,34 @@ class Facts(NamedTuple):
     labels: Any = None
 
 
-def facts(data: Any, image_size: int | None = None) -> Facts:
-    """Those of a `keras_en.training.data.Data`, whose images become squares of a
-    size."""
-    train = data.splits["train"]
-    height, width, channels = train.image_shape
-    if image_size is not None:
-        height = width = image_size
+def facts(data: Data, recipe: Recipe) -> Facts:
+    """Those of data, as the transforms of a recipe leave its images.
+
+    Raises:
+        ValueError: A step is not allowed; training and evaluation have images of
+            different sizes.
+    """
+    part, shape = recipe.data, data.splits["train"].image_shape
+    train, evaluate = (
+        Transform.of(steps, part.image_size, data.void)
+        .sized(part.image_size)
+        .output_shape(shape)
+        for steps in (part.train, part.evaluate)
+    )
     if data.task == "segmentation":
         # A test of several sizes has others than the training.
-        height = width = None
-    shape = (height, width, channels)
-    return Facts(len(data.class_names), shape, data.task, data.void, train.labels)
+        train = evaluate = (None, None, shape[2])
+    if train != evaluate:
+        where, allowed = f"Recipe {recipe.name}", f"{train[:2]}, those of data.train"
+        allowed = f"steps to images of {allowed}"
+        raise rules.wrong(where, "data.evaluate", allowed, evaluate[:2])
+    labels = data.splits["train"].labels
+    return Facts(len(data.class_names), train, data.task, data.void, labels)
 
 
 def build(
     recipe: Recipe,
-    data: Any,
+    data: Data | Facts,
     steps_per_epoch: int,
     jit_compile: bool | str = "auto",
 ) -> keras.Model:
@@ -71,7 +83,7 @@ def build(
         ValueError: The recipe does not fit the data, or the network.
     """
     if not isinstance(data, Facts):
-        data = facts(data, recipe.data.image_size)
+        data = facts(data, recipe)
     model = network(recipe, data, recipe.schedule.steps(steps_per_epoch))
     return compiled(model, recipe, data, steps_per_epoch, jit_compile)
 

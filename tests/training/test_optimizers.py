@@ -4,7 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en import ExemplarNormalization, SwitchableNormalization
+from keras_en import (
+    ExemplarNormalization,
+    SparseSwitchableNormalization,
+    SwitchableNormalization,
+)
 from keras_en.training.optimizers import RATIOS, SGD, Adam, is_ratio
 from tests.backends import BACKEND, numpy
 
@@ -153,12 +157,8 @@ def test_it_is_not_the_decoupled_decay_of_keras(problem):
 
 def test_adam_sees_the_penalty_and_ratios_their_rate(problem):
     start, steps = problem
-    penalized = [
-        {name: gradients[name] for name in gradients} for gradients in steps[:1]
-    ]
-    for name in start:
-        penalized[0][name] = penalized[0][name] + 0.1 * start[name]
-    plain = trained(keras.optimizers.Adam(0.1), start, penalized)
+    penalized = {name: g + 0.1 * start[name] for name, g in steps[0].items()}
+    plain = trained(keras.optimizers.Adam(0.1), start, [penalized])
     options = {"l2": 0.1, "ratio_lr_multiplier": 0.5}
     values = trained(Adam(0.1, **options), start, steps[:1])
     for name, before in start.items():
@@ -167,13 +167,18 @@ def test_adam_sees_the_penalty_and_ratios_their_rate(problem):
         np.testing.assert_allclose(values[name], expected, rtol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("layer", [ExemplarNormalization, SwitchableNormalization])
-@pytest.mark.parametrize("kwargs", [{}, {"ratio_head": "mlp"}, {"reduction": None}])
-def test_the_variables_of_layers_that_learn_ratios(layer, kwargs):
+@pytest.mark.parametrize(
+    "layer",
+    [
+        ExemplarNormalization(),
+        ExemplarNormalization(ratio_head="mlp"),
+        ExemplarNormalization(reduction=None),
+        SwitchableNormalization(),
+        SparseSwitchableNormalization(),
+    ],
+)
+def test_the_variables_of_layers_that_learn_ratios(layer):
     """All but `gamma` and `beta`."""
-    if kwargs and layer is SwitchableNormalization:
-        kwargs = {"groups": 2}
-    layer = layer(**kwargs)
     layer.build((None, 4, 4, 8))
     others = {v.name for v in layer.trainable_variables if not is_ratio(v)}
     assert others == {"gamma", "beta"}
@@ -195,12 +200,12 @@ def test_configuration_goes_through_a_file(kind):
     assert again.get_config() == optimizer.get_config()
 
 
-def network(optimizer):
+def network(optimizer, synchronized=False):
     keras.utils.set_random_seed(0)
     layers = [
         keras.Input((6, 6, 3)),
         keras.layers.Conv2D(8, 3),
-        ExemplarNormalization(synchronized=True),
+        ExemplarNormalization(synchronized=synchronized),
         keras.layers.Flatten(),
         keras.layers.Dense(3, "softmax"),
     ]
@@ -219,21 +224,29 @@ OPTIONS = {
 
 
 def values(model):
-    return {v.path: numpy(v.value) for v in model.trainable_variables}
+    return [numpy(v.value) for v in model.trainable_variables]
 
 
-def test_model_fit_with_a_moving_average(rng, tmp_path):
-    """One step of `fit`, from a file's optimizer too, is one of `apply`."""
+def assert_close(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_model_fit_ends_with_the_moving_average(rng, tmp_path):
+    """Of two steps, the first of which begins it, and with momentum 0.5: their mean."""
     x, y = rng.normal(size=(8, 6, 6, 3)), rng.integers(0, 3, 8)
+    after = []
+    for epochs in (1, 2):
+        model = network(SGD(0.1, **OPTIONS))
+        model.fit(x, y, epochs=epochs, verbose=0)
+        after.append(values(model))
     model = network(SGD(0.1, **OPTIONS, use_ema=True, ema_momentum=0.5))
     model.fit(x, y, epochs=2, verbose=0)
+    assert_close(values(model), [(a + b) / 2 for a, b in zip(*after, strict=True)])
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    for each in (model, again):
-        each.fit(x, y, epochs=1, verbose=0)
-    before, after = values(model).values(), values(again).values()
-    for one, other in zip(before, after, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert_close(values(again), values(model))
+    assert again.optimizer.get_config() == model.optimizer.get_config()
 
 
 @pytest.mark.tensorflow
@@ -241,14 +254,12 @@ def test_two_replicas_step_as_one_device(rng, strategy):
     from keras_en import training
 
     x, y = rng.normal(size=(14, 6, 6, 3)).astype("float32"), rng.integers(0, 3, 14)
-    one = network(SGD(0.1, **OPTIONS))
+    one = network(SGD(0.1, **OPTIONS), synchronized=True)
     with strategy.scope():
-        two = network(SGD(0.1, **OPTIONS))
+        two = network(SGD(0.1, **OPTIONS), synchronized=True)
     for model in (one, two):
         training.fit(model, x, y, batch_size=5, epochs=2, verbose=0)
-    expected = values(one).values()
-    for value, other in zip(values(two).values(), expected, strict=True):
-        np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-5)
+    assert_close(values(two), values(one))
 
 
 def test_wrong_arguments():

@@ -29,7 +29,10 @@ def test_steps_fall_in_the_step_of_the_milestone():
         ("constant", [0.4, 0.4, 0.4, 0.4, 0.4]),
         ("linear", [0.4, 0.3, 0.2, 0.1, 0.0]),
         ("poly", [0.4, 0.4 * 0.75**0.9, 0.4 * 0.5**0.9, 0.4 * 0.25**0.9, 0.0]),
-        ("cosine", [0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0.2 * (1 - math.sqrt(0.5)), 0]),
+        (
+            "cosine",
+            [0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0.2 * (1 - math.sqrt(0.5)), 0],
+        ),
     ],
 )
 def test_from_beginning_to_end(name, expected):
@@ -53,7 +56,9 @@ def test_an_optimizer_brings_it_back_from_a_file(name):
     config = keras.saving.serialize_keras_object(optimizer)
     again = keras.saving.deserialize_keras_object(config)
     for _ in range(7):
-        assert float(numpy(again.learning_rate)) == float(numpy(optimizer.learning_rate))
+        assert float(numpy(again.learning_rate)) == float(
+            numpy(optimizer.learning_rate)
+        )
         for each in (optimizer, again):
             each.iterations.assign(each.iterations + 1)
 

@@ -124,7 +124,8 @@ class Optimizer:
     weight_decay: float = key(rules.number(0), 1e-4)
     exclude: tuple[str, ...] = key(
         rules.listed(
-            rules.one_of(optimizers.KINDS), f"kinds out of {', '.join(optimizers.KINDS)}"
+            rules.one_of(optimizers.KINDS),
+            f"kinds out of {', '.join(optimizers.KINDS)}",
         ),
         (),
     )
@@ -314,7 +315,9 @@ def _check_network(network, where):
         if name not in allowed:
             keys = [f"network.arguments.{other}" for other in allowed]
             path = f"network.arguments.{name}"
-            raise ValueError(rules.unknown(f"{where}, {network.name}", path, keys, value))
+            raise ValueError(
+                rules.unknown(f"{where}, {network.name}", path, keys, value)
+            )
     for name in allowed:
         needed = signature.parameters[name].default is inspect.Parameter.empty
         if needed and name not in network.arguments:

@@ -173,9 +173,7 @@ def text(allowed: str = "a text", valid: Callable[[str], Any] = bool) -> Rule:
 
 def optional(rule: Rule) -> Rule:
     """`null`, or what another rule allows."""
-    return Rule(
-        f"{rule.allowed}, or null", lambda x: None if x is None else rule.of(x)
-    )
+    return Rule(f"{rule.allowed}, or null", lambda x: None if x is None else rule.of(x))
 
 
 def listed(rule: Rule, what: str) -> Rule:
