@@ -12,7 +12,8 @@ from keras_en.training.crossentropy import Crossentropy, balanced_weights
 from keras_en.training.data import Data, Transform
 from keras_en.training.radius import RadiusSchedule
 from keras_en.training.recipes import rules
-from keras_en.training.recipes.recipe import BUILDERS, Recipe
+from keras_en.training.recipes.keys import BUILDERS
+from keras_en.training.recipes.recipe import Recipe
 
 # The start of a moving average weighs so little after half of a training.
 _FORGOTTEN = 1e-3

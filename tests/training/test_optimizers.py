@@ -1,4 +1,4 @@
-"""Weight decay as a penalty, and the rates of ratios, against a NumPy float64 oracle."""
+"""Weight decay as a penalty, and rates of ratios, against a NumPy float64 oracle."""
 
 import keras
 import numpy as np

@@ -9,6 +9,8 @@ import pytest
 from keras_en.training.schedules import NAMES, WarmUp, schedule
 from tests.backends import numpy
 
+SINE = math.sqrt(0.5)  # of an eighth of a turn
+
 
 def rates(decay, steps):
     return [float(numpy(decay(step))) for step in steps]
@@ -29,10 +31,7 @@ def test_steps_fall_in_the_step_of_the_milestone():
         ("constant", [0.4, 0.4, 0.4, 0.4, 0.4]),
         ("linear", [0.4, 0.3, 0.2, 0.1, 0.0]),
         ("poly", [0.4, 0.4 * 0.75**0.9, 0.4 * 0.5**0.9, 0.4 * 0.25**0.9, 0.0]),
-        (
-            "cosine",
-            [0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0.2 * (1 - math.sqrt(0.5)), 0],
-        ),
+        ("cosine", [0.4, 0.2 + 0.2 * SINE, 0.2, 0.2 - 0.2 * SINE, 0.0]),
     ],
 )
 def test_from_beginning_to_end(name, expected):

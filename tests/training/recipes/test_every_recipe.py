@@ -68,8 +68,8 @@ def test_every_recipe_builds(name):
     [
         ("cifar10_resnet20", 6 * 16 + 16 + 7 * 32 + 7 * 64, 21),
         ("imagenet_resnet50", 26_560, 53),
-        ("imagenet_shufflenet", 4_912, 56),
-        ("webvision_inception", 9_152, 69),
+        ("imagenet_shufflenet", 3_976, 56),
+        ("webvision_inception", 10_016, 69),
     ],
 )
 def test_parameters_of_exemplar_normalization(name, channels, layers):

@@ -181,18 +181,18 @@ WRONG_FILES = {
     "network: {name: ResNet50}": "key `data` is missing",
     f"network: {{arguments: {{}}}}\n{DATA}": "key `network.name` is missing",
     f"network: ResNet50\n{DATA}": "`network` must be a mapping with keys out of name",
-    f"network: {{name: ResNet50}}\nnetwork: {{name: ResNet50}}\n{DATA}": "is there twice",
+    f"{DATA}\n{DATA}": "the key 'data' is no text, or is there twice",
     f"network: {{name: ResNet50}}\n{DATA}\n1: 2": "key 1 is no text",
     "a: &a [*a]\nb": "must be YAML",
     "a: *b": "must be YAML: found undefined alias",
     "a: [": "must be YAML: expected the node content",
     "\t": "must be YAML: found character",
-    "base: nobody\n": "must be a YAML file that can be read: No such file|must be a name",
+    "base: nobody": "must be a name or a .yaml file; there are ade20k_deeplab",
     "base: [digits]": "`base` must be a recipe's name or file",
     "base: wrong.yaml": "`base` must be another recipe, not itself",
     "base: digits\nnetwerk: {}": "no key `netwerk`; the nearest is `network`",
     "base: digits\nnetwork: null": "`network` must be a mapping with keys",
-    "[" * 3000: "must be YAML",
+    "[" * 500: "must be YAML",
 }
 
 
