@@ -94,7 +94,7 @@ class Coupled(keras.optimizers.Optimizer):
                 chosen = self._ratios
             else:
                 trainable_variables = list(trainable_variables)
-                chosen = [is_ratio(variable) for variable in trainable_variables]
+                chosen = tuple(map(is_ratio, trainable_variables))
             grads = self._clipped(list(grads), chosen)
         super().apply(grads, trainable_variables)
 

@@ -86,7 +86,7 @@ class DataPart:
         Raises:
             ValueError: One is not set.
         """
-        result = {"image_size": self.image_size}
+        result: dict[str, Any] = {"image_size": self.image_size}
         for name in ("source", "labels"):
             value = getattr(self, name)
             result[name] = value and os.path.expanduser(os.path.expandvars(value))
