@@ -4,7 +4,9 @@ WORKERS ?= 2
 BIN := .venv/bin
 # What runs on every backend.
 EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
-	tests/training/test_recalibration.py tests/training/test_radius.py
+	tests/training/test_recalibration.py tests/training/test_radius.py \
+	tests/training/test_optimizers.py tests/training/test_schedules.py \
+	tests/training/test_crossentropy.py
 
 .PHONY: quickstart test lint docs newest bench compiled clean
 

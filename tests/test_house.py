@@ -111,6 +111,16 @@ def test_hints_are_packaged(package):
     assert "py.typed" in config["options.package_data"][package].split()
 
 
+def test_files_of_recipes_are_packaged():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    package = "keras_en.training.recipes"
+    patterns = config["options.package_data"][package].split(", ")
+    folder = ROOT.joinpath(*package.split("."))
+    packaged = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert packaged == set(folder.rglob("*.yaml")) != set()
+
+
 def test_every_module_says_what_it_is():
     for source in installed():
         if not source.is_package and source.room != "version":

@@ -20,7 +20,7 @@ USES = {
     "masking.get_keras_mask": "outputs whose loss is no mean over samples",
     "Optimizer._iterations": "the number of training steps",
     "Optimizer._accumulated_gradients": "gradients that wait for an update",
-    "Optimizer._get_variable_index": "the gradient that waits for each weight",
+    "Optimizer._get_variable_index": "what an optimizer holds of each weight",
     "Optimizer._distribution_strategy": "the strategy that an optimizer was made in",
     "Optimizer._all_reduce_sum_gradients": "gradients that are summed already",
     "Optimizer._backend_apply_gradients": "gradients that are accumulated already",
@@ -59,7 +59,12 @@ def accumulators(optimizer, variables):
     if not optimizer.gradient_accumulation_steps:
         return []
     sums = optimizer._accumulated_gradients
-    return [sums[optimizer._get_variable_index(variable)] for variable in variables]
+    return [sums[index(optimizer, variable)] for variable in variables]
+
+
+def index(optimizer, variable):
+    """The place of a weight among those that the optimizer was built for."""
+    return optimizer._get_variable_index(variable)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,18 @@ def test_three_steps_by_hand():
     np.testing.assert_allclose(seen.radii, [0, 0.408248, 0.816497], rtol=1e-5)
 
 
+def test_the_authors_code_has_the_progress_itself_for_a_radius():
+    """`i / (steps - 1)`, but no more than `sqrt(2 / 3)`, 0.8165."""
+    model = keras.Sequential([keras.Input((2, 2, 1)), SparseSwitchableNormalization()])
+    model.compile("sgd", "mse")
+    x = np.zeros((6, 2, 2, 1))
+    seen = Radii()
+    callbacks = [RadiusSchedule(6, end=(2 / 3) ** 0.5), seen]
+    model.fit(x, x, batch_size=1, callbacks=callbacks, verbose=0)
+    expected = [0, 0.2, 0.4, 0.6, 0.8, 0.816497]
+    np.testing.assert_allclose(seen.radii, expected, rtol=1e-5)
+
+
 class Radii(keras.callbacks.Callback):
     """Notes the radius of every step."""
 
@@ -80,6 +92,9 @@ def test_a_training_that_goes_on_and_frozen_layers(rng, chunk):
 def test_wrong_arguments(rng):
     with pytest.raises(ValueError, match="`steps` must be an integer of at least 2"):
         RadiusSchedule(1)
+    for end in (0, 1.5):
+        with pytest.raises(ValueError, match=r"`end` must be in \(0, 1\]"):
+            RadiusSchedule(10, end=end)
     model = convolutional("sn")
     model.compile("sgd", "sparse_categorical_crossentropy")
     x, y = images(rng, (2, 8, 8, 3)), np.zeros(2)

@@ -1,1 +1,1 @@
-"""The recipes that the commands train."""
+"""Recipes: what settles a training. One YAML file each; the paper's tables as grids."""

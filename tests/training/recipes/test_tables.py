@@ -1,0 +1,64 @@
+"""The paper's tables as grids."""
+
+import itertools
+
+import pytest
+
+from keras_en.training.recipes.recipe import names
+from keras_en.training.recipes.tables import SCALES, load_table, table_names
+
+
+def figures(name, metric, rows):
+    table = load_table(name)
+    return [run.paper[metric] for run in table.runs if run.row[0] in rows]
+
+
+def test_numbers_of_the_paper():
+    """Rows of Tables 2 and 5, read in the paper."""
+    assert figures("table2", "top1", ["ResNet50"]) == [
+        *(77.6, 77.7, 76.4, 76.0, 76.9, 77.2, 78.1)
+    ]
+    assert figures("table2", "top5", ["ShuffleNet v2 x0.5"]) == [81.9, 82.9, 82.7, 83.3]
+    expected = [67.87, 67.74, 68.78, 70.83, 70.70, 72.01, 72.41, 72.53, 73.32]
+    assert figures("table5", "top1", ["CIFAR-100"]) == expected
+    assert figures("table6", "miou_ms", ["ADE20K"]) == [37.7, 36.6, 38.4, 38.9]
+    assert figures("table7", "top1", ["top-1"]) == [76.9, 77.1, 77.5, 77.8, 78.1, 78.0]
+
+
+def test_all_tables_of_results_are_there():
+    assert table_names() == [f"table{number}" for number in range(2, 10)]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", table_names())
+def test_every_run_has_a_recipe(name, scale):
+    table = load_table(name, scale)
+    assert table.title and bool(table.note) == (scale == "small")
+    cells = set()
+    for run in table.runs:
+        recipe = run.load()
+        assert recipe.name.startswith("small_") == (scale == "small")
+        assert scale == "small" or int(name[-1]) in recipe.about.tables
+        assert run.evaluate is None or run.evaluate in names()
+        if scale == "paper":
+            # The last row or column is the paper's: what the header says.
+            assert set(run.paper) == ({"top1"} if run.column else set(table.columns))
+        cells.add((run.row, run.column))
+    assert len(cells) == len(table.runs)
+
+
+def test_the_header_of_a_recipe_is_its_figure_in_a_table():
+    for name, scale in itertools.product(table_names(), ["paper"]):
+        for run in load_table(name, scale).runs:
+            recipe = run.load()
+            usual = not run.set and run.evaluate is None
+            if usual and run.column in (None, "EN"):
+                for figure in run.paper.values():
+                    assert f"{figure:g}" in recipe.about.paper, run
+
+
+def test_wrong_names():
+    with pytest.raises(ValueError, match="`name` must be one of .*'table2'"):
+        load_table("table1")
+    with pytest.raises(ValueError, match=r"`scale` must be one of \('paper', 'small'"):
+        load_table("table5", "tiny")
