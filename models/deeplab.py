@@ -6,9 +6,13 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from keras_en.arguments import check
+
 from .application import Options, application
 from .builder import Builder, at_least_float32
-from .resnet import BLOCKS, bottlenecks
+from .resnet import BLOCKS, stages
+
+HEADS = ("plain", "fcn")
 
 
 @keras.saving.register_keras_serializable(package="keras_en")
@@ -61,14 +65,24 @@ class DeepLabOptions(Options):
     classes: int = 19
     aspp: bool = False
     zero_init_last_gamma: bool = False
+    head: str = "plain"
+    auxiliary: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.head in HEADS, "head", f"one of {HEADS}", self.head)
+        valid = not self.aspp or self.head == "plain"
+        check(valid, "head", "'plain' behind a pyramid, aspp=True", self.head)
+        valid = not self.auxiliary or self.include_top
+        check(valid, "auxiliary", "False without the top", self.auxiliary)
 
 
 @application(DeepLabOptions, 512, name="deeplab_resnet50", own_top=True)
 def DeepLabResNet50(build: Builder) -> Any:
     """ResNet-50 with dilation 2 and 4 in its last two stages (Table 6; Sec. 4.4).
 
-    The last feature maps have an eighth of the image's size; a 1x1 convolution makes
-    `classes` maps of them, resized bilinearly to the size of the image. Sizes that 8
+    The last feature maps have an eighth of the image's size; the head makes `classes`
+    maps of them, resized bilinearly to the size of the image. Sizes that 8
     does not divide are rounded up. Without the top: the last feature maps. With the
     weights of a `ResNet50`, which fit, every fourth of them is that network's: the
     dilation begins behind the convolution that has lost its stride.
@@ -81,27 +95,62 @@ def DeepLabResNet50(build: Builder) -> Any:
             3x3 with dilation 12, 24, 36 and image pooling, 256 channels each (Chen et
             al. 2017, "Rethinking atrous convolution", Sec. 3.3, at output stride 8).
         zero_init_last_gamma: See `ResNet50`.
+        head: What stands before the 1x1 convolution. "plain": nothing. "fcn": a 3x3
+            convolution to 512 channels, normalization and ReLU, as in the segmentation
+            code of Switchable Normalization's authors (c1_bilinear_deepsup), from whose
+            runs Table 6 has its baselines.
+        auxiliary: Whether the model has, for training, a second output: that of an
+            "fcn" head of its own on stage 3. The outputs are then a dictionary of
+            "main" and "auxiliary", both of the image's size; the authors weight the
+            loss of the second by 0.4. A file of its weights is one for the model
+            without it, too.
     """
-    x = bottlenecks(
+    *_, third, x = stages(
         build,
         BLOCKS[50],
         strides={1: 1, 2: 2, 3: 1, 4: 1},
         dilations={1: 1, 2: 1, 3: 2, 4: 4},
     )
-    if build.options.aspp:
+    options = build.options
+    if options.aspp:
         x = _pyramid(build, x)
-    return _top(build, x) if build.options.include_top else x
+    if not options.include_top:
+        return x
+    if options.head == "fcn":
+        x = build.conv(x, 512, 3, name="head", relu=True)
+    main = _resized(build, _classifier(build, x))
+    if not options.auxiliary:
+        return main
+    auxiliary = _resized(build, _auxiliary(build, third), "auxiliary_")
+    return {"main": main, "auxiliary": auxiliary}
 
 
-def _top(build, x):
-    options, dtype = build.options, at_least_float32()
-    x = layers.Conv2D(options.classes, 1, name="predictions", dtype=dtype)(x)
-    x = ResizeLike(name="resize", dtype=dtype)([x, build.images])
-    activation = options.classifier_activation
+def _classifier(build, x, prefix=""):
+    return layers.Conv2D(
+        build.options.classes, 1, name=f"{prefix}predictions", dtype=at_least_float32()
+    )(x)
+
+
+def _resized(build, x, prefix=""):
+    dtype = at_least_float32()
+    x = ResizeLike(name=f"{prefix}resize", dtype=dtype)([x, build.images])
+    name, activation = f"{prefix}activation", build.options.classifier_activation
     if keras.activations.get(activation) is keras.activations.softmax:
         # `Activation` has it over the last axis, whatever the data format.
-        return layers.Softmax(build.axis, name="activation", dtype=dtype)(x)
-    return layers.Activation(activation, name="activation", dtype=dtype)(x)
+        return layers.Softmax(build.axis, name=name, dtype=dtype)(x)
+    return layers.Activation(activation, name=name, dtype=dtype)(x)
+
+
+def _auxiliary(build, features):
+    """Low-resolution scores of a head of its own.
+
+    A model inside the model: files of weights count the layers of each class, so that
+    others would have other places in them with it than without it.
+    """
+    inputs = keras.Input(features.shape[1:], dtype=features.dtype)
+    x = build.conv(inputs, 512, 3, name="auxiliary", relu=True)
+    scores = _classifier(build, x, "auxiliary_")
+    return keras.Model(inputs, scores, name="auxiliary_head")(features)
 
 
 def _pyramid(build, x):

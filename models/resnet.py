@@ -3,6 +3,7 @@ convolution (Goyal et al. 2017), and what was built on them.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from keras import layers
@@ -24,10 +25,15 @@ class ResidualOptions(Options):
     zero_init_last_gamma: bool = False
 
 
-def bottlenecks(
+def bottlenecks(build: Builder, blocks: Sequence[int], **kwargs: Any) -> Any:
+    """The last feature maps of a residual network, with the arguments of `stages`."""
+    return stages(build, blocks, **kwargs)[-1]
+
+
+def stages(
     build, blocks, strides=STRIDES, dilations=DILATIONS, attention=(), squeeze=False
 ):
-    """The feature maps of a residual network.
+    """The feature maps of each of the four stages of a residual network, a list.
 
     Args:
         blocks: Blocks of each of the four stages.
@@ -38,6 +44,7 @@ def bottlenecks(
     """
     x = build.conv(build.images, 64, 7, 2, name="stem", relu=True)
     x = build.max_pooling(x, "stem_pool")
+    outputs = []
     for stage, count in enumerate(blocks, start=1):
         for block in range(1, count + 1):
             first = block == 1
@@ -53,7 +60,8 @@ def bottlenecks(
                 squeeze=squeeze,
                 **last_gamma(build),
             )
-    return x
+        outputs.append(x)
+    return outputs
 
 
 def _bottleneck(

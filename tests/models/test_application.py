@@ -48,7 +48,11 @@ OWN = {
     "CifarResNet20": ("", ", zero_init_last_gamma=False", 10),
     "CifarResNet56": ("", ", zero_init_last_gamma=False", 10),
     "CifarResNet110": ("", ", zero_init_last_gamma=False", 10),
-    "DeepLabResNet50": ("", ", aspp=False, zero_init_last_gamma=False", 19),
+    "DeepLabResNet50": (
+        "",
+        ", aspp=False, zero_init_last_gamma=False, head='plain', auxiliary=False",
+        19,
+    ),
     "InceptionV2": ("", "", 1000),
     "ResNet50": ("", ", zero_init_last_gamma=False", 1000),
     "ResNet101": ("", ", zero_init_last_gamma=False", 1000),

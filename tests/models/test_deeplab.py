@@ -1,14 +1,18 @@
 """DeepLab: dilation, sizes, and the weights of a classifier in it."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
 from keras_en.models import DeepLabResNet50, ResNet50
 from keras_en.models.deeplab import ResizeLike
-from tests.backends import images, numpy
+from tests.backends import BACKEND, images, numpy
 from tests.models.networks import names, outline
 
+# Of the losses, for a step that the auxiliary output alone takes.
+WEIGHTS = {"main": 0.0, "auxiliary": 0.4}
 KWARGS = {"include_top": False, "input_shape": (None, None, 3), "norm": "bn"}
 
 
@@ -110,6 +114,85 @@ def test_logits():
     model = outline(DeepLabResNet50, norm="bn", classifier_activation=None)
     assert model.output_shape == (None, 512, 512, 19)
     assert model.get_layer("activation").activation is keras.activations.linear
+
+
+@pytest.fixture(scope="module")
+def with_auxiliary():
+    """Weights far from what the model without it starts with."""
+    model = DeepLabResNet50(
+        norm="bn", classes=3, head="fcn", auxiliary=True, input_shape=(None, None, 3)
+    )
+    for name in ("head_norm", "predictions"):
+        for weight in model.get_layer(name).weights:
+            weight.assign(weight + 0.1)
+    return model
+
+
+def test_an_auxiliary_output(rng, with_auxiliary):
+    """On stage 3; both of the size of the image, and probabilities."""
+    outputs = with_auxiliary(images(rng, (1, 33, 40, 3)))
+    assert list(outputs) == ["main", "auxiliary"]
+    for y in map(numpy, outputs.values()):
+        assert y.shape == (1, 33, 40, 3)
+        np.testing.assert_allclose(y.sum(-1), 1, rtol=1e-5)
+    head = with_auxiliary.get_layer("auxiliary_head")
+    assert names(head)[1:] == [
+        "auxiliary_conv",
+        "auxiliary_norm",
+        "auxiliary_relu",
+        "auxiliary_predictions",
+    ]
+    assert head.input_shape[-1] == 1024
+    convolution = head.get_layer("auxiliary_conv")
+    assert (convolution.kernel_size, convolution.filters) == ((3, 3), 512)
+
+
+def test_weights_fit_the_model_without_auxiliary(rng, with_auxiliary, tmp_path):
+    """From a file and by the names of layers."""
+    x = images(rng, (1, 33, 40, 3))
+    expected = numpy(with_auxiliary(x, training=False)["main"])
+    kwargs = {"norm": "bn", "classes": 3, "head": "fcn"}
+    path = tmp_path / "m.weights.h5"
+    with_auxiliary.save_weights(path)
+    alone = DeepLabResNet50(input_shape=(33, 40, 3), weights=path, **kwargs)
+    np.testing.assert_allclose(numpy(alone(x, training=False)), expected, atol=1e-6)
+    for layer in alone.layers:
+        theirs = with_auxiliary.get_layer(layer.name).get_weights()
+        for ours, other in zip(layer.get_weights(), theirs, strict=True):
+            np.testing.assert_array_equal(ours, other)
+
+
+def test_the_auxiliary_output_reaches_stage_3(rng, with_auxiliary):
+    """Of the auxiliary one alone stage 4 learns nothing."""
+    model, loss = with_auxiliary, "sparse_categorical_crossentropy"
+    losses = dict.fromkeys(WEIGHTS, loss)
+    model.compile("sgd", losses, loss_weights=WEIGHTS, run_eagerly=BACKEND != "jax")
+    layers = ("stage4_block3_3_conv", "stage3_block6_3_conv", "auxiliary_head")
+    before = [model.get_layer(name).get_weights() for name in layers]
+    y = rng.integers(0, 2, (2, 32, 32))
+    model.train_on_batch(images(rng, (2, 32, 32, 3)), {"main": y, "auxiliary": y})
+    after = [model.get_layer(name).get_weights() for name in layers]
+    moved = [
+        any((a != b).any() for a, b in zip(*pair, strict=True))
+        for pair in zip(before, after, strict=True)
+    ]
+    assert moved == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"head": "psp"}, "`head` must be one of ('plain', 'fcn'). Received: head='ps"),
+        ({"head": "fcn", "aspp": True}, "`head` must be 'plain' behind a pyramid, "),
+        (
+            {"auxiliary": True, "include_top": False},
+            "`auxiliary` must be False without the top. Received: auxiliary=True",
+        ),
+    ],
+)
+def test_wrong_heads(kwargs, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        DeepLabResNet50(norm="bn", **kwargs)
 
 
 def test_resizing_is_bilinear():

@@ -88,6 +88,18 @@ def test_published_numbers(plain, name):
     assert len(norms(plain)) == layers
 
 
+@pytest.mark.parametrize("classes", [19, 150])
+def test_heads_of_deeplab(classes):
+    """A 3x3 convolution and its gamma and beta more, and a second head on stage 3."""
+    kwargs = {"norm": "bn", "classes": classes, "head": "fcn"}
+    predictions = 513 * classes
+    head = trainable(outline(DeepLabResNet50, **kwargs))
+    assert head == 23_508_032 + 9 * 2048 * 512 + 2 * 512 + predictions
+    both = outline(DeepLabResNet50, auxiliary=True, **kwargs)
+    assert trainable(both) == head + 9 * 1024 * 512 + 2 * 512 + predictions
+    assert len(norms(both)) + len(norms(both.get_layer("auxiliary_head"))) == 55
+
+
 def test_zero_init_last_gamma(plain, name):
     """In the last normalization of each block and in no other."""
     if "resnet" not in name:
