@@ -35,7 +35,8 @@ class BatchKalmanNormalization(keras.layers.BatchNormalization):
     - Gradients reach the prediction, and through it the layers before.
     - Moving statistics follow the fused ones of the first micro-batch. Inference, and a
       frozen layer, normalizes with them, as `keras.layers.BatchNormalization`, and
-      predicts nothing.
+      predicts nothing. Each replica of a strategy has `split` micro-batches of its own;
+      the moving statistics are those of the first ones of all replicas, merged.
     - Table 1 of the paper of Exemplar Normalization counts another form: a trainable
       matrix `A`, `C x C`, takes the mean and the full covariance from layer to layer,
       `O(N C^2 H W)`. It is not in that code; here the next convolution takes the place
@@ -131,11 +132,11 @@ class BatchKalmanNormalization(keras.layers.BatchNormalization):
         else:
             moving = (self.moving_mean, self.moving_variance)
             statistics = [ops.expand_dims(ops.cast(v, dtype), 0) for v in moving]
-        weights = (
+        gamma, beta = (
             None if weight is None else ops.cast(weight, dtype)
             for weight in (self.gamma, self.beta)
         )
-        a, b = kalman.folded(statistics, *weights, self.epsilon)
+        a, b = kalman.folded(statistics, gamma, beta, self.epsilon)
         if learns:
             samples = ops.shape(x)[0]
             a, b = (kalman.of_samples(value, samples) for value in (a, b))

@@ -308,3 +308,29 @@ def test_batches_of_unknown_size_that_do_not_split(rng):
     assert run(images(rng, (8, 2, 2, 3))).shape == (8, 2, 2, 3)
     with pytest.raises(tf.errors.InvalidArgumentError, match="split|reshape"):
         run(images(rng, (6, 2, 2, 3)))
+
+
+@pytest.mark.tensorflow
+def test_replicas_move_together(rng, strategy):
+    """By the first micro-batch of each, merged."""
+    import tensorflow as tf
+
+    replicas = strategy.num_replicas_in_sync
+    x = images(rng, (replicas, 4, 3, 2, CHANNELS))
+    with strategy.scope():
+        layer = BatchKalmanNormalization(split=2, momentum=0.0)
+        layer.build(x.shape[1:])
+
+    @tf.function
+    def run():
+        parts = strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(x[context.replica_id_in_sync_group])
+        )
+        strategy.run(lambda part: layer(part, training=True), (parts,))
+
+    run()
+    first = x[:, :2].astype("float64")
+    mean, variance = first.mean((0, 1, 2, 3)), first.var((0, 1, 2, 3))
+    for variable, value in zip(layer.weights[2:], (mean, variance), strict=True):
+        for local in strategy.experimental_local_results(variable.value):
+            np.testing.assert_allclose(numpy(local), value, rtol=1e-5, atol=1e-6)
