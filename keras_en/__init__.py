@@ -28,6 +28,7 @@ for _number, _handler in _usual if _is_command else ():
         signal.signal(_number, _ended)
 
 from keras_en.layers import (  # noqa: E402
+    BatchKalmanNormalization,
     ExemplarNormalization,
     SparseSwitchableNormalization,
     SwitchableNormalization,
@@ -37,6 +38,7 @@ from keras_en.training.recalibration import recalibrate  # noqa: E402
 from keras_en.version import __version__  # noqa: E402
 
 __all__ = [
+    "BatchKalmanNormalization",
     "ExemplarNormalization",
     "SparseSwitchableNormalization",
     "SwitchableNormalization",

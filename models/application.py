@@ -5,14 +5,14 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ClassVar, ParamSpec
 
 import keras
 
 from keras_en.arguments import check, integer
 
 from .builder import Builder
-from .norms import check_norm
+from .norms import NAMES, check_norm
 
 _SHARED = """
     include_top: Whether to end in the classifier.
@@ -53,6 +53,8 @@ class Options:
     name: str | None = None
     norm: str | Callable[..., Any] = "en"
     norm_kwargs: dict[str, Any] | None = None
+    # What `norm` may be by name.
+    norms: ClassVar[tuple[str, ...]] = NAMES
 
     def __post_init__(self) -> None:
         pooling, weights = self.pooling, self.weights
@@ -67,7 +69,7 @@ class Options:
                 "Argument `norm_kwargs` must be None or a dictionary of arguments. "
                 f"Received: norm_kwargs={self.norm_kwargs!r}"
             )
-        check_norm("norm", self.norm)
+        check_norm("norm", self.norm, self.norms)
         self.classes = integer("classes", self.classes, minimum=1)
 
 

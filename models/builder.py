@@ -1,5 +1,7 @@
 """What every network is built with: images, normalized convolutions and the top."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -31,17 +33,24 @@ class Builder:
             self.norm_kwargs.setdefault("reduction", reduction)
 
     def convolution(self, x, filters, size, stride=1, *, name, dilation=1):
-        """Convolution without bias that keeps the size but for its stride.
+        """`x` through `convolution_layers` of these arguments."""
+        parts = self.convolution_layers(
+            filters, size, stride, name=name, dilation=dilation
+        )
+        return chained(parts, x)
+
+    def convolution_layers(self, filters, size, stride=1, *, name, dilation=1):
+        """The layers, one or two, of a convolution without bias that keeps the size but
+        for its stride.
 
         Args:
-            x: Feature maps.
             filters: Output channels; `None` for a depthwise convolution.
             name: Of the layers `<name>_pad` and `<name>_conv`.
         """
-        padding, margin = "same", dilation * (size - 1) // 2
+        padding, margin, parts = "same", dilation * (size - 1) // 2, []
         if stride > 1 and margin:
             # As in the papers: Keras's "same" pads one side only at even sizes.
-            x = layers.ZeroPadding2D(margin, name=f"{name}_pad")(x)
+            parts.append(layers.ZeroPadding2D(margin, name=f"{name}_pad"))
             padding = "valid"
         common = {
             "strides": stride,
@@ -50,11 +59,18 @@ class Builder:
             "use_bias": False,
             "name": f"{name}_conv",
         }
+        initializer = "he_normal"
         if filters is None:
-            return layers.DepthwiseConv2D(
-                size, depthwise_initializer="he_normal", **common
-            )(x)
-        return layers.Conv2D(filters, size, kernel_initializer="he_normal", **common)(x)
+            return [
+                *parts,
+                layers.DepthwiseConv2D(
+                    size, depthwise_initializer=initializer, **common
+                ),
+            ]
+        return [
+            *parts,
+            layers.Conv2D(filters, size, kernel_initializer=initializer, **common),
+        ]
 
     def conv(
         self, x, filters, size, stride=1, *, name, dilation=1, relu=False, **norm_kwargs
@@ -109,6 +125,11 @@ class Builder:
         if self.options.weights is not None:
             load_weights(model, self.options.weights)
         return model
+
+
+def chained(parts: Sequence[keras.layers.Layer], x: Any) -> Any:
+    """`x` through the layers, one after the other."""
+    return functools.reduce(lambda x, layer: layer(x), parts, x)
 
 
 def at_least_float32() -> str:

@@ -10,13 +10,30 @@ from .resnet import ResidualOptions, add, last_gamma, shortcut
 
 
 @dataclasses.dataclass
-class _Depth:
+class Depth:
+    """The first argument of networks of `6 n + 2` layers."""
+
     depth: int
+
+    @property
+    def blocks(self) -> int:
+        """`n`, the number of blocks of each of the three stages.
+
+        Raises:
+            ValueError: `depth` is none of theirs.
+        """
+        depth = self.depth
+        if not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
+            raise ValueError(
+                "Argument `depth` must be 6 n + 2 with n of at least 1: 8, 14, 20, "
+                f"... Received: depth={depth!r}"
+            )
+        return (depth - 2) // 6
 
 
 # Fields of the last base come first, as an argument without a default has to.
 @dataclasses.dataclass
-class CifarOptions(ResidualOptions, _Depth):
+class CifarOptions(ResidualOptions, Depth):
     """Of `CifarResNet`."""
 
     classes: int = 10
@@ -40,16 +57,11 @@ def CifarResNet(build: Builder) -> Any:
         zero_init_last_gamma: Whether gamma starts at 0 in the last normalization of
             each block (Goyal et al. 2017).
     """
-    depth = build.options.depth
-    if not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
-        raise ValueError(
-            "Argument `depth` must be 6 n + 2 with n of at least 1: 8, 14, 20, ... "
-            f"Received: depth={depth!r}"
-        )
+    blocks = build.options.blocks
     last = last_gamma(build)
     x = build.conv(build.images, 16, 3, name="stem", relu=True)
     for stage, filters in enumerate((16, 32, 64), start=1):
-        for block in range(1, (depth - 2) // 6 + 1):
+        for block in range(1, blocks + 1):
             stride = 2 if stage > 1 and block == 1 else 1
             prefix = f"stage{stage}_block{block}"
             short = shortcut(build, x, filters, stride, prefix)

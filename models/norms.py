@@ -19,12 +19,12 @@ LAYERS = {
 NAMES = tuple(LAYERS)
 
 
-def check_norm(argument: str, norm: Any) -> None:
+def check_norm(argument: str, norm: Any, names: tuple[str, ...] = NAMES) -> None:
     """Raises `ValueError` unless `norm` is a name, a layer class or a callable."""
     check(
-        callable(norm) or (isinstance(norm, str) and norm in LAYERS),
+        callable(norm) or (isinstance(norm, str) and norm in names),
         argument,
-        f"one of {NAMES}, a layer class or a callable",
+        f"one of {names}, a layer class or a callable",
         norm,
     )
 

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_en.arguments import check, integer
 from keras_en.keras_private import layers_of
+from keras_en.layers import BatchKalmanNormalization
 from keras_en.layers.normalizer_pool import NormalizerPool
 from keras_en.ops import moments, replicas
 from keras_en.training import feed, keras_private
@@ -46,10 +47,11 @@ def recalibrate(
 
     Raises:
         ValueError, TypeError: `model` holds no layer that is trainable and has moving
-            statistics, or one with `renorm=True`; `x` yields fewer batches than
-            `steps`, or none, or what is not finite, or not as many tensors as the
-            model has inputs; see also `training.fit`. Then, as on any other error, the
-            statistics are as they were.
+            statistics, or one with `renorm=True`, or a `BatchKalmanNormalization`,
+            which normalizes with the statistics of no batch alone; `x` yields fewer
+            batches than `steps`, or none, or what is not finite, or not as many tensors
+            as the model has inputs; see also `training.fit`. Then, as on any other
+            error, the statistics are as they were.
 
     Example: data of which every value is 5 has that mean and no variance.
 
@@ -98,6 +100,9 @@ def _checked_layers(model):
     for layer in layers:
         renormalizes = getattr(layer, "renorm", False)
         check(not renormalizes, "model", allowed, f"renorm=True in {layer.path}")
+        # In evaluation nothing is predicted.
+        kalman = isinstance(layer, BatchKalmanNormalization)
+        check(not kalman, "model", "a network without predictions", layer.path, "path")
     return layers
 
 

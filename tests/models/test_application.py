@@ -44,6 +44,7 @@ def test_a_small_network():
 # What stands before and behind the shared arguments, and the number of classes.
 OWN = {
     "AAResNet50": ("", ", zero_init_last_gamma=False", 1000),
+    "CifarPreactivationResNet": ("depth, ", "", 10),
     "CifarResNet": ("depth, ", ", zero_init_last_gamma=False", 10),
     "CifarResNet20": ("", ", zero_init_last_gamma=False", 10),
     "CifarResNet56": ("", ", zero_init_last_gamma=False", 10),

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_en import recalibrate, replace_normalization
+from keras_en import (
+    BatchKalmanNormalization,
+    recalibrate,
+    replace_normalization,
+)
 from keras_en.keras_private import layers_of
 from keras_en.models import norms
 from tests.backends import images, numpy
@@ -239,3 +243,6 @@ def test_all_or_nothing(rng):
     frozen.trainable = False
     with pytest.raises(ValueError, match="trainable layers that keep moving stat"):
         recalibrate(frozen, x)
+    predicting = keras.Sequential([keras.Input((1,)), BatchKalmanNormalization()])
+    with pytest.raises(ValueError, match="`model` must be a network without predict"):
+        recalibrate(predicting, np.ones((2, 1)))
