@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from unittest import mock
 
 import compiled_tables
 import targets
@@ -32,7 +33,10 @@ ENOUGH = 10  # seconds of compiling
 
 def lowered(row, norm, shardings):
     import jax
+    import keras
     import programs
+
+    from keras_en.ops import tracing
 
     if row.is_layer:
         program = programs.layer_program(norm, row.shape, row.dtype, row.job, shardings)
@@ -41,7 +45,14 @@ def lowered(row, norm, shardings):
             row.subject, norm, row.dtype, row.job, shardings
         )
     function, arguments = program
-    return jax.jit(function).lower(*arguments)
+    # Layers ask the backend for its devices, and here it has a CPU alone.
+    platform = "tpu" if ":" in row.target else "gpu"
+    spread = row.devices > 1 or keras.distribution.distribution()
+    with (
+        mock.patch.object(tracing, "platform", lambda: platform),
+        mock.patch.object(keras.distribution, "distribution", lambda: spread or None),
+    ):
+        return jax.jit(function).lower(*arguments)
 
 
 def count(row, compiled):

@@ -4,14 +4,10 @@
 of JAX, whose compilers do the rest.
 """
 
-from unittest import mock
-
 import jax
 import keras
 import tensorflow as tf
 from jax.experimental import jax2tf
-
-from keras_en.ops import tracing
 
 
 def layer_program(layer, shape, dtype, job, shardings):
@@ -43,14 +39,8 @@ def layer_program(layer, shape, dtype, job, shardings):
         for v in ordered
     ]
     x = jax.ShapeDtypeStruct(shape, dtype, sharding=batch)
-    # The layer asks TensorFlow for its devices, and here it has a CPU alone.
     is_inference = job.startswith("inference")
-    called = jax2tf.call_tf(
+    function = jax2tf.call_tf(
         inference if is_inference else training, has_side_effects=False
     )
-
-    def function(*arguments):
-        with mock.patch.object(tracing, "is_on_cpu", lambda: False):
-            return called(*arguments)
-
     return function, (x, *weights) if is_inference else (x, x, *weights)

@@ -26,11 +26,12 @@ class Programs(NamedTuple):
         """`plain(*tensors)`, of which JAX makes the program of `on_cuda` for CUDA
         devices. Derivatives of every order and batches by `vmap` are those of `plain`;
         the transpose of the transpose is these programs again."""
-        return _primitive().bind(*tensors, programs=self)
+        return of_jax().bind(*tensors, programs=self)
 
 
 @functools.cache
-def _primitive():
+def of_jax():
+    """The primitive of JAX that a call of `Programs` is."""
     import jax
     from jax.extend.core import Primitive
     from jax.interpreters import ad, batching, mlir
@@ -71,13 +72,14 @@ def _primitive():
     ad.primitive_transposes[primitive] = transposed
     batching.primitive_batchers[primitive] = batched
     for platform, name in ((None, "plain"), ("cuda", "on_cuda")):
-        run = functools.partial(_run, name)
-        program = mlir.lower_fun(run, multiple_results=True)
+        of_name = functools.partial(run, name)
+        program = mlir.lower_fun(of_name, multiple_results=True)
         mlir.register_lowering(primitive, program, platform=platform)
     return primitive
 
 
-def _run(name, *tensors, programs):
+def run(name, *tensors, programs):
+    """Those of `programs` of this name, while JAX makes the program of a device."""
     return getattr(programs, name)(*tensors)
 
 

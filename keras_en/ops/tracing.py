@@ -42,9 +42,9 @@ def is_jit(tensor):
     """Whether JAX is tracing a program: `tensor` has no value yet."""
     if keras.backend.backend() != "jax":
         return False
-    from jax._src import core
+    import jax
 
-    return not core.is_concrete(tensor)
+    return not jax._src.core.is_concrete(tensor)
 
 
 def is_xla():

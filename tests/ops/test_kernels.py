@@ -38,12 +38,12 @@ def interpreted(gpu, monkeypatch):
         return programs.on_cuda(*tensors)
 
     monkeypatch.setattr(pallas, "pallas_call", interpreted)
-    monkeypatch.setattr(platforms, "_run", run)
+    monkeypatch.setattr(platforms, "run", run)
     # Programs that were lowered before, or will be behind this test.
-    for clear in (platforms._primitive.cache_clear, _clear_programs):
+    for clear in (platforms.of_jax.cache_clear, _clear_programs):
         clear()
     yield calls
-    for clear in (platforms._primitive.cache_clear, _clear_programs):
+    for clear in (platforms.of_jax.cache_clear, _clear_programs):
         clear()
 
 
@@ -183,3 +183,14 @@ def test_with_many_devices_it_is_plain(rng, gpu):
     with keras.distribution.DataParallel(devices=["cpu:0"]).scope():
         function, weights = function_of(ExemplarNormalization(), x)
         assert "keras_en_programs" not in str(jax.make_jaxpr(function)(weights, x))
+
+
+def test_the_device_that_is_asked_for(monkeypatch):
+    import jax
+
+    assert tracing.platform() == "cpu"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert tracing.platform() == "gpu"
+    for device in (jax.devices("cpu")[0], "cpu"):
+        with jax.default_device(device):
+            assert tracing.platform() == "cpu"
