@@ -1,14 +1,20 @@
-"""The private names of Keras that are used: whether this Keras has them."""
+"""The private names of Keras that are used: whether this Keras has them; and those of
+TensorFlow that exports use."""
 
 import keras
 import pytest
 
 from keras_en import keras_private
+from keras_en.export import keras_private as export_private
 from keras_en.training import keras_private as training_private
 
-USES = {**keras_private.USES, **training_private.USES}
-# Those that Keras's optimizers have under TensorFlow only.
-TENSORFLOW = ("Optimizer._distribution_strategy", "Optimizer._all_reduce_sum_gradients")
+USES = {**keras_private.USES, **training_private.USES, **export_private.USES}
+# Those that Keras's optimizers have under TensorFlow only, and its own.
+TENSORFLOW = (
+    "Optimizer._distribution_strategy",
+    "Optimizer._all_reduce_sum_gradients",
+    *export_private.USES,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +30,10 @@ def examples():
     kinds = ("Layer", "Functional", "Model")
     owners = {"KerasTensor": inputs, "Optimizer": model.optimizer}
     owners |= {"global_state": global_state, "loss": loss, "masking": masking}
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        owners["Function"] = tf.function(abs)
     return {**dict.fromkeys(kinds, model), **owners}
 
 

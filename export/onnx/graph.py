@@ -100,6 +100,35 @@ def in_standard_operators(proto):
             raise refused("model", allowed, f"{node.name} ({node.op_type})")
 
 
+def set_groups(proto):
+    """Gives convolutions of volumes their groups, for which the converter writes 1.
+
+    Args:
+        proto: `onnx.ModelProto`, changed in place.
+    """
+    from onnx import shape_inference
+
+    volumes = [node for node in proto.graph.node if _is_of_volumes(node)]
+    if not volumes:
+        return
+    graph = shape_inference.infer_shapes(proto).graph
+    channels = {
+        tensor.name: tensor.dims[1] for tensor in graph.initializer if tensor.dims[1:]
+    }
+    for value in (*graph.input, *graph.value_info):
+        dims = value.type.tensor_type.shape.dim
+        if dims[1:]:
+            channels[value.name] = dims[1].dim_value
+    for node in volumes:
+        (group,) = (a for a in node.attribute if a.name == "group")
+        group.i = channels[node.input[0]] // channels[node.input[1]]
+
+
+def _is_of_volumes(node):
+    sizes = [a.ints for a in node.attribute if a.name == "kernel_shape"]
+    return node.op_type == "Conv" and len(sizes[0]) == 3
+
+
 def _without_erfc(node):
     """A node, or three in place of an Erfc, which GELU is made of: 1 - erf(x)."""
     from onnx import TensorProto, helper

@@ -4,7 +4,8 @@ import collections
 from typing import Any
 
 from ..calls import scopes
-from .graph import fill, in_standard_operators
+from ..keras_private import without_xla
+from .graph import fill, in_standard_operators, set_groups
 from .names import clean, name_dimensions
 from .source import Source, dimensions
 
@@ -32,7 +33,7 @@ def convert(source: Source, opset: int, layout: str) -> tuple[Any, dict]:
         weight = source.weights[name]
         specs.append(tf.TensorSpec(weight.shape, weight.dtype, name=argument))
     function = tf.function(source.serve, input_signature=specs, autograph=False)
-    with scopes(source.mixing) as called:
+    with scopes(source.mixing) as called, without_xla():
         traced = function.get_concrete_function()
     flipped = layout == "nchw"
     outputs = traced.structured_outputs.items()
@@ -49,6 +50,7 @@ def convert(source: Source, opset: int, layout: str) -> tuple[Any, dict]:
     names = {x.name: dimensions(x.shape) for x in source.inputs}
     name_dimensions(proto, names, flipped)
     in_standard_operators(proto)
+    set_groups(proto)
     uses = collections.Counter(renamed.values())
     calls = {renamed.get(scope): layer for scope, layer in called.items()}
     return proto, {scope: calls[scope] for scope in calls if uses[scope] == 1}

@@ -12,6 +12,7 @@ from keras_en import arguments, files
 from keras_en.text import one_line
 
 from .. import facts, serving
+from ..keras_private import without_xla
 from ..pixels import resolved
 from . import graph as tensorflow_graph
 from . import warmup
@@ -50,9 +51,11 @@ def export_saved_model(
       such as an RNN's cell: then, a printed line says, there is no such signature.
 
     Unlike `tf.saved_model.save(model)`, what is written can be read by the C++ loader
-    of TensorFlow Serving. `assets.extra/` holds the warm-up requests that it plays to
-    itself, and `keras_en.json`, what `inspect` shows. Everything is written beside its
-    final place and moved there: no half version is ever visible.
+    of TensorFlow Serving. No XLA is needed there: functions of the model with
+    `jit_compile=True` are written as all others. `assets.extra/` holds the warm-up
+    requests that it plays to itself, and `keras_en.json`, what `inspect` shows.
+    Everything is written beside its final place and moved there: no half version is
+    ever visible.
 
     >>> import keras, tempfile
     >>> from keras_en import export
@@ -91,7 +94,7 @@ def export_saved_model(
         ValueError: An argument is not among those allowed, or `model` assigns
             variables or draws random numbers in inference mode, which TensorFlow
             Serving would do with every request, or holds a layer that was called with
-            `training=True`.
+            `training=True`, or what only XLA can run.
     """
     options: dict[str, Any] = dict(signatures=signatures, image_size=image_size)
     options.update(mean=mean, std=std, pixels=pixels)
@@ -271,7 +274,11 @@ def _endpoint(model, name, options):
     else:
         serve = serving.forward(model)
     function = tf.function(serve, input_signature=specs, autograph=False)
-    _check_servable(function.get_concrete_function(), name)
+    with without_xla() as compiled:
+        traced = function.get_concrete_function()
+    _check_servable(traced, name)
+    if compiled:
+        _check_plain_kernels(traced, name, specs)
     return Endpoint(function, specs)
 
 
@@ -293,9 +300,29 @@ def _check_servable(function, name):
     if wrong:
         raise ValueError(
             "Argument `model` must neither assign variables, nor draw random numbers, "
-            "nor run Python code in inference mode. "
+            "nor run Python code in inference mode, nor a ConcreteFunction of "
+            "tf.function(jit_compile=True); call the tf.function itself. "
             f"Received: {name}, of which {'; '.join(wrong[:5])}"
         )
+
+
+def _check_plain_kernels(function, name, specs):
+    """What XLA would have compiled may hold what nothing else can run."""
+    import tensorflow as tf
+
+    # As TensorFlow Serving will, for the warm-up.
+    arrays = warmup.zeros(specs)
+    try:
+        function(*(tf.constant(arrays[spec.name], spec.dtype) for spec in specs))
+    except tf.errors.OpError as error:
+        # Behind where it was traced.
+        words = one_line(error.message.rpartition("\n\n")[2])
+        raise ValueError(
+            "Argument `model` must be made of operations that TensorFlow can run "
+            "without XLA (on a CPU neither a Conv3D with groups, nor groups or a "
+            'Conv3D with data_format="channels_first"; `export_onnx` writes them all). '
+            f"Received: {name}: {words}"
+        ) from error
 
 
 def _check_pixels(name, value, channels, positive=False):
