@@ -46,8 +46,8 @@ def convert(source: Source, opset: int, layout: str, fp16: bool) -> Any:
 
     tensors = _tensors(source)
     # Traced before jax2onnx puts functions of its own in place of those of jax.numpy,
-    # which refuse some arguments (max with `initial`) and ignore the opset (mean). For a
-    # CPU: the layer has kernels for GPUs, which have no ONNX form.
+    # which refuse some arguments (max with `initial`) and ignore the opset (mean), and
+    # for a CPU: the layer's kernels for GPUs have no ONNX form.
     with jax.default_device(jax.devices("cpu")[0]):
         traced = jax.make_jaxpr(lambda *x: list(source.serve(*x).values()))(*tensors)
     try:
