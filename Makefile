@@ -31,7 +31,7 @@ quickstart: .venv/user
 test: .venv/contributor
 	$(BIN)/python -m pytest -n $(WORKERS)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) \
-		tests/export/onnx/test_jax.py
+		tests/export/onnx/test_jax.py tests/ops/test_kernels.py
 	@if $(BIN)/python -c 'import torch' 2> /dev/null; then set -x; \
 		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/surgery/test_network.py; \
 	else echo "torch: not run here, not installed"; fi
