@@ -35,10 +35,11 @@ def run(options: argparse.Namespace) -> None:
             "--set must have a recipe whose keys it changes. "
             f"Received: {options.overrides[0]} without NAME"
         )
+    rows = [_row(recipes.load(name)) for name in recipes.names()]
     say("| " + " | ".join(HEAD) + " |")
     say("|" + "---|" * len(HEAD))
-    for name in recipes.names():
-        say("| " + " | ".join(_row(recipes.load(name))) + " |")
+    for row in rows:
+        say("| " + " | ".join(row) + " |")
 
 
 def _row(recipe):
