@@ -105,7 +105,7 @@ class Sample:
         )
         (d_units,) = jax.vjp(self.mixture.activation, self.units)[1](d_active)
         rows["ratio_output_kernel"] = [d * self.active for d in d_logits]
-        rows["ratio_output_bias"] = [d_logits]
+        rows["ratio_output_bias"] = d_logits
         rows["ratio_hidden_bias"] = [d_units]
         pairs = list(self._hidden_rows())
         rows["ratio_hidden_kernel"] = [feature * d_units for feature, _ in pairs]

@@ -145,11 +145,7 @@ class Head(NamedTuple):
             for name, (start, length, _) in places.items():
                 for i, values in enumerate(gradients[name]):
                     begin = start + i * length
-                    if isinstance(values, list):
-                        for j, value in enumerate(values):
-                            row[0, begin + j] = value
-                    else:
-                        row[0, begin : begin + length] = values
+                    row[0, begin : begin + length] = values.reshape(length)
 
         shapes = [(n, self.channels), (n, self.channels), (n, size)]
         outputs = [jax.ShapeDtypeStruct(shape, tensors[0].dtype) for shape in shapes]
@@ -159,12 +155,12 @@ class Head(NamedTuple):
         for name, tensor in zip(self.names[2:], inputs[2:], strict=True):
             start, length, count = places[name]
             values = total[start : start + count * length].reshape(count, length)
-            if name == "ratio_output_kernel":
-                values = values[:, : tensor.shape[0]].T
+            if name.startswith("ratio_output"):
+                values = values[:, : tensor.size // count].T
             else:
                 width = tensor.shape[-1]
-                rows = tensor.size // width
-                values = jnp.broadcast_to(values[:, :width], (rows, width))
+                shape = (tensor.size // width, width)
+                values = jnp.broadcast_to(values[:, :width], shape)
             results.append(values.reshape(tensor.shape))
         return results
 
@@ -173,23 +169,22 @@ class Head(NamedTuple):
         how long each is and how many they are; and the length of the whole."""
         k = len(self.mixture.pool)
         wide, units = _power(self.channels), _power(self.hidden)
-        tensors = dict(zip(self.names, tensors, strict=True))
+        shapes = {n: t.shape for n, t in zip(self.names, tensors, strict=True)}
+        shared = len(shapes.get("gamma", ())) == 1
         rows = {
             "batch_mean": (wide, 1),
             "batch_variance": (wide, 1),
-            "gamma": (wide, k),
+            "gamma": (wide, 1 if shared else k),
             "beta": (wide, 1),
             "ratio_conv": (wide, 1),
             "ratio_hidden_kernel": (units, k * k),
             "ratio_hidden_bias": (units, 1),
             "ratio_output_kernel": (units, k),
-            "ratio_output_bias": (_power(k), 1),
+            "ratio_output_bias": (1, k),
         }
         places, start = {}, 0
         for name in self.names[2:]:
             length, count = rows[name]
-            if tensors[name].ndim == 1:
-                count = 1
             places[name] = start, length, count
             start += length * count
         return places, start
