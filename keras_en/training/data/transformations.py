@@ -4,6 +4,7 @@ Every step is a function of the images and of uniform random numbers, a row a sa
 the same numbers give the same images wherever they are computed.
 """
 
+import abc
 import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(abc.ABC):
     """One step.
 
     - `draws`: the uniform random numbers that a sample needs.
@@ -63,8 +64,9 @@ class Step:
         """The size of the results; `None` where it is that of each."""
         return height, width
 
+    @abc.abstractmethod
     def apply(self, batch: Batch, uniform: np.ndarray) -> Batch:
-        raise NotImplementedError
+        """The batch behind the step; `uniform` is `(N, draws)`, numbers in [0, 1)."""
 
 
 @dataclass(frozen=True)
