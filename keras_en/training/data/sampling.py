@@ -5,10 +5,16 @@ import functools
 import numpy as np
 
 from keras_en.arguments import check, integer
+from keras_en.training.data.augmentation import Transform
+
+# Samples whose random numbers are drawn together.
+BLOCK = 256
 
 
-def checked(batch_size, transform, seed, epoch, limit):
-    """Raises `ValueError` or `TypeError` unless these are arguments of `batches`."""
+def checked(split, batch_size, transform, seed, epoch, limit):
+    """The transform of a split's images, which brings them to its `image_size`; raises
+    `ValueError` or `TypeError` unless these are arguments of `batches`."""
+    transform = Transform() if transform is None else transform
     integer("batch_size", batch_size, minimum=1)
     integer("epoch", epoch, minimum=0)
     if limit is not None:
@@ -17,6 +23,8 @@ def checked(batch_size, transform, seed, epoch, limit):
         integer("seed", seed, minimum=0)
     allowed = "an integer where steps of the transform are random"
     check(seed is not None or not transform.draws, "seed", allowed, seed)
+    transform.check_fits(split.image_shape[2], split.has_masks)
+    return transform.sized(split.image_size)
 
 
 def order(count, seed, epoch, limit):
@@ -44,22 +52,22 @@ def uniform(seed, epoch, number, shape):
     return np.random.default_rng(key).random(shape)
 
 
-def uniform_rows(seed, epoch, shape):
+def uniform_rows(seed, epoch, draws):
     """A function of the number of a sample: its row of random numbers, `(1, n)`.
 
     Rows come in blocks: a generator for each would take longer than most steps.
 
     Args:
         seed, epoch: As above.
-        shape: Rows of a block, `n`.
+        draws: `n`.
     """
 
     @functools.lru_cache(maxsize=64)
     def block(number):
-        return uniform(seed, epoch, number, shape)
+        return uniform(seed, epoch, number, (BLOCK, draws))
 
     def row(sample):
-        number, inside = divmod(int(sample), shape[0])
+        number, inside = divmod(int(sample), BLOCK)
         return block(number)[inside : inside + 1]
 
     return row
