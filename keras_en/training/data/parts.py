@@ -77,6 +77,8 @@ def settled(contents, image_size, skip_broken, seed):
     Raises:
         ValueError: A fault of the source.
     """
+    if contents.ready:
+        return contents.ready, contents.class_names, contents.void, []
     parts, skipped = {}, []
     for name, part in contents.parts.items():
         parts[name] = _checked(contents, name, part, skip_broken, skipped)
