@@ -284,18 +284,20 @@ def _stacked(batch, results):
 
 def _resized(batch, i, size, rows=slice(None), columns=slice(None)):
     """The image of a batch, or a part of it, and the mask, in another size."""
-    image = resized(batch.images[i, rows, columns], size)
+    image = _interpolated(batch.images[i, rows, columns], size)
     if batch.masks is None:
         return image, None
-    return image, resized(batch.masks[i, rows, columns], size, nearest=True)
+    return image, _interpolated(batch.masks[i, rows, columns], size, nearest=True)
 
 
-def resized(image: np.ndarray, size: tuple, nearest: bool = False) -> np.ndarray:
+def _interpolated(image: np.ndarray, size: tuple, nearest: bool = False) -> np.ndarray:
     """An image `(H, W, C)` or `(H, W)`, uint8, in the size `(height, width)`."""
     Image = pictures("Resizing images")
     method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
     if image.ndim == 3 and image.shape[2] != 3:
-        channels = [resized(channel, size) for channel in np.moveaxis(image, 2, 0)]
+        channels = [
+            _interpolated(channel, size) for channel in np.moveaxis(image, 2, 0)
+        ]
         return np.stack(channels, 2)
     picture = Image.fromarray(np.ascontiguousarray(image))
     return np.asarray(picture.resize(size[::-1], method))
