@@ -17,6 +17,8 @@ from keras_en.training.data.transformations import RandomResizedCrop, Resize
 
 # Encoded images that together are smaller stay in memory, in bytes.
 CACHED = 1 << 29
+# Streams of random numbers; that of the parts that `crop_of` needs is 0.
+_SAMPLES, _BATCHES = 1, 2
 
 
 class EncodedSplit:
@@ -209,7 +211,8 @@ def decoded(
 
     def augmented(number, batch):
         masks = batch[1] if split.has_masks else None
-        uniform = sampling.uniform(seed, epoch, number, (len(batch[0]), together.draws))
+        size = len(batch[0]), together.draws
+        uniform = sampling.uniform(seed, epoch, number, size, _BATCHES)
         result = together.apply(batch[0], masks, uniform)
         return result.images, batch[1] if masks is None else result.masks
 
@@ -272,7 +275,7 @@ class _Sample:
             resize = Resize((self._crop.size, self._crop.size))
             transform = replace(transform, steps=(resize, *transform.steps[1:]))
         self._transform, self._split = transform, split
-        self._row = sampling.uniform_rows(seed, epoch, transform.draws)
+        self._row = sampling.uniform_rows(seed, epoch, transform.draws, _SAMPLES)
         self.label_dtype = "uint8" if split.has_masks else "int32"
         self._shape = transform.output_shape(_file_shape(split))
 

@@ -44,27 +44,28 @@ def order(count, seed, epoch, limit):
     return np.random.default_rng([seed, epoch]).permutation(numbers)
 
 
-def uniform(seed, epoch, number, shape):
+def uniform(seed, epoch, number, shape, stream=0):
     """Random numbers in [0, 1) of a batch or sample of an epoch: whoever computes it,
-    and whatever came before, they are the same."""
+    and whatever came before, they are the same. What is not to have the same numbers
+    has another `stream`, an integer."""
     # The seeds [s, e] and [s, e, 0] are one.
-    key = [0, epoch] if seed is None else [seed, epoch, 1 + number]
+    key = [0, epoch] if seed is None else [seed, epoch, 1 + number, stream]
     return np.random.default_rng(key).random(shape)
 
 
-def uniform_rows(seed, epoch, draws):
+def uniform_rows(seed, epoch, draws, stream=0):
     """A function of the number of a sample: its row of random numbers, `(1, n)`.
 
     Rows come in blocks: a generator for each would take longer than most steps.
 
     Args:
-        seed, epoch: As above.
+        seed, epoch, stream: As above.
         draws: `n`.
     """
 
     @functools.lru_cache(maxsize=64)
     def block(number):
-        return uniform(seed, epoch, number, (BLOCK, draws))
+        return uniform(seed, epoch, number, (BLOCK, draws), stream)
 
     def row(sample):
         number, inside = divmod(int(sample), BLOCK)
