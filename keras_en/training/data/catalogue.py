@@ -14,8 +14,8 @@ from keras_en.training.data import images, sampling
 from keras_en.training.data.augmentation import Transform
 from keras_en.training.data.encoded import (
     EncodedBatches,
+    batched,
     crop_of,
-    decoded,
     mapped,
     tensorflow,
 )
@@ -267,7 +267,7 @@ class StreamSplit:
             return (*example, position, part)
 
         data = mapped(data.enumerate(), sample)
-        data = decoded(data, self, batch_size, transform, seed, epoch)
+        data = batched(data, self, batch_size, transform, seed, epoch)
         steps = -(-count // batch_size)
         return EncodedBatches(
             data, steps, lambda batch: f"{self._where}, batch {batch}"

@@ -77,7 +77,7 @@ class EncodedSplit:
             mask = read(1, index) if self.has_masks else tf.constant(b"")
             return read(0, index), mask, tf.gather(labels, index), position, box
 
-        data = decoded(mapped(data, sample), self, batch_size, transform, seed, epoch)
+        data = batched(mapped(data, sample), self, batch_size, transform, seed, epoch)
         steps = -(-len(order) // batch_size)
 
         def first_fault(batch):
@@ -185,7 +185,7 @@ def _common_shape(sizes, image_size):
     return height, width, 3
 
 
-def decoded(
+def batched(
     data: Any,
     split: Any,
     batch_size: int,
