@@ -139,9 +139,9 @@ def norm_arguments(recipe: Recipe, steps: int) -> dict[str, Any]:
     if momentum == "auto":
         momentum = min(0.99, _FORGOTTEN ** (2 / steps))
     wanted = {"momentum": momentum, "epsilon": recipe.norm.epsilon}
+    if recipe.norm.synchronized:
+        wanted["synchronized"] = True
     arguments = {k: v for k, v in wanted.items() if v is not None and k in knows}
-    if recipe.norm.synchronized and name in ("en", "sn", "ssn", "bn"):
-        arguments["synchronized"] = True
     return arguments | (recipe.norm.exemplar if name == "en" else {})
 
 
@@ -184,7 +184,7 @@ def callbacks(recipe: Recipe, steps_per_epoch: int) -> list[keras.callbacks.Call
     return [RadiusSchedule(steps, recipe.statistics.radius_end)]
 
 
-class BothTargets:
+class _BothTargets:
     """Batches `(x, y)` as `(x, {"main": y, "auxiliary": y})`.
 
     Args:
@@ -205,7 +205,7 @@ class BothTargets:
 def both_targets(model: keras.Model, batches: Any) -> Any:
     """Batches for the outputs of `model`: as they are unless it has an auxiliary
     one."""
-    return BothTargets(batches) if _heads(model) else batches
+    return _BothTargets(batches) if _heads(model) else batches
 
 
 def without_auxiliary(model: keras.Model) -> keras.Model:

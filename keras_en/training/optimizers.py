@@ -24,7 +24,7 @@ def is_ratio(variable: Any) -> bool:
     return variable.name in RATIOS
 
 
-def is_of(variable: Any, kinds: Sequence[str]) -> bool:
+def _is_of(variable: Any, kinds: Sequence[str]) -> bool:
     """Whether a variable is of one of the `KINDS`."""
     name, rank = variable.name, len(variable.shape)
     return (
@@ -86,7 +86,7 @@ class Coupled(keras.optimizers.Optimizer):
     def _l2(self, variable):
         if is_ratio(variable) and self.ratio_l2 is not None:
             return self.ratio_l2
-        return 0.0 if is_of(variable, self.exclude) else self.l2
+        return 0.0 if _is_of(variable, self.exclude) else self.l2
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         if self.ratio_clipnorm is not None:

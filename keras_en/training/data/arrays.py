@@ -32,6 +32,7 @@ class ArraySplit:
     ):
         self.images, self.labels, self.masks = images, labels, masks
         self.maximum, self.image_size = maximum, image_size
+        self.has_masks = masks is not None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,10 +80,7 @@ class ArraySplit:
         >>> [(x.ravel().tolist(), y.tolist()) for x, y in split.batches(2)]
         [([0.0, 1.0], [7, 8]), ([1.0], [9])]
         """
-        transform = Transform() if transform is None else transform
-        transform.check_fits(self.images.shape[3], self.masks is not None)
-        sampling.checked(batch_size, transform, seed, epoch, limit)
-        transform = transform.sized(self.image_size)
+        transform = sampling.checked(self, batch_size, transform, seed, epoch, limit)
         return ArrayBatches(self, batch_size, transform, seed, epoch, limit)
 
 

@@ -25,7 +25,6 @@ class Transform:
     """What becomes of images between the source and the network; see `of`."""
 
     steps: tuple[Step, ...] = ()
-    image_size: int | None = None
     void: int | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -83,7 +82,7 @@ class Transform:
         listed = steps is None or isinstance(steps, list | tuple)
         check(listed, "steps", "a list of names and of mappings of one name", steps)
         pairs = [_entry(entry) for entry in steps or ()]
-        result = cls(image_size=image_size, void=void)
+        result = cls(void=void)
         colours = False
         for i, (name, value) in enumerate(pairs):
             if name == "normalize":
@@ -103,6 +102,11 @@ class Transform:
     def draws(self) -> int:
         """The uniform random numbers that a sample needs."""
         return sum(step.draws for step in self.steps)
+
+    @property
+    def dtype(self) -> str:
+        """Of the images before the last step."""
+        return "float32" if any(step.colour for step in self.steps) else "uint8"
 
     def sized(self, image_size: int | None) -> "Transform":
         """For images that are to be squares of this size: they are resized first,
@@ -160,7 +164,6 @@ class Transform:
         masks: np.ndarray | None,
         uniform: np.ndarray,
         maximum: float = 255,
-        skip_crop: bool = False,
     ) -> Batch:
         """All steps but the last, scaling.
 
@@ -169,16 +172,11 @@ class Transform:
             masks: `(N, H, W)`, uint8, or `None`.
             uniform: `(N, draws)`, numbers in [0, 1).
             maximum: The value of white.
-            skip_crop: Whether the first step, `random_resized_crop`, has to resize
-                only, since its part is cut already.
         """
         fill = np.rint(np.array(self.mean) * maximum).clip(0, maximum)
         batch = Batch(images, masks, maximum, fill, self.void)
-        for i, step in enumerate(self.steps):
+        for step in self.steps:
             numbers, uniform = uniform[:, : step.draws], uniform[:, step.draws :]
-            if i == 0 and skip_crop:
-                size = step.shape(*images.shape[1:3])
-                step = transformations.Resize((size[0], size[1]))
             batch = step.apply(batch, numbers)
         return batch
 

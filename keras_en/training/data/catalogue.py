@@ -14,8 +14,8 @@ from keras_en.training.data import images, sampling
 from keras_en.training.data.augmentation import Transform
 from keras_en.training.data.encoded import (
     EncodedBatches,
+    batched,
     crop_of,
-    decoded,
     mapped,
     tensorflow,
 )
@@ -240,8 +240,7 @@ class StreamSplit:
         limit: int | None = None,
     ) -> EncodedBatches:
         """As `EncodedSplit.batches`; `limit` is the first so many of the records."""
-        transform = Transform() if transform is None else transform
-        sampling.checked(batch_size, transform, seed, epoch, limit)
+        transform = sampling.checked(self, batch_size, transform, seed, epoch, limit)
         tf = tensorflow()
         count = len(self) if limit is None else min(limit, len(self))
         chosen = None if seed is None else int(_seed_of(seed, epoch))
@@ -251,8 +250,8 @@ class StreamSplit:
                 min(count, _SHUFFLED), seed=chosen, reshuffle_each_iteration=False
             )
         data = data.apply(tf.data.experimental.assert_cardinality(count))
-        crop = crop_of(self, transform)
-        row = sampling.uniform_rows(seed, epoch, (256, crop.draws if crop else 0))
+        crop = crop_of(transform, self.has_masks)
+        row = sampling.uniform_rows(seed, epoch, crop.draws if crop else 0)
 
         def box(image, position):
             size = np.array([images.size_of(image)])
@@ -268,7 +267,7 @@ class StreamSplit:
             return (*example, position, part)
 
         data = mapped(data.enumerate(), sample)
-        data = decoded(data, self, batch_size, transform, seed, epoch)
+        data = batched(data, self, batch_size, transform, seed, epoch)
         steps = -(-count // batch_size)
         return EncodedBatches(
             data, steps, lambda batch: f"{self._where}, batch {batch}"

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import numpy as np
 from keras_en.arguments import check_installed
 from keras_en.training.data import images, sampling
 from keras_en.training.data.augmentation import Transform
-from keras_en.training.data.transformations import RandomResizedCrop
+from keras_en.training.data.transformations import RandomResizedCrop, Resize
 
 # Encoded images that together are smaller stay in memory, in bytes.
 CACHED = 1 << 29
-# Samples whose random numbers are drawn together.
-_BLOCK = 256
+# Streams of random numbers; that of the parts that `crop_of` needs is 0.
+_SAMPLES, _BATCHES = 1, 2
 
 
 class EncodedSplit:
@@ -41,10 +42,9 @@ class EncodedSplit:
         """`sources` and `masks` are paths or bytes, `sizes` `(N, 2)`; the table has the
         label of each value of a mask."""
         self._sources, self._names, self._masks = sources, names, masks
-        self._table, self.image_size = table, image_size
-        self._sizes = sizes
-        self.labels = labels
-        self.image_shape = common_shape(sizes, image_size)
+        self._sizes, self.table, self.image_size = sizes, table, image_size
+        self.labels, self.has_masks = labels, masks is not None
+        self.image_shape = _common_shape(sizes, image_size)
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -63,9 +63,8 @@ class EncodedSplit:
             ValueError: See there; or images of different sizes are to be in one batch.
                 While iterating: an image that is broken, with its name.
         """
-        transform = Transform() if transform is None else transform
-        sampling.checked(batch_size, transform, seed, epoch, limit)
-        _checked_shape(self, batch_size, transform)
+        transform = sampling.checked(self, batch_size, transform, seed, epoch, limit)
+        _output_shape(self, batch_size, transform)  # before a file is read
         order = sampling.order(len(self), seed, epoch, limit)
         tf = tensorflow()
         # The number of a sample in the epoch is what its random numbers depend on.
@@ -75,10 +74,10 @@ class EncodedSplit:
         read, labels = self._tensors
 
         def sample(index, position, box):
-            mask = tf.constant(b"") if self._masks is None else read(1, index)
+            mask = read(1, index) if self.has_masks else tf.constant(b"")
             return read(0, index), mask, tf.gather(labels, index), position, box
 
-        data = decoded(mapped(data, sample), self, batch_size, transform, seed, epoch)
+        data = batched(mapped(data, sample), self, batch_size, transform, seed, epoch)
         steps = -(-len(order) // batch_size)
 
         def first_fault(batch):
@@ -86,18 +85,10 @@ class EncodedSplit:
 
         return EncodedBatches(data, steps, first_fault)
 
-    @property
-    def has_masks(self) -> bool:
-        return self._masks is not None
-
-    @property
-    def table(self) -> np.ndarray | None:
-        return self._table
-
     def _boxes(self, order, transform, seed, epoch):
         """What `crop_of` needs of each image, `(N, 4)`, int32."""
         boxes = np.zeros((len(order), 4), "int32")
-        crop = crop_of(self, transform)
+        crop = crop_of(transform, self.has_masks)
         if crop is not None:
             for start in range(0, len(order), 1 << 16):
                 sizes = self._sizes[order[start : start + (1 << 16)]]
@@ -137,7 +128,7 @@ class EncodedSplit:
                 images.decoded(
                     source if isinstance(source, bytes) else source.read_bytes()
                 )
-                if self._masks is not None:
+                if self.has_masks:
                     images.mask_of(self._masks[number])
             except (images.Broken, OSError) as error:
                 return f"{self._names[number]}: {error}"
@@ -184,7 +175,7 @@ def mapped(data: Any, function: Callable) -> Any:
     return data.map(plain, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def common_shape(sizes: np.ndarray, image_size: int | None) -> tuple:
+def _common_shape(sizes, image_size):
     """`(H, W, 3)` of images, `None` for an axis on which sizes differ."""
     if image_size is not None:
         return image_size, image_size, 3
@@ -194,7 +185,7 @@ def common_shape(sizes: np.ndarray, image_size: int | None) -> tuple:
     return height, width, 3
 
 
-def decoded(
+def batched(
     data: Any,
     split: Any,
     batch_size: int,
@@ -209,24 +200,24 @@ def decoded(
             number of the sample in the epoch, and the part of the image that
             `crop_of` needs, or nothing.
         split: Has `image_shape`, `image_size`, `has_masks` and `table`.
-        batch_size, transform, seed, epoch: See `batches`.
+        batch_size, seed, epoch: See `batches`.
+        transform: Of `sampling.checked`.
     """
     tf = tensorflow()
-    files, shape = _checked_shape(split, batch_size, transform)
-    transform = transform.sized(split.image_size)
-    alone, together = transform.stages(None not in files)
+    shape = _output_shape(split, batch_size, transform)
+    alone, together = transform.stages(None not in _file_shape(split))
     sample = _Sample(alone, split, seed, epoch)
     data = mapped(data, sample.in_graph).batch(batch_size).enumerate()
 
     def augmented(number, batch):
         masks = batch[1] if split.has_masks else None
-        uniform = sampling.uniform(seed, epoch, number, (len(batch[0]), together.draws))
+        size = len(batch[0]), together.draws
+        uniform = sampling.uniform(seed, epoch, number, size, _BATCHES)
         result = together.apply(batch[0], masks, uniform)
         return result.images, batch[1] if masks is None else result.masks
 
     factor, summand = transform.scaling(255)
-    colours = any(step.colour for step in together.steps)
-    types = "float32" if colours else sample.dtype, sample.label_dtype
+    types = transform.dtype, sample.label_dtype
 
     def finished(number, batch):
         images, labels = batch
@@ -248,42 +239,45 @@ def decoded(
     return data.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def crop_of(split: Any, transform: Transform) -> RandomResizedCrop | None:
+def crop_of(transform: Transform, has_masks: bool) -> RandomResizedCrop | None:
     """The first step, where it needs but a part of each image: only that part of a
     JPEG is decoded."""
-    steps = transform.sized(split.image_size).steps
-    first = steps[0] if steps else None
-    if isinstance(first, RandomResizedCrop) and first.size and not split.has_masks:
+    first = transform.steps[0] if transform.steps else None
+    if isinstance(first, RandomResizedCrop) and first.size and not has_masks:
         return first
     return None
 
 
-def _checked_shape(split, batch_size, transform):
-    """The shape of the images as they are, and of the results."""
-    transform.check_fits(3, split.has_masks)
-    files = split.image_shape if split.image_size is None else (None, None, 3)
-    shape = transform.sized(split.image_size).output_shape(files)
+def _file_shape(split):
+    """The shape of the images as they are."""
+    return split.image_shape if split.image_size is None else (None, None, 3)
+
+
+def _output_shape(split, batch_size, transform):
+    """The shape of the results."""
+    shape = transform.output_shape(_file_shape(split))
     if None in shape and batch_size > 1:
         raise ValueError(
             "Argument `batch_size` must be 1 where images differ in size; `image_size` "
             "brings them to one, or the steps random_resized_crop, "
             f"random_scale_crop or center_crop. Received: batch_size={batch_size}"
         )
-    return files, shape
+    return shape
 
 
 class _Sample:
     """All that is done to a sample by itself."""
 
     def __init__(self, transform, split, seed, epoch):
+        self._crop = crop_of(transform, split.has_masks)
+        if self._crop is not None:
+            # Its part is cut when it gets here.
+            resize = Resize((self._crop.size, self._crop.size))
+            transform = replace(transform, steps=(resize, *transform.steps[1:]))
         self._transform, self._split = transform, split
-        self._crop = crop_of(split, transform)
-        self._row = sampling.uniform_rows(seed, epoch, (_BLOCK, transform.draws))
-        colours = any(step.colour for step in transform.steps)
-        self.dtype = "float32" if colours else "uint8"
+        self._row = sampling.uniform_rows(seed, epoch, transform.draws, _SAMPLES)
         self.label_dtype = "uint8" if split.has_masks else "int32"
-        files = split.image_shape if split.image_size is None else (None, None, 3)
-        self._shape = transform.output_shape(files)
+        self._shape = transform.output_shape(_file_shape(split))
 
     def in_graph(self, data, mask, label, position, box):
         """The image and the label or mask, tensors."""
@@ -310,7 +304,7 @@ class _Sample:
         return image, mask
 
     def _in_python(self, tf, image, mask, position):
-        types = self.dtype, "uint8" if self._split.has_masks else tf.string
+        types = self._transform.dtype, "uint8" if self._split.has_masks else tf.string
         arguments = [image, mask, position]
         return tf.numpy_function(self.in_numpy, arguments, types, stateful=False)
 
@@ -320,9 +314,7 @@ class _Sample:
             masks = self._split.table[images.decoded_mask(mask)][None]
             if masks.shape[1:] != image.shape[:2]:
                 raise images.Broken(f"mask {masks.shape[1:]}, image {image.shape[:2]}")
-        batch = self._transform.apply(
-            image[None], masks, self._row(position), skip_crop=self._crop is not None
-        )
+        batch = self._transform.apply(image[None], masks, self._row(position))
         return batch.images[0], mask if masks is None else batch.masks[0]
 
 

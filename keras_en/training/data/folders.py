@@ -16,9 +16,9 @@ _SPLITS = {
 }
 _MASKS = ("masks", "annotations")
 # A text file with the name of a class a line, by label.
-NAMES = "classes.txt"
+_NAMES = "classes.txt"
 # The one of ADE20K's scene parsing, in which label 0 is none of the classes.
-ADE_NAMES = "objectInfo150.txt"
+_ADE_NAMES = "objectInfo150.txt"
 _VOID = "void"
 _SUFFIXES = ", ".join(images.SUFFIXES)
 
@@ -37,7 +37,7 @@ def contents(text: str) -> Contents:
     masks = _mask_folders(root)
     if masks:
         parts = {name: _with_masks(where, *pair) for name, pair in masks.items()}
-        names, void = class_names(root)
+        names, void = _class_names(root)
         _check_train(where, parts)
         return Contents(where, parts, names, void)
     folders = _splits(root) or {"train": root}
@@ -56,18 +56,18 @@ def from_list(text: str, data_dir: str | None) -> Contents:
         )
     splits = zip(("train", "validation"), listed, strict=False)
     parts = {name: _listed(path, data_dir) for name, path in splits}
-    names, _ = class_names(listed[0].parent)
+    names, _ = _class_names(listed[0].parent)
     return Contents(where, parts, names)
 
 
-def class_names(folder: Path) -> tuple[tuple | None, int | None]:
+def _class_names(folder: Path) -> tuple[tuple | None, int | None]:
     """The names of labels, from a file in the folder, and the one that is void."""
     names = []
-    if (folder / NAMES).is_file():
-        lines = (folder / NAMES).read_text(encoding="utf-8").splitlines()
+    if (folder / _NAMES).is_file():
+        lines = (folder / _NAMES).read_text(encoding="utf-8").splitlines()
         names = [line.strip() for line in lines if line.strip()]
-    elif (folder / ADE_NAMES).is_file():
-        lines = (folder / ADE_NAMES).read_text(encoding="utf-8").splitlines()[1:]
+    elif (folder / _ADE_NAMES).is_file():
+        lines = (folder / _ADE_NAMES).read_text(encoding="utf-8").splitlines()[1:]
         rows = [line.split("\t") for line in lines if line.strip()]
         names = [_VOID, *(row[-1].split(",")[0].strip() for row in rows)]
     if not names:

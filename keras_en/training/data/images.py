@@ -125,17 +125,22 @@ def _check_mode(image, file):
         raise Broken("CMYK; grey and RGB are read")
 
 
+def _checked(data):
+    """An encoded image of a format and a mode that are read, not decoded yet."""
+    if not data:
+        raise Broken("empty")
+    image = _opened(io.BytesIO(data))
+    _check_mode(image, io.BytesIO(data))
+    return image
+
+
 def decoded(data: bytes) -> np.ndarray:
     """The pixels of an encoded image, `(H, W, 3)`, uint8.
 
     Raises:
         Broken: See `size_of`.
     """
-    if not data:
-        raise Broken("empty")
-    image = _opened(io.BytesIO(data))
-    _check_mode(image, io.BytesIO(data))
-    _loaded(image)
+    image = _loaded(_checked(data))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -146,10 +151,7 @@ def decoded_mask(data: bytes) -> np.ndarray:
     Raises:
         Broken: It is no such mask.
     """
-    if not data:
-        raise Broken("empty")
-    image = _opened(io.BytesIO(data))
-    _check_mode(image, io.BytesIO(data))
+    image = _checked(data)
     if image.format == "JPEG":
         raise Broken("a JPEG, which does not keep the labels of a mask")
     if image.mode not in ("L", "P", "1"):

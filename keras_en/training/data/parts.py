@@ -1,6 +1,6 @@
 """What a source holds, before and after it is checked."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class Part:
                 return values if values is None else values[numbers]
             return [values[i] for i in numbers]
 
-        return Part(*map(of, (self.images, self.labels, self.masks, self.names)))
+        own = ("images", "labels", "masks", "names")
+        return replace(self, **{name: of(getattr(self, name)) for name in own})
 
 
 @dataclass
@@ -77,6 +78,8 @@ def settled(contents, image_size, skip_broken, seed):
     Raises:
         ValueError: A fault of the source.
     """
+    if contents.ready:
+        return contents.ready, contents.class_names, contents.void, []
     parts, skipped = {}, []
     for name, part in contents.parts.items():
         parts[name] = _checked(contents, name, part, skip_broken, skipped)
@@ -89,14 +92,14 @@ def settled(contents, image_size, skip_broken, seed):
     if not {"validation", "test"} & set(parts):
         parts = _with_held_out(parts, seed)
     splits = {
-        name: _split(part, facts, table, image_size)
-        for name, (part, facts) in parts.items()
+        name: _split(part, measures, table, image_size)
+        for name, (part, measures) in parts.items()
     }
     return splits, names, void, skipped
 
 
 @dataclass
-class Facts:
+class _Measures:
     """Of each image of a part.
 
     Attributes:
@@ -110,11 +113,11 @@ class Facts:
     def only(self, chosen):
         histograms = self.histograms
         histograms = None if histograms is None else histograms[chosen]
-        return Facts(self.sizes[chosen], histograms)
+        return _Measures(self.sizes[chosen], histograms)
 
 
 def _checked(contents, name, part, skip_broken, skipped):
-    """A part without what is broken, decoded where it is small, and its `Facts`."""
+    """A part without what is broken, decoded where it is small, and its measures."""
     if not len(part):
         raise ValueError(
             f"{contents.where} must hold images. Received: none for {name}"
@@ -178,24 +181,24 @@ def _inspected(part):
 
 
 def _decoded(part, results):
-    """The part, with pixels in the place of bytes where there are any, and `Facts`."""
+    """The part, with pixels in the place of any bytes, and its measures."""
     if not isinstance(results[0], np.ndarray):
         sizes, histograms = zip(*results, strict=True)
         counted = None if histograms[0] is None else np.stack(histograms)
-        return part, Facts(np.array(sizes), counted)
+        return part, _Measures(np.array(sizes), counted)
     sizes = np.array([result.shape[:2] for result in results])
     if (sizes == sizes[0]).all():
         part.images = np.stack(results)
-    return part, Facts(sizes, None)
+    return part, _Measures(sizes, None)
 
 
 def _with_held_out(parts, seed):
-    part, facts = parts["train"]
+    part, measures = parts["train"]
     strata = np.zeros(len(part)) if part.labels is None else part.labels
     chosen = sampling.small_part(strata, HELD_OUT, seed)
     return {
-        "train": (part.only(~chosen), facts.only(~chosen)),
-        "validation": (part.only(chosen), facts.only(chosen)),
+        "train": (part.only(~chosen), measures.only(~chosen)),
+        "validation": (part.only(chosen), measures.only(chosen)),
     }
 
 
@@ -235,7 +238,7 @@ def _check_classes(contents, names, counts, hint=""):
 
 def _labelling(contents, parts):
     """Names of the classes, the label `void`, and the label of each value of a mask."""
-    counts = {name: facts.histograms.sum(0) for name, (_, facts) in parts.items()}
+    counts = {name: measures.histograms.sum(0) for name, (_, measures) in parts.items()}
     void, names = contents.void, contents.class_names
     values = np.flatnonzero(counts["train"])
     if names is None:
@@ -246,8 +249,8 @@ def _labelling(contents, parts):
         allowed = {*numbers, VOID, void}
         for value in np.flatnonzero(histogram).tolist():
             if value not in allowed:
-                part, facts = parts[name]
-                index = int(np.flatnonzero(facts.histograms[:, value])[0])
+                part, measures = parts[name]
+                index = int(np.flatnonzero(measures.histograms[:, value])[0])
                 raise ValueError(
                     f"{contents.where} must hold masks of labels from 0 to "
                     f"{len(names) - 1}, or void. "
@@ -263,13 +266,13 @@ def _labelling(contents, parts):
     return names, label, table
 
 
-def _split(part, facts, table, image_size):
+def _split(part, measures, table, image_size):
     labels = None if part.labels is None else part.labels.astype("int32")
     if isinstance(part.images, np.ndarray):
         masks = part.masks if part.masks is None else table[part.masks]
         return ArraySplit(part.images, labels, masks, 255, image_size)
     return EncodedSplit(
-        part.images, part.names, facts.sizes, labels, part.masks, table, image_size
+        part.images, part.names, measures.sizes, labels, part.masks, table, image_size
     )
 
 

@@ -5,10 +5,16 @@ import functools
 import numpy as np
 
 from keras_en.arguments import check, integer
+from keras_en.training.data.augmentation import Transform
+
+# Samples whose random numbers are drawn together.
+BLOCK = 256
 
 
-def checked(batch_size, transform, seed, epoch, limit):
-    """Raises `ValueError` or `TypeError` unless these are arguments of `batches`."""
+def checked(split, batch_size, transform, seed, epoch, limit):
+    """The transform of a split's images, which brings them to its `image_size`; raises
+    `ValueError` or `TypeError` unless these are arguments of `batches`."""
+    transform = Transform() if transform is None else transform
     integer("batch_size", batch_size, minimum=1)
     integer("epoch", epoch, minimum=0)
     if limit is not None:
@@ -17,6 +23,8 @@ def checked(batch_size, transform, seed, epoch, limit):
         integer("seed", seed, minimum=0)
     allowed = "an integer where steps of the transform are random"
     check(seed is not None or not transform.draws, "seed", allowed, seed)
+    transform.check_fits(split.image_shape[2], split.has_masks)
+    return transform.sized(split.image_size)
 
 
 def order(count, seed, epoch, limit):
@@ -36,30 +44,31 @@ def order(count, seed, epoch, limit):
     return np.random.default_rng([seed, epoch]).permutation(numbers)
 
 
-def uniform(seed, epoch, number, shape):
+def uniform(seed, epoch, number, shape, stream=0):
     """Random numbers in [0, 1) of a batch or sample of an epoch: whoever computes it,
-    and whatever came before, they are the same."""
+    and whatever came before, they are the same. What is not to have the same numbers
+    has another `stream`, an integer."""
     # The seeds [s, e] and [s, e, 0] are one.
-    key = [0, epoch] if seed is None else [seed, epoch, 1 + number]
+    key = [0, epoch] if seed is None else [seed, epoch, 1 + number, stream]
     return np.random.default_rng(key).random(shape)
 
 
-def uniform_rows(seed, epoch, shape):
+def uniform_rows(seed, epoch, draws, stream=0):
     """A function of the number of a sample: its row of random numbers, `(1, n)`.
 
     Rows come in blocks: a generator for each would take longer than most steps.
 
     Args:
-        seed, epoch: As above.
-        shape: Rows of a block, `n`.
+        seed, epoch, stream: As above.
+        draws: `n`.
     """
 
     @functools.lru_cache(maxsize=64)
     def block(number):
-        return uniform(seed, epoch, number, shape)
+        return uniform(seed, epoch, number, (BLOCK, draws), stream)
 
     def row(sample):
-        number, inside = divmod(int(sample), shape[0])
+        number, inside = divmod(int(sample), BLOCK)
         return block(number)[inside : inside + 1]
 
     return row

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_en.arguments import check, integer
+from keras_en.arguments import check, integer, refused
 from keras_en.training.data import catalogue, folders, npz, parts
 from keras_en.training.data.arrays import ArraySplit
 from keras_en.training.data.catalogue import StreamSplit
@@ -13,6 +13,7 @@ from keras_en.training.data.digits import digits
 from keras_en.training.data.encoded import EncodedSplit
 
 FORMS = "digits, tfds:NAME[/config], folder:PATH, list:FILE[,FILE] or npz:PATH"
+_WITH_TEXT = ("tfds", "folder", "list", "npz")
 
 
 class Data(NamedTuple):
@@ -94,31 +95,40 @@ validation |
         integer("image_size", image_size, minimum=1)
     integer("seed", seed, minimum=0)
     check(isinstance(source, str), "source", FORMS, source)
+    if not is_source(source):
+        raise refused("source", FORMS, repr(source))
     kind, _, text = source.partition(":")
-    if source == "digits":
+    if kind == "digits":
         check(labels is None, "labels", "None where the source is digits", labels)
         return _digits(seed, image_size)
-    if kind == "tfds" and text:
+    if kind == "tfds":
         contents = catalogue.contents(text, data_dir, image_size)
-    elif kind == "folder" and text:
+    elif kind == "folder":
         contents = folders.contents(text)
-    elif kind == "list" and text:
+    elif kind == "list":
         contents = folders.from_list(text, data_dir)
-    elif kind == "npz" and text:
-        contents = npz.contents(text)
     else:
-        raise ValueError(f"Argument `source` must be {FORMS}. Received: {source!r}")
+        contents = npz.contents(text)
     if labels is not None:
         _replace_labels(contents, labels)
-    if contents.ready:
-        task = "classification" if contents.void is None else "segmentation"
-        names = tuple(contents.class_names or ())
-        return Data(contents.ready, names, task, contents.void, [])
     splits, names, void, skipped = parts.settled(
         contents, image_size, skip_broken, seed
     )
     task = "classification" if void is None else "segmentation"
     return Data(splits, names, task, void, skipped)
+
+
+def is_source(text: str) -> bool:
+    """Whether it has one of the `FORMS`."""
+    kind, _, rest = text.partition(":")
+    return text == "digits" or (kind in _WITH_TEXT and bool(rest))
+
+
+def path_and_key(labels: str) -> tuple[str, str] | None:
+    """Those of `npz:PATH:key`; `None` of another text."""
+    kind, _, rest = labels.partition(":")
+    path, _, key = rest.rpartition(":")
+    return (path, key) if kind == "npz" and path and key else None
 
 
 def _digits(seed, image_size):
@@ -137,9 +147,9 @@ def _digits(seed, image_size):
 
 def _replace_labels(contents, text):
     """Puts the labels of a file in the place of the training labels."""
-    kind, _, rest = text.partition(":")
-    path, _, key = rest.rpartition(":")
-    check(kind == "npz" and path and key, "labels", "npz:PATH:key", text)
+    place = path_and_key(text)
+    check(place, "labels", "npz:PATH:key", text)
+    path, key = place
     part = contents.parts.get("train")
     fits = part is not None and part.labels is not None and part.ordered
     allowed = (

@@ -4,6 +4,7 @@ Every step is a function of the images and of uniform random numbers, a row a sa
 the same numbers give the same images wherever they are computed.
 """
 
+import abc
 import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(abc.ABC):
     """One step.
 
     - `draws`: the uniform random numbers that a sample needs.
@@ -63,8 +64,9 @@ class Step:
         """The size of the results; `None` where it is that of each."""
         return height, width
 
+    @abc.abstractmethod
     def apply(self, batch: Batch, uniform: np.ndarray) -> Batch:
-        raise NotImplementedError
+        """The batch behind the step; `uniform` is `(N, draws)`, numbers in [0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -282,18 +284,20 @@ def _stacked(batch, results):
 
 def _resized(batch, i, size, rows=slice(None), columns=slice(None)):
     """The image of a batch, or a part of it, and the mask, in another size."""
-    image = resized(batch.images[i, rows, columns], size)
+    image = _interpolated(batch.images[i, rows, columns], size)
     if batch.masks is None:
         return image, None
-    return image, resized(batch.masks[i, rows, columns], size, nearest=True)
+    return image, _interpolated(batch.masks[i, rows, columns], size, nearest=True)
 
 
-def resized(image: np.ndarray, size: tuple, nearest: bool = False) -> np.ndarray:
+def _interpolated(image: np.ndarray, size: tuple, nearest: bool = False) -> np.ndarray:
     """An image `(H, W, C)` or `(H, W)`, uint8, in the size `(height, width)`."""
     Image = pictures("Resizing images")
     method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
     if image.ndim == 3 and image.shape[2] != 3:
-        channels = [resized(channel, size) for channel in np.moveaxis(image, 2, 0)]
+        channels = [
+            _interpolated(channel, size) for channel in np.moveaxis(image, 2, 0)
+        ]
         return np.stack(channels, 2)
     picture = Image.fromarray(np.ascontiguousarray(image))
     return np.asarray(picture.resize(size[::-1], method))

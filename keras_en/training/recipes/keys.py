@@ -8,24 +8,14 @@ from typing import Any
 from keras_en import models
 from keras_en.models import norms
 from keras_en.training import optimizers, schedules
+from keras_en.training.data.sources import is_source, path_and_key
 from keras_en.training.recipes import rules
 from keras_en.training.recipes.rules import key
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     name: getattr(models, name) for name in models.__all__ if name != "summary_table"
 }
-SOURCES = ("digits", "tfds:NAME", "folder:PATH", "list:FILE", "npz:PATH")
-
-
-def _is_source(text):
-    kind, colon, rest = text.partition(":")
-    return text == "digits" or (kind in ("tfds", "folder", "list", "npz") and rest)
-
-
-def _is_labels(text):
-    kind, _, rest = text.partition(":")
-    path, _, name = rest.rpartition(":")
-    return kind == "npz" and path and name
+_SOURCES = ("digits", "tfds:NAME", "folder:PATH", "list:FILE", "npz:PATH")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +58,9 @@ class DataPart:
     `evaluate`: steps of what happens to an image; `scales`: short sides of a test of
     several sizes; `limit_train`: the first so many training images."""
 
-    source: str = key(rules.text(f"one of {', '.join(SOURCES)}", _is_source))
+    source: str = key(rules.text(f"one of {', '.join(_SOURCES)}", is_source))
     labels: str | None = key(
-        rules.optional(rules.text("npz:PATH:KEY", _is_labels)), None
+        rules.optional(rules.text("npz:PATH:KEY", path_and_key)), None
     )
     image_size: int | None = key(rules.optional(rules.integer(1)), None)
     batch_size: int = key(rules.integer(1), 128)
@@ -89,7 +79,7 @@ class DataPart:
         result: dict[str, Any] = {"image_size": self.image_size}
         for name in ("source", "labels"):
             value = getattr(self, name)
-            result[name] = value and os.path.expanduser(os.path.expandvars(value))
+            result[name] = value and os.path.expandvars(value)
             if "$" in (result[name] or ""):
                 allowed = "a path whose environment variables are set"
                 raise rules.wrong("The recipe", f"data.{name}", allowed, value)

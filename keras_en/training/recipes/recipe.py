@@ -1,6 +1,5 @@
 """A recipe: everything that settles a training, read from a small YAML file."""
 
-import copy
 import dataclasses
 import inspect
 import os
@@ -122,8 +121,7 @@ def _values(recipe, above):
 def _merged(base, own):
     if not (isinstance(base, dict) and isinstance(own, dict)):
         return own
-    both = {name: _merged(base[name], own[name]) for name in base if name in own}
-    return {**copy.deepcopy(base), **own, **both}
+    return base | {name: _merged(base.get(name), own[name]) for name in own}
 
 
 def _change(values, override, where):
@@ -176,7 +174,8 @@ def _check_optimizer(part, where):
         raise rules.wrong(where, "optimizer.nesterov", allowed, part.nesterov)
     if part.decay == "decoupled":
         default = keys.Optimizer()
-        for name in ("exclude", "ratio_weight_decay"):
+        own = ("ratio_weight_decay", "ratio_lr_multiplier", "ratio_clipnorm")
+        for name in ("exclude", *own):
             value, usual = getattr(part, name), getattr(default, name)
             if value != usual:
                 allowed = 'absent with optimizer.decay: "decoupled"'

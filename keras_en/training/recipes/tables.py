@@ -14,6 +14,8 @@ _TEXTS = rules.listed(rules.text(), "texts")
 
 
 def _figures(value):
+    if not isinstance(value, dict) or not set(value) <= set(METRICS):
+        raise rules.Wrong
     return {name: rules.number(0, 100).of(figure) for name, figure in value.items()}
 
 

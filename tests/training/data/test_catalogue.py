@@ -158,8 +158,8 @@ def greys(images):
     return np.rint(images[:, 4, 4, 0] * 255 / 20).astype(int)
 
 
-def test_large_images_are_streamed_and_seen_once(photos):
-    assert set(photos.splits) == {"train"}, "the labels of the test are secret"
+def test_a_split_of_secret_labels_is_left_out(photos):
+    assert set(photos.splits) == {"train"}
 
 
 def test_streams_by_seed_and_epoch(data_dir, photos):

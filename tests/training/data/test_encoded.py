@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_en import training
-from keras_en.training.data import Transform, encoded, load
+from keras_en.training.data import Transform, encoded, load, sampling
 from keras_en.training.data.transformations import RandomResizedCrop
 from tests.training.data.pictures import class_folder, mask_folder, picture, together
 from tests.training.data.pictures import encoded as file_of
@@ -70,6 +70,23 @@ def test_all_batches_differ_in_augmentation(folder):
     images = [together(train.batches(3, transform, 0, e))[0] for e in range(4)]
     flat = np.concatenate(images).reshape(40, -1)
     assert len(np.unique(flat, axis=0)) == 40
+
+
+@pytest.mark.parametrize("first", ["random_resized_crop", {"pad_crop": 1}])
+def test_no_two_draws_have_the_same_numbers(folder, monkeypatch, first):
+    """Those of a sample by itself, and the flips of each of four batches."""
+    draws, uniform = set(), sampling.uniform
+
+    def recorded(*arguments):
+        numbers = uniform(*arguments)
+        draws.update(numbers.ravel()[:1].tolist())
+        return numbers
+
+    monkeypatch.setattr(sampling, "uniform", recorded)
+    transform = Transform.of([first, {"resize": [8, 8]}, "flip"], image_size=8)
+    train = load(f"folder:{folder}").splits["train"]
+    assert len(together(train.batches(3, transform, seed=0))[1]) == 10
+    assert len(draws) == 1 + 4
 
 
 def test_only_the_part_of_a_jpeg_is_decoded_and_it_is_the_part(folder):

@@ -237,8 +237,8 @@ def test_camvid():
     assert data.splits["train"].image_shape == (180, 240, 3)
 
 
-def test_cifar10n_and_tiny_imagenet():
-    """Of the small one all is decoded; labels are those of the file."""
+def test_tiny_imagenet():
+    """It is small enough to be decoded at once."""
     data = load(f"npz:{real('tinyimagenet20_jpeg_packed.npz')}")
     assert len(data.class_names) == 20
     assert data.splits["train"].images.shape == (10000, 64, 64, 3)

@@ -17,8 +17,9 @@ def test_numbers_of_batches_epochs_and_seeds_differ():
     assert len(rows) == len(keys)
 
 
-def test_rows_of_blocks():
-    row = sampling.uniform_rows(1, 2, (4, 3))
+def test_rows_of_blocks(monkeypatch):
+    monkeypatch.setattr(sampling, "BLOCK", 4)
+    row = sampling.uniform_rows(1, 2, 3)
     expected = np.concatenate([sampling.uniform(1, 2, i, (4, 3)) for i in range(3)])
     for sample in (11, 0, 5, 4):
         np.testing.assert_array_equal(row(sample), expected[[sample]])

@@ -164,10 +164,21 @@ def test_wrong_keys_and_values(override):
     assert len(str(error.value)) < 700
 
 
-def test_options_that_contradict_each_other():
-    overrides = ["optimizer.decay=decoupled", "optimizer.exclude=[norms]"]
-    with pytest.raises(ValueError, match="`optimizer.exclude` must be absent with"):
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("exclude=[norms]", "ratio_weight_decay=0"),
+        *("ratio_lr_multiplier=0.1", "ratio_clipnorm=1"),
+    ],
+)
+def test_keras_own_decay_has_none_of_our_options(change):
+    name = change.partition("=")[0]
+    overrides = ["optimizer.decay=decoupled", f"optimizer.{change}"]
+    with pytest.raises(ValueError, match=f"`optimizer.{name}` must be absent with"):
         load("cifar10_resnet20", overrides)
+
+
+def test_options_that_contradict_each_other():
     overrides = ["optimizer.name=adam", "optimizer.nesterov=true"]
     with pytest.raises(ValueError, match="`optimizer.nesterov` must be false without"):
         load("cifar10_resnet20", overrides)

@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
+from keras_en.training.recipes import rules
 from keras_en.training.recipes.recipe import names
-from keras_en.training.recipes.tables import SCALES, load_table, table_names
+from keras_en.training.recipes.tables import SCALES, Run, load_table, table_names
 
 
 def figures(name, metric, rows):
@@ -62,3 +63,10 @@ def test_wrong_names():
         load_table("table1")
     with pytest.raises(ValueError, match=r"`scale` must be one of \('paper', 'small'"):
         load_table("table5", "tiny")
+
+
+@pytest.mark.parametrize("paper", [{"top2": 1.0}, {"top1": 101}, [76.4]])
+def test_wrong_figures(paper):
+    run = {"row": ["BN"], "recipe": "digits", "paper": paper}
+    with pytest.raises(ValueError, match="`paper` must be a mapping from top1, top5"):
+        rules.read(Run, run, "Table")
