@@ -38,6 +38,28 @@ def check_free(path, overwrite, name):
         )
 
 
+def check_folder(output, artefacts, again, otherwise):
+    """Raises `FileExistsError` unless `output` is new, empty or holds a run, which it
+    may only `again`; `otherwise` is the option that says so."""
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise FileExistsError(f"--output must be a folder. Received: {output}, a file")
+    # A killed process may have left what it was writing.
+    names = (entry.name for entry in output.iterdir())
+    entries = {name for name in names if not name.startswith(PARTIAL)}
+    foreign = sorted(entries.difference(artefacts))
+    if foreign:
+        raise FileExistsError(
+            "--output must be a new or empty folder, or hold a run only. "
+            f"Received: {output}, which holds {', '.join(foreign[:5])}"
+        )
+    if entries and not again:
+        raise FileExistsError(
+            f"--output must not hold a run already; {otherwise}. Received: {output}"
+        )
+
+
 @contextlib.contextmanager
 def temporary(folder=None, prefix=TEMPORARY):
     """Yields the path of a new folder, which is gone afterwards.

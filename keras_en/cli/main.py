@@ -12,11 +12,13 @@ from typing import Any
 from keras_en import files
 from keras_en.cli import (
     convert,
+    evaluate,
     export,
     inspect,
     models,
     quickstart,
     recipes,
+    reproduce,
     train,
     verify,
 )
@@ -24,7 +26,10 @@ from keras_en.cli.options import NOTHING, NotEqual, import_modules, say
 from keras_en.text import one_line
 from keras_en.version import __version__
 
-COMMANDS = (quickstart, recipes, train, convert, export, verify, inspect, models)
+COMMANDS = (
+    *(quickstart, recipes, train, evaluate, reproduce),
+    *(convert, export, verify, inspect, models),
+)
 _USUAL: dict[int, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,

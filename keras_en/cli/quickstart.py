@@ -10,7 +10,6 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,31 +147,7 @@ def _check_output(output, overwrite):
             "--output must be a folder that can be replaced, not the working folder, "
             f"one above it or a mount point. Received: {output}"
         )
-    check_folder(output, ARTEFACTS, overwrite, "--overwrite replaces it")
-
-
-def check_folder(
-    output: Path, artefacts: Sequence[str], again: bool, otherwise: str
-) -> None:
-    """Raises `FileExistsError` unless `output` is new, empty or holds a run, which it
-    may only `again`; `otherwise` is the option that says so."""
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise FileExistsError(f"--output must be a folder. Received: {output}, a file")
-    # A killed process may have left what it was writing.
-    names = (entry.name for entry in output.iterdir())
-    entries = {name for name in names if not name.startswith(files.PARTIAL)}
-    foreign = sorted(entries.difference(artefacts))
-    if foreign:
-        raise FileExistsError(
-            "--output must be a new or empty folder, or hold a run only. "
-            f"Received: {output}, which holds {', '.join(foreign[:5])}"
-        )
-    if entries and not again:
-        raise FileExistsError(
-            f"--output must not hold a run already; {otherwise}. Received: {output}"
-        )
+    files.check_folder(output, ARTEFACTS, overwrite, "--overwrite replaces it")
 
 
 def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:

@@ -2,8 +2,8 @@
 
 Lists the recipes: the paper's tables they are of, network, data, normalization, the
 paper's figure, time and hardware. With a NAME, or a file, prints all its keys as YAML,
-those that it leaves out or has from others, too; the text is a recipe. `keras-en train`
-does not take them yet.
+those that it leaves out or has from others, too; the text is a recipe, which `keras-en
+train` takes.
 """
 
 import argparse

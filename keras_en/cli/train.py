@@ -1,146 +1,196 @@
-"""`keras-en train`: train that network on one device, many, or many hosts, with
-checkpoints.
+"""`keras-en train`: train a recipe's network, or one on images of your own.
 
-Trains the network of the quickstart under a strategy of tf.distribute; the result does
-not depend on how batches are split. Start a process a worker for --strategy
-multiworker, each with its TF_CONFIG.
+Trains what a recipe says, on one device, many, or many hosts; the result does not
+depend on how batches are split. With --data and no recipe: on images of your own, see
+`keras-en recipes images`; with neither: on handwritten digits. Start a process a worker
+for --strategy multiworker, each with its TF_CONFIG.
 """
 
 import argparse
-import os
+import json
+import shlex
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 
-from keras_en import files, training
-from keras_en.arguments import check_installed
 from keras_en.cli import options as shared
-from keras_en.cli.quickstart import check_folder
-from keras_en.training import checkpoints, strategies
-from keras_en.training.recipes import digits
+from keras_en.cli import starting
+from keras_en.cli.options import say
+from keras_en.models import norms
+from keras_en.training import experiment, strategies
+from keras_en.training.recipes import recipe as recipes
 
-FILES = ("history.csv", "model.keras", checkpoints.NAME)
+# Options that are keys of the recipe.
+KEYS = {
+    "data": "data.source",
+    "labels": "data.labels",
+    "image_size": "data.image_size",
+    "batch_size": "data.batch_size",
+    "limit_train": "data.limit_train",
+    "norm": "norm.name",
+}
+NAMES = {
+    "top1": "Test accuracy",
+    "top5": "Test accuracy, first five",
+    "miou": "Test mIoU",
+}
 
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
     interrupted = "--resume goes on from the last checkpoint"
     command = shared.add_command(commands, "train", __doc__, run, interrupted)
-    shared.add_recipe(command, "runs/train")
-    option, size = command.add_argument, digits.BATCH_SIZE
+    text = "a recipe's name, see `keras-en recipes`, or a .yaml file"
+    command.add_argument("recipe", nargs="?", metavar="RECIPE", help=text)
+    _add_recipe(command.add_argument_group("what the recipe says otherwise"))
+    _add_run(command.add_argument_group("the run"))
+
+
+def _add_recipe(group):
+    option, positive = group.add_argument, shared.integer(1)
+    text = "digits, folder:PATH, list:FILE, npz:PATH or tfds:NAME"
+    option("--data", metavar="SOURCE", help=text)
+    text = "labels in the place of the training labels"
+    option("--labels", metavar="npz:PATH:KEY", help=text)
+    text = "a network of keras_en.models, without arguments"
+    option("--network", metavar="NAME", help=text)
+    option("--norm", choices=norms.NAMES, help="normalization of the network")
+    option("--image-size", type=positive, metavar="N", help="height and width")
     text = "images of a global batch"
-    option("--batch-size", type=shared.integer(1), default=size, help=text)
-    text = "see tf.distribute"
+    option("--batch-size", type=positive, metavar="N", help=text)
+    text = "milestones and warm-up move along"
+    option("--epochs", type=positive, metavar="N", help=text)
+    text = "the first N training images only"
+    option("--limit-train", type=positive, metavar="N", help=text)
+    change: dict[str, Any] = dict(action="append", default=[], metavar="KEY=VALUE")
+    text = "change any other key, as optimizer.learning_rate=0.05; may be repeated"
+    option("--set", dest="overrides", **change, help=text)
+
+
+def _add_run(group):
+    option, positive = group.add_argument, shared.integer(1)
+    text = "folder of the run; default: runs/ and the name of the recipe"
+    option("--output", type=Path, metavar="FOLDER", help=text)
+    option("--seed", type=shared.integer(0, 2**32 - 1), default=0, help="default: 0")
+    text = "weights of this network, .weights.h5 or .keras, to begin with"
+    option("--weights", type=Path, metavar="FILE", help=text)
+    text = "a network to begin with, whose normalizations are replaced, and the last "
+    text += "layer, if it has another number of classes"
+    option("--from", dest="start", type=Path, metavar="MODEL.keras", help=text)
+    text = "see tf.distribute; on JAX mirrored means all devices"
     option("--strategy", choices=strategies.NAMES, default="none", help=text)
     text = "of --strategy mirrored; default: all GPUs, or 2 logical CPUs"
-    option("--replicas", type=shared.integer(1), help=text)
+    option("--replicas", type=positive, metavar="N", help=text)
     text = "steps between checkpoints; default: at the end of each epoch only"
-    option("--checkpoint-every", type=shared.integer(1), metavar="STEPS", help=text)
+    option("--checkpoint-every", type=positive, metavar="STEPS", help=text)
     text = "go on from the checkpoint in --output; force: with other settings, too"
     words: dict[str, Any] = dict(nargs="?", const=True, choices=(True, "force"))
     option("--resume", **words, default=False, metavar="force", help=text)
+    text = "float16 or bfloat16, the default, for what need not be float32"
+    words = dict(nargs="?", const="bfloat16", choices=("float16", "bfloat16"))
+    option("--mixed-precision", **words, default="float32", help=text)
+    option("--jit", action="store_true", default=None, help="compile steps with XLA")
+    text = "the same bits in every run on the same machine; slower"
+    option("--deterministic", action="store_true", help=text)
+    text = "of tensorflow-datasets, or of the paths of a list"
+    option("--data-dir", metavar="FOLDER", help=text)
+    option("--skip-broken", action="store_true", help="leave out broken images")
+    text = "say what would be trained, look at a batch, write nothing"
+    option("--dry-run", action="store_true", help=text)
 
 
 def run(options: argparse.Namespace) -> None:
-    arguments = {**vars(options), "verbose": "auto" if sys.stdout.isatty() else 2}
-    del arguments["run"], arguments["interrupted"]
-    results = train(**arguments)
-    if results.chief:
-        print(f"\nTest accuracy: {results.test_accuracy:.2%}")
-        print("Written:")
-        for name in FILES:
-            print(f"  {options.output / name}")
+    recipe = _recipe(options)
+    settings = experiment.Settings(
+        output=options.output or Path("runs", recipe.name),
+        seed=options.seed,
+        strategy=options.strategy,
+        replicas=options.replicas,
+        checkpoint_every=options.checkpoint_every,
+        resume=options.resume,
+        verbose="auto" if sys.stdout.isatty() else 2,
+        jit=options.jit,
+        deterministic=options.deterministic,
+        precision=options.mixed_precision,
+        data_dir=options.data_dir,
+        skip_broken=options.skip_broken,
+        network=starting.network(options.weights, options.start),
+        command=shlex.join(["keras-en", *sys.argv[1:]]),
+    )
+    if options.dry_run:
+        _say_what(recipe, settings)
+        return
+    results = experiment.train(recipe, settings)
+    if not results.chief:
+        return
+    say()
+    for name, value in results.scores.metrics.items():
+        if name in NAMES:
+            say(f"{NAMES[name]}: {value:.2%}")
+    say("Written:")
+    for name in experiment.FILES:
+        say(f"  {settings.output / name}")
 
 
-class Results(NamedTuple):
-    """Of a training; `chief` is whether this is the process that wrote."""
+def _recipe(options):
+    """The recipe with what options say otherwise."""
+    name = options.recipe
+    if name is None and options.resume and options.output is not None:
+        # That of the run that is gone on with.
+        path = options.output / experiment.RECIPE
+        name = path if path.is_file() else None
+    if name is None:
+        own = options.data not in (None, "digits")
+        name = "images" if own else "digits"
+    overrides = [
+        # JSON is YAML that holds any text.
+        f"{key}={json.dumps(value)}"
+        for option, key in KEYS.items()
+        if (value := getattr(options, option)) is not None
+    ]
+    if options.network is not None:
+        # The arguments of another network would not fit.
+        overrides.append(f"network={json.dumps({'name': options.network})}")
+    recipe = recipes.load(name, [*overrides, *options.overrides])
+    if options.epochs is not None:
+        recipe = recipe.lasting(options.epochs)
+    return recipe
 
-    chief: bool
-    test_loss: float
-    test_accuracy: float
+
+def _say_what(recipe, settings):
+    with experiment.prepared(recipe, settings, writes=False) as ready:
+        images, model = ready.material, ready.model
+        batch, labels = next(iter(images.train(0)))
+        data, part = images.data, recipe.data
+        splits = (f"{name} {len(split):,}" for name, split in data.splits.items())
+        rates = [_rate(model, ready, share) for share in (0, 0.5, 1)]
+        for what, text in {
+            "recipe": recipe.name,
+            "network": f"{model.name}, {model.count_params():,} parameters, "
+            f"{images.facts.classes} classes",
+            "normalization": recipe.norm.name,
+            "data": f"{part.source}: {', '.join(splits)}",
+            "batch": f"images {tuple(batch.shape)} {_dtype(batch)}, "
+            f"labels {tuple(labels.shape)} {_dtype(labels)}",
+            "optimizer": f"{type(model.optimizer).__name__}, learning rate "
+            f"{', '.join(f'{rate:.3g}' for rate in rates)} at the first, middle and "
+            "last step",
+            "training": f"{ready.epochs} epochs of {images.steps} steps",
+            "left out": f"{len(data.skipped)} broken images" if data.skipped else "",
+            "folder": settings.output,
+        }.items():
+            if text:
+                say(f"{what + ':':15}{text}")
 
 
-def train(
-    output: str | os.PathLike[str],
-    seed: int = 0,
-    epochs: int = digits.EPOCHS,
-    norm: str = "en",
-    batch_size: int = digits.BATCH_SIZE,
-    strategy: str = "none",
-    replicas: int | None = None,
-    checkpoint_every: int | None = None,
-    resume: bool | Literal["force"] = False,
-    verbose: str | int = "auto",
-) -> Results:
-    """Trains a residual network of 8 layers on handwritten digits.
+def _rate(model, ready, share):
+    """The learning rate at a share of the training."""
+    steps = ready.recipe.schedule.steps(ready.material.steps)
+    model.optimizer.iterations.assign(round(share * (steps - 1)))
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
-    Every worker calls this; the chief writes `checkpoint.npz` after every epoch, and
-    at the end `model.keras` and `history.csv`.
 
-    Args:
-        output: Folder of the run, which every worker can read.
-        seed: Integer, the seed of weights, order, augmentation and split.
-        epochs: Positive integer.
-        norm: Name of the normalization, see `keras_en.models.norms`; "en" is
-            synchronized over the replicas.
-        batch_size: Images of a global batch.
-        strategy, replicas: See `keras_en.training.strategy`.
-        checkpoint_every, resume, verbose: See `keras_en.training.fit`.
-
-    Returns:
-        `Results`.
-
-    Raises:
-        FileExistsError: `output` holds a run and `resume` is `False`, or other files.
-        FloatingPointError: The loss is not finite, see `keras_en.training.fit`.
-        RuntimeError: The backend is not TensorFlow, a package is missing, or a worker
-            is gone.
-        ValueError: See `keras_en.training.strategy` and `fit`.
-    """
-    output = Path(output)
-    shared.check_tensorflow("keras-en train")
-    check_installed("keras-en train", ["sklearn"])
-    # First: TensorFlow must not have touched a device yet.
-    chosen = training.strategy(strategy, replicas)
-    chief = strategies.is_chief(chosen)
-    if chief:
-        own = (*FILES, checkpoints.PARTIAL)
-        check_folder(output, own, bool(resume), "--resume goes on with it")
-    keras.utils.set_random_seed(seed)
-    data = training.digits(seed)
-    with chosen.scope():
-        model = digits.compiled_model(
-            data["train"], norm, epochs, batch_size, synchronized=True
-        )
-
-    def batches(epoch):
-        # An epoch's own seed: a resumed run sees the batches of an interrupted one.
-        drawn = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]) // 2
-        return training.batches(data["train"], batch_size, drawn, shift=1)
-
-    history = training.fit(
-        model,
-        batches,
-        # What `batches` depends on: a run goes on with the same only.
-        batch_size=batch_size,
-        seed=seed,
-        epochs=epochs,
-        verbose=verbose,
-        validation_data=tuple(data["validation"]),
-        validation_batch_size=32,
-        checkpoint=output,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-    ).history
-    results = training.evaluate(model, *data["test"], batch_size=120, verbose=0)
-    if chief:
-        with files.staged(output / "history.csv", "history.csv") as staged:
-            digits.write_history(staged.path, history)
-            staged.publish()
-        with files.staged(output / "model.keras", "model.keras") as staged:
-            model.save(staged.path)
-            staged.publish()
-    return Results(chief, results["loss"], results["accuracy"])
+def _dtype(tensor):
+    return keras.backend.standardize_dtype(tensor.dtype)

@@ -106,7 +106,8 @@ def save(folder, model, progress, run):
     """
     variables = _variables(model)
     values = {key: _raw(variable) for key, variable in variables.items()}
-    if not is_chief(model.distribute_strategy):
+    # Only TensorFlow's models have one.
+    if not is_chief(getattr(model, "distribute_strategy", None)):
         return
     state = {
         "progress": progress.to_json(),
@@ -230,9 +231,6 @@ def _variables(model):
 
 def _raw(variable):
     """Its value; bfloat16, which NumPy's files do not know, as the bits it is."""
-    import tensorflow as tf
-
-    # A metric's sum over replicas is none before it is a tensor.
-    value = tf.convert_to_tensor(variable.value).numpy()
+    value = keras.ops.convert_to_numpy(variable.value)
     bits = f"u{value.dtype.itemsize}"
     return value if value.dtype.isbuiltin == 1 else value.view(bits)

@@ -75,11 +75,9 @@ def not_finite(model):
     A constant may be infinite, such as what masks attention: of what is not trained
     only NaN counts.
     """
-    import tensorflow as tf
-
     for variable in model.variables:
         if keras.backend.is_float_dtype(variable.dtype):
-            value = tf.convert_to_tensor(variable.value).numpy()
+            value = keras.ops.convert_to_numpy(variable.value)
             wrong = np.isnan(value)
             if variable.trainable:
                 wrong = ~np.isfinite(value)

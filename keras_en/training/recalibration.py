@@ -66,7 +66,7 @@ def recalibrate(
     >>> keras.ops.convert_to_numpy(norm.moving_variance).tolist()
     [0.0, 0.0]
     """
-    layers = _checked_layers(model)
+    layers = check_layers(model)
     batch_size = integer("batch_size", batch_size, minimum=1)
     if steps is not None:
         steps = integer("steps", steps, minimum=1)
@@ -83,8 +83,9 @@ def recalibrate(
                 variable.assign(value)
 
 
-def _checked_layers(model):
-    """The layers whose statistics are replaced."""
+def check_layers(model):
+    """The layers whose statistics `recalibrate` replaces; raises where it cannot, as it
+    does."""
     built = isinstance(model, keras.Model) and model.built
     check(built, "model", "a keras.Model that is built", model)
     layers = [

@@ -93,7 +93,10 @@ def _check_cluster():
 
 
 def is_chief(strategy: Any) -> bool:
-    """Whether this process is the one that writes files and prints."""
+    """Whether this process is the one that writes files and prints; without a strategy,
+    on other backends, it is."""
+    if strategy is None:
+        return True
     resolver = strategy.cluster_resolver
     jobs = {} if resolver is None else resolver.cluster_spec().as_dict()
     if not jobs or resolver.task_type is None:

@@ -1,25 +1,44 @@
-"""`keras-en train` in real processes, as a user runs it."""
+"""`keras-en train`, in real processes where processes matter."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 from keras_en import cli
-from keras_en.cli import train
+from keras_en.models import CifarResNet
+from keras_en.training import experiment
+from keras_en.training.recipes import recipe as recipes
 from tests.cli.test_main import keras_en
+from tests.training.data.pictures import class_folder, mask_folder
 
 pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parents[2]
+SMALL = ["--network", "CifarResNet", "--set", "network.arguments.depth=8"]
+
+
+def main(*words):
+    """The exit code of `keras-en train`, in this process."""
+    try:
+        return cli.main(["train", *map(str, words)])
+    except SystemExit as stopped:
+        return stopped.code
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
 
 
 def test_a_folder_with_other_files(tmp_path, capsys):
     (tmp_path / "thesis.tex").touch()
-    assert cli.main(["train", "--output", str(tmp_path), "--resume"]) == 2
+    assert main("--output", tmp_path, "--resume") == 2
     assert "which holds thesis.tex" in capsys.readouterr().err
-    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+    assert names(tmp_path) == ["thesis.tex"]
 
 
 def test_mirrored_then_resumed(tmp_path, capsys):
@@ -27,21 +46,22 @@ def test_mirrored_then_resumed(tmp_path, capsys):
     command = ["train", "--output", folder, "--strategy", "mirrored", "--norm", "en"]
     code, out, err = keras_en(*command, "--epochs", 1, "--checkpoint-every", 5)
     assert code == 0, err
-    assert sorted(entry.name for entry in folder.iterdir()) == sorted(train.FILES)
+    assert names(folder) == sorted(experiment.FILES)
     assert "Test accuracy: " in out and str(folder / "model.keras") in out
 
-    assert cli.main(["train", "--output", str(folder)]) == 2
+    assert main("--output", folder) == 2
     assert "--resume goes on with it. Received: " in capsys.readouterr().err
 
     # As a machine that lost power in the middle of a save leaves it.
     (folder / "checkpoint.partial").write_bytes(b"torn")
-    # Of one device: a checkpoint does not know how many replicas there were.
-    command[command.index("mirrored")] = "none"
-    code, out, err = keras_en(*command, "--epochs", 2, "--resume")
+    # Of one device: a checkpoint does not know how many replicas there were. The
+    # recipe is that of the folder.
+    command = ["train", "--output", folder, "--epochs", 2, "--resume"]
+    code, out, err = keras_en(*command)
     assert code == 0, err
     assert "Epoch 2/2" in out and "Epoch 1/2" not in out
     assert len((folder / "history.csv").read_text().splitlines()) == 3
-    assert sorted(entry.name for entry in folder.iterdir()) == sorted(train.FILES)
+    assert names(folder) == sorted(experiment.FILES)
 
 
 def test_the_example_of_two_workers(tmp_path):
@@ -56,7 +76,99 @@ def test_the_example_of_two_workers(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Test accuracy: ") == 1, "the chief prints"
-    assert sorted(entry.name for entry in folder.iterdir()) == sorted(train.FILES)
+    assert names(folder) == sorted(experiment.FILES)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A person's own folder."""
+    class_folder(tmp_path / "images", np.random.default_rng(0), size=(20, 24))
+    return tmp_path / "images"
+
+
+def test_a_folder_of_images(images, tmp_path, capsys):
+    """From images to a file whose scores `keras-en evaluate` gives again."""
+    folder = tmp_path / "run"
+    words = ["--data", f"folder:{images}", *SMALL, "--image-size", 16, "--norm", "bn"]
+    words += ["--batch-size", 4, "--epochs", 2, "--output", folder]
+    assert main(*words) == 0
+    printed = capsys.readouterr().out
+    accuracy = printed.split("Test accuracy: ")[1].split()[0]
+    model = keras.models.load_model(folder / "model.keras")
+    assert model.input_shape == (None, 16, 16, 3) and model.output_shape == (None, 2)
+    assert model.name == "cifar_resnet8_bn"
+    recipe = recipes.load(folder / "recipe.yaml")
+    assert recipe.data.source == f"folder:{images}" and recipe.schedule.duration == 2
+    report = tmp_path / "scores.json"
+    assert cli.main(["evaluate", str(folder), "--report", str(report)]) == 0
+    assert f"accuracy:             {accuracy}" in capsys.readouterr().out
+    scores = json.loads(report.read_text())
+    assert scores["images"] == 2 and scores["split"] == "validation"
+    assert np.sum(scores["confusion_matrix"]) == 2
+    assert sorted(scores["classes"]) == ["cat", "dog"]
+
+
+def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
+    folder = tmp_path / "run"
+    words = ["--data", f"folder:{images}", *SMALL, "--image-size", 16, "--dry-run"]
+    assert main(*words, "--batch-size", 3, "--output", folder) == 0
+    printed = capsys.readouterr().out
+    assert "images (3, 16, 16, 3) float32, labels (3,) int32" in printed
+    assert "60 epochs of 3 steps" in printed and "train 8, validation 2" in printed
+    assert not folder.exists()
+
+
+def test_segmentation(tmp_path, capsys):
+    """A second output for training, none in the file; sizes averaged."""
+    data, folder = tmp_path / "data", tmp_path / "run"
+    mask_folder(data, np.random.default_rng(0), count=6, size=(16, 24))
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(
+        "base: ade20k_deeplab\n"
+        "norm: {name: bn}\n"
+        f"data: {{source: 'folder:{data}', batch_size: 2, scales: [16, 24],\n"
+        "  train: [{random_scale_crop: {short: [16, 20], longest: 48, crop: 16}}],\n"
+        "  evaluate: [{resize: 16}]}\n"
+        "schedule: {duration: 1, unit: epochs}\n"
+    )
+    assert main(recipe, "--output", folder) == 0
+    assert "Test mIoU: " in capsys.readouterr().out
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    assert model.output_shape == (None, None, None, 3)
+    words = ["evaluate", str(folder), "--scales", "recipe"]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.startswith("mIoU: ")
+
+
+def test_from_a_network_of_another_norm_and_other_classes(images, tmp_path):
+    """Surgery first; what stands before the classes is that of the file."""
+    keras.utils.set_random_seed(0)
+    before = CifarResNet(8, input_shape=(16, 16, 3), classes=7, norm="bn")
+    before.save(tmp_path / "before.keras")
+    folder = tmp_path / "run"
+    words = ["--data", f"folder:{images}", "--image-size", 16, "--output", folder]
+    words += ["--from", tmp_path / "before.keras", "--batch-size", 4, "--epochs", 1]
+    words += ["--set", "optimizer.learning_rate=1e-9", "--set", "schedule.warmup=0"]
+    assert main(*words) == 0
+    after = keras.models.load_model(folder / "model.keras", compile=False)
+    assert after.output_shape == (None, 2)
+    kinds = {type(layer).__name__ for layer in after.layers}
+    assert "ExemplarNormalization" in kinds and "BatchNormalization" not in kinds
+    pairs = (model.get_layer("stem_conv").kernel for model in (before, after))
+    np.testing.assert_allclose(*pairs, atol=1e-6)
+
+
+def test_weights_of_a_file(images, tmp_path, capsys):
+    before = CifarResNet(8, input_shape=(16, 16, 3), classes=7, norm="bn")
+    before.save(tmp_path / "before.keras")
+    words = ["--data", f"folder:{images}", *SMALL, "--image-size", 16, "--epochs", 1]
+    words += ["--set", "optimizer.learning_rate=1e-9", "--set", "schedule.warmup=0"]
+    words += ["--weights", tmp_path / "before.keras", "--output", tmp_path / "run"]
+    assert main(*words, "--batch-size", 4) == 0
+    assert "begun anew: predictions\n" in capsys.readouterr().out
+    after = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
+    pairs = (model.get_layer("stem_conv").kernel for model in (before, after))
+    np.testing.assert_allclose(*pairs, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +180,23 @@ def test_the_example_of_two_workers(tmp_path):
         ("--strategy two", None, "invalid choice: 'two'"),
         ("--checkpoint-every 0", None, "at least 1. Received: 0"),
         ("--batch-size x", None, "at least 1. Received: x"),
+        ("cifar10_resnet21", None, "the nearest is cifar10_resnet"),
+        ("absent.yaml", None, "No such file or directory. Received: absent.yaml"),
+        ("--set norm.nam=bn", None, "the nearest is `norm.name`"),
+        ("--set norm.name", None, "must be key=value"),
+        ("--set data.batch_size=0", None, "data.batch_size"),
+        ("--network ResNet51", None, "network.name"),
+        ("--network CifarResNet", None, "network.arguments.depth` is missing"),
+        ("--network DeepLabResNet50", None, "network.name"),
+        ("--data folder:absent", None, "absent"),
+        ("--data images", None, "data.source"),
+        ("--data npz:absent.npz", None, "absent.npz"),
+        ("--labels npz:absent.npz:y", None, "None where the source is digits"),
+        ("small_cifar10 --set data.source=npz:$NOT_SET/x.npz", None, "variables"),
+        ("--weights absent.keras", None, "must be a file that exists"),
+        ("--from absent.keras", None, "must be a file that exists"),
+        ("--set data.train=[shif]", None, "shif"),
+        ("--norm gn --set statistics.recalibrate=2", None, "moving statistics"),
     ],
 )
 def test_wrong_usage(tmp_path, monkeypatch, capsys, words, config, message):
@@ -75,19 +204,32 @@ def test_wrong_usage(tmp_path, monkeypatch, capsys, words, config, message):
     if config is not None:
         monkeypatch.setenv("TF_CONFIG", config)
     folder = tmp_path / "run"
-    try:
-        code = cli.main(["train", "--output", str(folder), *words.split()])
-    except SystemExit as stopped:
-        code = stopped.code
-    assert code == 2
+    assert main("--output", folder, *words.split()) == 2
     err = capsys.readouterr().err
     assert message in err.splitlines()[-1], err
     assert not folder.exists()
 
 
-def test_another_backend(tmp_path):
+def test_another_recipe_is_not_resumed(tmp_path, capsys):
     folder = tmp_path / "run"
-    code, _, err = keras_en("train", "--output", folder, KERAS_BACKEND="jax")
-    assert code == 2
-    assert "needs the TensorFlow backend" in err.splitlines()[-1], err
-    assert not folder.exists()
+    folder.mkdir()
+    text = recipes.load("digits", ["norm.name=bn"]).to_yaml()
+    (folder / "recipe.yaml").write_text(text)
+    assert main("digits", "--output", folder, "--resume") == 2
+    assert "norm.name: en here, bn there" in capsys.readouterr().err
+    assert names(folder) == ["recipe.yaml"]
+
+
+def test_jax(tmp_path):
+    """Resumed at an epoch: the history is that of an uninterrupted run."""
+    words = ["train", "--norm", "bn", "--limit-train", 128]
+    histories = []
+    for folder, commands in (("whole", [[]]), ("parts", [["--epochs", 1], []])):
+        for more in commands:
+            run = [*words, "--epochs", 2, *more, "--output", tmp_path / folder]
+            code, _, err = keras_en(*run, "--resume", KERAS_BACKEND="jax")
+            assert code == 0, err
+        histories.append((tmp_path / folder / "history.csv").read_text())
+    rows = [history.splitlines() for history in histories]
+    assert len(rows[0]) == len(rows[1]) == 3
+    assert names(tmp_path / "whole") == sorted(experiment.FILES)

@@ -1,0 +1,161 @@
+"""`keras-en evaluate`: what a trained network gets right, on any images.
+
+Prints accuracy, of the first five too, and that of each class; or of segmentation the
+mean intersection over union (mIoU) and that of each class. Every image counts once.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from keras_en import files
+from keras_en.cli import options as shared
+from keras_en.cli.options import say
+from keras_en.export.serving import loaded
+from keras_en.training import experiment
+from keras_en.training.evaluation import Scores, evaluate
+from keras_en.training.material import material
+from keras_en.training.recipes import recipe as recipes
+
+KEYS = {"data": "data.source", "labels": "data.labels", "batch_size": "data.batch_size"}
+TITLES = {
+    "top1": "accuracy",
+    "top5": "accuracy, first five",
+    "miou": "mIoU",
+    "pixels": "accuracy of pixels",
+}
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    command = shared.add_command(commands, "evaluate", __doc__, run)
+    option = command.add_argument
+    text = "the folder of a training, or a .keras file; beside it lies its recipe.yaml"
+    option("model", type=Path, metavar="RUN", help=text)
+    text = "a recipe whose data and treatment of images replace those of the training"
+    option("--recipe", metavar="NAME", help=text)
+    text = "digits, folder:PATH, list:FILE, npz:PATH or tfds:NAME"
+    option("--data", metavar="SOURCE", help=text)
+    text = "labels in the place of the training labels"
+    option("--labels", metavar="npz:PATH:KEY", help=text)
+    text = "train, validation or test; default: test, or else validation"
+    option("--split", metavar="NAME", help=text)
+    text = (
+        "short sides of images, whose probabilities are averaged: segmentation only; "
+    )
+    text += "recipe: those of the recipe"
+    option("--scales", type=_scales, default=(), metavar="N[,N]", help=text)
+    option("--batch-size", type=shared.integer(1), metavar="N", help="images a batch")
+    text = "of tensorflow-datasets, or of the paths of a list"
+    option("--data-dir", metavar="FOLDER", help=text)
+    option("--skip-broken", action="store_true", help="leave out broken images")
+    text = "a .json or .md file to write"
+    option("--report", type=Path, metavar="FILE", help=text)
+
+
+def run(options: argparse.Namespace) -> None:
+    _check_report(options.report)
+    folder, path = _model(options.model)
+    model = loaded(path)
+    recipe = _recipe(folder, options, model.input_shape)
+    seed = _seed(folder)
+    images = material(recipe, seed, options.data_dir, options.skip_broken)
+    scales = recipe.data.scales if options.scales == "recipe" else options.scales
+    split = images.split(options.split)
+    scores = evaluate(model, images, split, scales)
+    names = images.data.class_names
+    about = {
+        "model": str(path),
+        "data": recipe.data.source,
+        "split": split,
+        "images": scores.images,
+        "scales": list(scales),
+    }
+    for name, value in scores.metrics.items():
+        say(f"{TITLES[name] + ':':22}{value:.2%}")
+    say(f"{'images:':22}{scores.images:,} of {split}")
+    for name, value in _per_class(names, scores).items():
+        say(f"  {name:20}{'-' if value is None else format(value, '.2%')}")
+    if options.report is not None:
+        text = _report(options.report.suffix, about, names, scores)
+        files.write_text(options.report, text)
+
+
+def _scales(text):
+    if text == "recipe":
+        return text
+    return tuple(shared.listed(shared.integer(8), "integers from 8")(text))
+
+
+def _check_report(path):
+    if path is None:
+        return
+    valid = path.suffix in (".json", ".md") and not path.is_dir()
+    if not valid or not path.parent.is_dir():
+        raise ValueError(
+            "--report must be a .json or .md file in a folder that exists. "
+            f"Received: {path}"
+        )
+
+
+def _model(path):
+    """The folder of a run, and the file of its network."""
+    file = path / experiment.MODEL if path.is_dir() else path
+    if file.suffix != ".keras" or not file.is_file():
+        raise ValueError(
+            "RUN must be the folder of a training that has ended, which holds "
+            f"{experiment.MODEL}, or a .keras file. Received: {path}"
+        )
+    return file.parent, file
+
+
+def _recipe(folder, options, input_shape):
+    """The recipe whose data is meant; without one images in [0, 1], of the size of the
+    network."""
+    own = folder / experiment.RECIPE
+    name = options.recipe or (own if own.is_file() else None)
+    if name is None and options.data is None:
+        raise ValueError(
+            f"--data or --recipe must say which images: {folder} holds no "
+            f"{experiment.RECIPE}. Received: neither"
+        )
+    overrides = [
+        f"{key}={json.dumps(value)}"
+        for option, key in KEYS.items()
+        if (value := getattr(options, option)) is not None
+    ]
+    if name is None:
+        size = input_shape[1] if len(input_shape) == 4 else None
+        overrides += ["data.train=[]", f"data.image_size={json.dumps(size)}"]
+    return recipes.load(name or "images", overrides)
+
+
+def _seed(folder):
+    """That of the run: what is held out depends on it."""
+    path = folder / experiment.RUN
+    return json.loads(path.read_text("utf-8"))["seed"] if path.is_file() else 0
+
+
+def _per_class(names, scores: Scores) -> dict[str, float | None]:
+    values = scores.per_class.tolist()
+    return {
+        name: None if math.isnan(value) else value
+        for name, value in zip(names, values, strict=True)
+    }
+
+
+def _report(suffix, about, names, scores):
+    classes = _per_class(names, scores)
+    if suffix == ".json":
+        values = {**about, "metrics": scores.metrics, "classes": classes}
+        values["confusion_matrix"] = scores.matrix.tolist()
+        return json.dumps(values, indent=1) + "\n"
+    lines = ["# Evaluation", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in about.items() if value]
+    lines += [f"| {TITLES[k]} | {v:.2%} |" for k, v in scores.metrics.items()]
+    lines += ["", "| class | |", "|---|---|"]
+    for name, value in classes.items():
+        lines.append(f"| {name} | {'-' if value is None else format(value, '.2%')} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,160 @@
+"""`keras-en reproduce`: train a table of the paper and print it.
+
+Trains every network of the table with every seed, one after the other, each in a
+process of its own; finished ones are skipped, interrupted ones go on. Prints the table
+in the paper's layout, its figures beside ours, and writes results.md, results.csv and
+curves.png. What stands behind -- are options of `keras-en train`, such as -- --jit.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from keras_en import files
+from keras_en.cli import options as shared
+from keras_en.cli.options import say
+from keras_en.training import reproduction
+from keras_en.training.recipes import tables
+
+RESULTS, CSV, CURVES = "results.md", "results.csv", "curves.png"
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    interrupted = "the same command goes on"
+    command = shared.add_command(commands, "reproduce", __doc__, run, interrupted)
+    option, names = command.add_argument, tables.table_names()
+    option("table", choices=names, metavar="TABLE", help=f"one of {', '.join(names)}")
+    text = "small, the default: what two CPU cores and the data at hand can do; paper: "
+    text += "the paper's, which takes GPUs and its data"
+    option("--scale", choices=tables.SCALES, default="small", help=text)
+    text = "as 0-4 or 0,1,2; default: those of each recipe"
+    option("--seeds", type=_seeds, metavar="SEEDS", help=text)
+    text = "runs whose row or column has this text; may be repeated"
+    option("--only", action="append", default=[], metavar="TEXT", help=text)
+    text = "change a key of every recipe; may be repeated"
+    change: dict[str, Any] = dict(action="append", default=[], metavar="KEY=VALUE")
+    option("--set", dest="overrides", **change, help=text)
+    text = "milestones and warm-up move along"
+    option("--epochs", type=shared.integer(1), metavar="N", help=text)
+    text = "default: runs/TABLE-SCALE"
+    option("--output", type=Path, metavar="FOLDER", help=text)
+    text = "list the runs, and which are finished; train nothing"
+    option("--dry-run", action="store_true", help=text)
+    option("train", nargs="*", metavar="-- OPTIONS", help="of `keras-en train`")
+
+
+def run(options: argparse.Namespace) -> None:
+    table = tables.load_table(options.table, options.scale)
+    output = options.output or Path("runs", f"{options.table}-{options.scale}")
+    trainings = reproduction.trainings(
+        table,
+        output,
+        options.seeds,
+        options.only,
+        options.overrides,
+        options.epochs,
+    )
+
+    def line(text: str) -> None:
+        say(f"{options.scale} scale: {text}")
+
+    if table.note:
+        line(f"{table.note}, in the place of the paper's")
+    for number, training in enumerate(trainings, start=1):
+        place = f"[{number}/{len(trainings)}] {training.title}"
+        if options.dry_run:
+            line(f"{place}: {'finished' if training.is_finished else 'to do'}")
+            continue
+        before = training.is_finished
+        _train(training, options.train)
+        figures = training.figures().items()
+        texts = ", ".join(f"{name} {value:.2f} %" for name, value in figures)
+        line(f"{place}: {texts}{', finished before' if before else ''}")
+        _write(table, trainings, output, options.scale)
+    if options.dry_run:
+        return
+    say()
+    for text in (output / RESULTS).read_text("utf-8").splitlines():
+        if text:
+            line(text)
+    for name in (RESULTS, CSV, CURVES):
+        if (output / name).is_file():
+            line(f"written {output / name}")
+
+
+def _seeds(text):
+    first, sign, last = text.partition("-")
+    parse = shared.integer(0, 2**32 - 1)
+    if not sign:
+        return shared.listed(parse, "integers")(text)
+    values = list(range(parse(first), parse(last) + 1))
+    if not values:
+        raise argparse.ArgumentTypeError(
+            f"must be FIRST-LAST, such as 0-4, or integers between commas. "
+            f"Received: {text}"
+        )
+    return values
+
+
+def _train(training, options):
+    """Everything of a run that is not there yet, in processes of its own: what one
+    leaves behind slows down no other."""
+    folder = training.folder
+    log = folder.with_name(f"{folder.name}.log")
+    recipe = folder.with_name("recipe.yaml")
+    text = training.recipe.to_yaml()
+    if recipe.is_file() and recipe.read_text("utf-8") != text:
+        raise ValueError(
+            "--output must be a new folder, or hold runs of the same recipes, --epochs "
+            f"and --set included. Received: {recipe}, which is another"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not recipe.is_file():
+        files.write_text(recipe, text)
+    if not training.is_finished:
+        words = ["--seed", training.seed, "--output", folder, "--resume", *options]
+        _run(["train", recipe, *words], log)
+    for report, words in training.evaluations.items():
+        if not report.is_file():
+            _run(["evaluate", folder, *words, "--report", report], log)
+
+
+def _run(words, log):
+    """Runs a command of `keras-en`; what it prints goes to the end of a file."""
+    with log.open("a", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "keras_en.cli", *map(str, words)],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            code = process.wait()
+        except BaseException:
+            # Ctrl-C goes to both, SIGTERM to this process alone.
+            process.terminate()
+            process.wait()
+            raise
+    if code:
+        lines = log.read_text("utf-8", "replace").strip().splitlines()
+        raise RuntimeError(
+            f"A run has ended with code {code}, see {log}: {lines[-1] if lines else ''}"
+        )
+
+
+def _write(table, trainings, output, scale):
+    """All files, as far as runs are finished."""
+    text = reproduction.markdown(table, trainings)
+    head = f"# {table.title}\n\nScale: {scale}.\n\n"
+    files.write_text(output / RESULTS, head + text)
+    files.write_text(output / CSV, reproduction.as_csv(trainings, scale))
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return
+    title = f"{table.title}, {scale} scale"
+    with files.staged(output / CURVES, CURVES) as staged:
+        if reproduction.plot_curves(trainings, staged.path, title):
+            staged.publish()

@@ -1,0 +1,104 @@
+"""Networks that a training begins with: weights of a file, or a whole network, whose
+normalizations and last layer are replaced."""
+
+from pathlib import Path
+
+import keras
+
+from keras_en.cli.options import say
+from keras_en.export.serving import loaded
+from keras_en.models.weights import load_weights
+from keras_en.surgery import replace_normalization
+from keras_en.training import build
+from keras_en.training.experiment import Network
+from keras_en.training.recipes.recipe import Recipe
+
+
+def network(weights: Path | None, start: Path | None) -> Network | None:
+    """What `Settings.network` has to be for `--weights` or `--from`.
+
+    Raises:
+        ValueError: Both are given.
+    """
+    if weights is not None and start is not None:
+        raise ValueError(
+            "--weights must be left out where --from has the weights. "
+            f"Received: {weights} and {start}"
+        )
+    for option, path in (("--weights", weights), ("--from", start)):
+        if path is not None and not path.is_file():
+            raise ValueError(f"{option} must be a file that exists. Received: {path}")
+    if weights is not None:
+        return lambda recipe, facts, steps: _with_weights(weights, recipe, facts, steps)
+    if start is not None:
+        return lambda recipe, facts, steps: _converted(start, recipe, facts)
+    return None
+
+
+def _with_weights(path: Path, recipe: Recipe, facts: build.Facts, steps: int):
+    model = build.network(recipe, facts, steps)
+    if path.suffix != ".keras":
+        load_weights(model, path)
+        return model
+    source = loaded(path)
+    layers = {layer.name: layer for layer in source.layers}
+    differ = [
+        layer.name
+        for layer in model.layers
+        if layer.name in layers and type(layers[layer.name]) is not type(layer)
+    ]
+    if differ:
+        source = replace_normalization(source, recipe.norm.name)
+        layers = {layer.name: layer for layer in source.layers}
+    left = []
+    for layer in model.layers:
+        values = layers[layer.name].get_weights() if layer.name in layers else []
+        if [v.shape for v in values] == [tuple(w.shape) for w in layer.weights]:
+            layer.set_weights(values)
+        else:
+            left.append(layer.name)
+    if len(left) > len(model.layers) / 2:
+        raise ValueError(
+            f"--weights must be of a network like {model.name}. Received: {path}, in "
+            f"which {len(left)} of its {len(model.layers)} layers are absent or have "
+            f"other shapes, {left[0]} first"
+        )
+    if left:
+        say(f"Not in {path}, begun anew: {', '.join(left)}")
+    return model
+
+
+def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
+    """The network of a file with the normalization of the recipe, for the classes of
+    the data."""
+    model = replace_normalization(loaded(path), recipe.norm.name)
+    shape, wanted = model.input_shape, (None, *facts.image_shape)
+    fits = isinstance(shape, tuple) and len(shape) == 4
+    if not fits or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True)):
+        raise ValueError(
+            f"--from must be a network for images of {wanted[1:]}; --image-size "
+            f"changes that. Received: {path}, for {shape}"
+        )
+    output = model.output
+    single = keras.backend.is_keras_tensor(output) and len(output.shape) == 2
+    if not single:
+        raise ValueError(
+            f"--from must be a network that ends in one layer of classes. Received: "
+            f"{path}, with outputs {model.output_shape}"
+        )
+    last = model.layers[-1]
+    if output.shape[-1] == facts.classes and _is_softmax(last):
+        return model
+    if not isinstance(last, keras.layers.Dense):
+        raise ValueError(
+            "--from must be a network whose last layer is Dense, which is replaced for "
+            f"the {facts.classes} classes of the data. Received: {path}, which ends in "
+            f"{type(last).__name__}"
+        )
+    classes = keras.layers.Dense(facts.classes, "softmax", name="predictions")
+    return keras.Model(model.input, classes(last.input), name=model.name)
+
+
+def _is_softmax(layer):
+    """Whether a layer makes probabilities, which the loss of recipes takes."""
+    return getattr(layer, "activation", None) is keras.activations.softmax

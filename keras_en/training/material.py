@@ -1,0 +1,101 @@
+"""What a recipe makes of its data: the batches of a training and of its evaluation."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from keras_en.training import build
+from keras_en.training.data import Data, Transform, load
+from keras_en.training.recipes.recipe import Recipe
+
+
+class Material(NamedTuple):
+    """The images of a recipe.
+
+    - `data`: `keras_en.training.data.Data`.
+    - `facts`: What the network has to know of it.
+    - `seed`: That of order and augmentation.
+    """
+
+    recipe: Recipe
+    data: Data
+    facts: build.Facts
+    seed: int
+
+    @property
+    def images(self) -> int:
+        """Training images of an epoch."""
+        count = len(self.data.splits["train"])
+        return min(count, self.recipe.data.limit_train or count)
+
+    @property
+    def steps(self) -> int:
+        """Training steps of an epoch."""
+        return -(-self.images // self.recipe.data.batch_size)
+
+    def train(self, epoch: int) -> Any:
+        """The training batches of an epoch; a resumed run sees the same."""
+        part = self.recipe.data
+        transform = Transform.of(part.train, part.image_size, self.data.void)
+        return self.data.splits["train"].batches(
+            part.batch_size, transform, self.seed, epoch, part.limit_train
+        )
+
+    def split(self, name: str | None = None) -> str:
+        """The split called `name`; `None`: what a training is tested on, "test" where
+        there is one.
+
+        Raises:
+            ValueError: There is none.
+        """
+        names = [name for name in self.data.splits if name != "train"]
+        if name is None:
+            return "test" if "test" in names else names[0]
+        if name not in self.data.splits:
+            raise ValueError(
+                f"--split must be one of {', '.join(self.data.splits)}. "
+                f"Received: {name}"
+            )
+        return name
+
+    @property
+    def validation(self) -> str:
+        """The split whose metrics are those of an epoch."""
+        return "validation" if "validation" in self.data.splits else "test"
+
+    def evaluate(self, split: str, short_side: int | None = None) -> Any:
+        """The batches of a split as they are evaluated, in order, every image once.
+
+        Args:
+            split: Its name.
+            short_side: That of the images, in the place of what the recipe says.
+        """
+        part, source = self.recipe.data, self.data.splits[split]
+        steps = part.evaluate if short_side is None else _of(part.evaluate, short_side)
+        transform = Transform.of(steps, part.image_size, self.data.void)
+        shape = transform.sized(part.image_size).output_shape(source.image_shape)
+        return source.batches(1 if None in shape else part.batch_size, transform)
+
+
+def material(
+    recipe: Recipe,
+    seed: int = 0,
+    data_dir: str | None = None,
+    skip_broken: bool = False,
+) -> Material:
+    """Finds and checks the images of a recipe.
+
+    Raises:
+        RuntimeError: A package is missing.
+        ValueError: The data has a fault, see `keras_en.training.data.load`, or does not
+            fit the recipe.
+    """
+    where = recipe.data.where()
+    source = where.pop("source")
+    data = load(source, data_dir=data_dir, skip_broken=skip_broken, seed=seed, **where)
+    return Material(recipe, data, build.facts(data, recipe), seed)
+
+
+def _of(steps: Sequence[Any], short_side: int) -> list[Any]:
+    """Steps that bring images to another short side."""
+    others = [s for s in steps if not (isinstance(s, dict) and "resize" in s)]
+    return [{"resize": short_side}, *others]

@@ -1,0 +1,226 @@
+"""A table of the paper: its runs, what they gave, and the table itself."""
+
+import csv
+import io
+import json
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keras_en.training import experiment
+from keras_en.training.recipes.recipe import Recipe, load
+from keras_en.training.recipes.tables import Run, Table
+
+# Of the metrics of tables those of `Scores`.
+SCORES = {"top1": "top1", "top5": "top5", "miou_ss": "miou", "miou_ms": "miou"}
+CURVES = ("val_accuracy", "val_mean_iou", "val_main_mean_iou")
+
+
+class Training(NamedTuple):
+    """A run of a table with a seed.
+
+    - `folder`: where it is trained; its reports stand beside it.
+    """
+
+    run: Run
+    recipe: Recipe
+    seed: int
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """Row, column and seed, for people."""
+        parts = (*self.run.row, self.run.column, f"seed {self.seed}")
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def evaluations(self) -> dict[Path, list[str]]:
+        """Reports that are not of the training, and options of `keras-en evaluate`."""
+        result = {}
+        if self.run.evaluate is not None:
+            path = f"{self.folder.name}-{self.run.evaluate}.json"
+            options = ["--recipe", self.run.evaluate]
+            result[self.folder.with_name(path)] = options
+        if "miou_ms" in self.run.paper:
+            path = self.folder.with_name(f"{self.folder.name}-scales.json")
+            result[path] = ["--scales", "recipe"]
+        return result
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all that it is to give is there."""
+        return _metrics(self.folder / experiment.RUN) is not None
+
+    def figures(self) -> dict[str, float]:
+        """In %, by metric of the table; empty where it is not finished."""
+        own = _metrics(self.folder / experiment.RUN)
+        if own is None:
+            return {}
+        metrics = self.run.paper or dict.fromkeys(
+            ["miou_ss"] if "miou" in own else ["top1"]
+        )
+        others = {p: _metrics(p) for p in self.evaluations}
+        result = {}
+        for metric in metrics:
+            source: dict[str, float] | None = own
+            if others and (metric == "miou_ms" or self.run.evaluate):
+                (source,) = others.values()
+            if source and SCORES[metric] in source:
+                result[metric] = 100 * source[SCORES[metric]]
+        return result
+
+
+def trainings(
+    table: Table,
+    output: Path,
+    seeds: Sequence[int] | None = None,
+    only: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    epochs: int | None = None,
+) -> list[Training]:
+    """All of a table, seed by seed: whenever it is stopped, rows are about even.
+
+    Args:
+        table: See `tables.load_table`.
+        output: Folder.
+        seeds: `None`: those of each recipe.
+        only: Texts: runs whose row or column has one of them.
+        overrides: Changes of keys of all recipes.
+        epochs: `None`: those of the recipes.
+
+    Raises:
+        ValueError: No run is chosen, or an override is wrong.
+    """
+    result = []
+    for run in table.runs:
+        text = ", ".join((*run.row, run.column or ""))
+        if only and not any(part.lower() in text.lower() for part in only):
+            continue
+        recipe = load(run.recipe, (*run.set, *overrides))
+        if epochs is not None:
+            recipe = recipe.lasting(epochs)
+        name = _folder_name((run.recipe, *run.set))
+        for seed in recipe.seeds if seeds is None else seeds:
+            folder = output / name / f"seed{seed}"
+            result.append(Training(run, recipe, seed, folder))
+    if not result:
+        rows = dict.fromkeys(
+            ", ".join((*run.row, run.column or "")) for run in table.runs
+        )
+        raise ValueError(
+            f"--only must be part of a row or column: {'; '.join(rows)}. "
+            f"Received: {', '.join(only)}"
+        )
+    result.sort(key=lambda training: training.seed)
+    return result
+
+
+def markdown(table: Table, results: Iterable[Training]) -> str:
+    """The table in the paper's layout, its figures in brackets beside ours."""
+    cells: dict[tuple, list[float]] = {}
+    paper: dict[tuple, float] = {}
+    for training in results:
+        run = training.run
+        for metric, value in training.figures().items():
+            cells.setdefault((run.row, run.column or metric), []).append(value)
+        for metric, value in run.paper.items():
+            paper[run.row, run.column or metric] = value
+    rows = dict.fromkeys(run.row for run in table.runs)
+    used = {column for _, column in (*cells, *paper)}
+    columns = [column for column in table.columns if column in used]
+    lines = [f"| {table.title} | {' | '.join(columns)} |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for row in rows:
+        texts = [_cell(cells.get((row, c)), paper.get((row, c))) for c in columns]
+        if any(texts):
+            lines.append(f"| {', '.join(row)} | {' | '.join(texts)} |")
+    lines += ["", "Ours: mean ± standard deviation, number of seeds; in brackets"]
+    lines[-1] += " the paper's figure."
+    if table.note:
+        lines += ["", f"Small scale, not the paper's: {table.note}."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values, paper):
+    text = ""
+    if values:
+        text = f"{statistics.mean(values):.2f}"
+        if len(values) > 1:
+            text += f" ± {statistics.stdev(values):.2f}"
+        text += f", n={len(values)}"
+    return f"{text} ({paper:g})".strip() if paper is not None else text
+
+
+def as_csv(results: Iterable[Training], scale: str) -> str:
+    """A line for each figure of each training."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    head = ["scale", "row", "column", "metric", "seed", "value", "paper", "folder"]
+    writer.writerow(head)
+    for training in results:
+        run = training.run
+        for metric, value in training.figures().items():
+            start = [scale, ", ".join(run.row), run.column or "", metric]
+            paper = run.paper.get(metric, "")
+            writer.writerow([*start, training.seed, value, paper, training.folder])
+    return text.getvalue()
+
+
+def plot_curves(results: Sequence[Training], path: Path, title: str) -> bool:
+    """Draws the validation metric by epoch, a panel a row of the table, a colour a
+    column or recipe, a line a seed; returns whether there was anything to draw."""
+    import matplotlib.figure
+
+    panels: dict[Any, dict[str, list]] = {}
+    for training in results:
+        curve = _curve(training.folder / experiment.HISTORY)
+        if curve:
+            run = training.run
+            key, label = (run.row, run.column) if run.column else ((), run.row[-1])
+            panels.setdefault(key, {}).setdefault(label, []).append(curve)
+    if not panels:
+        return False
+    width = min(3, len(panels))
+    height = -(-len(panels) // width)
+    figure = matplotlib.figure.Figure((5 * width, 3.6 * height), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(height, width, squeeze=False).ravel()
+    for axis, (row, curves) in zip(axes, panels.items(), strict=False):
+        for i, (label, lines) in enumerate(curves.items()):
+            for line in lines:
+                epochs = range(1, len(line) + 1)
+                axis.plot(epochs, line, color=f"C{i}", alpha=0.35, linewidth=0.8)
+            mean = [statistics.mean(v) for v in zip(*lines, strict=False)]
+            text = f"{label}, n={len(lines)}"
+            axis.plot(range(1, len(mean) + 1), mean, color=f"C{i}", label=text)
+        axis.set(xlabel="epoch", ylabel="validation, %")
+        axis.set_title(", ".join(row), fontsize=9)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    figure.savefig(path, dpi=120)
+    return True
+
+
+def _curve(path):
+    """The validation metric of each epoch, in %."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    name = next((name for name in CURVES if rows and name in rows[0]), None)
+    return [100 * float(row[name]) for row in rows] if name else []
+
+
+def _metrics(path):
+    """Those of a report, or `None`."""
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text("utf-8")).get("metrics")
+
+
+def _folder_name(words):
+    return "-".join(re.sub(r"[^\w.=]+", "_", word) for word in words)

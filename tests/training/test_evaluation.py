@@ -1,0 +1,87 @@
+"""Scores against NumPy, an image or pixel at a time."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_en.training import build, evaluation
+from keras_en.training.data import ArraySplit, Data
+from keras_en.training.material import Material
+from keras_en.training.recipes.recipe import load
+
+
+def test_by_hand():
+    """Three of four images are right; of class 0 one of two."""
+    outputs = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]])
+    scores = evaluation.count([(outputs, np.array([0, 0, 1, 1]))], 2)
+    assert scores.matrix.tolist() == [[1, 1], [0, 2]]
+    assert scores.metrics == {"top1": 0.75} and scores.images == 4
+    assert scores.per_class.tolist() == [0.5, 1.0]
+
+
+def test_first_five():
+    rng = np.random.default_rng(0)
+    outputs, labels = rng.random((40, 9)), rng.integers(0, 8, 40)
+    halves = [(outputs[:25], labels[:25]), (outputs[25:], labels[25:])]
+    scores = evaluation.count(halves, 9)
+    ranks = [
+        list(np.argsort(-o)).index(y) for o, y in zip(outputs, labels, strict=True)
+    ]
+    assert scores.metrics["top1"] == np.mean(np.array(ranks) == 0)
+    assert scores.metrics["top5"] == np.mean(np.array(ranks) < 5)
+    assert np.isnan(scores.per_class[8]), "no image has it"
+
+
+def test_intersection_over_union():
+    """As `keras.metrics.MeanIoU`; void pixels count nowhere."""
+    rng = np.random.default_rng(0)
+    outputs, masks = rng.random((3, 8, 8, 4)), rng.integers(0, 5, (3, 8, 8))
+    masks[masks == 4] = 255
+    scores = evaluation.count([(outputs, masks)], 4, "segmentation", 255)
+    metric = keras.metrics.MeanIoU(4, ignore_class=255, sparse_y_pred=False)
+    metric.update_state(masks, outputs)
+    assert scores.metrics["miou"] == pytest.approx(float(metric.result()), abs=1e-6)
+    right = (outputs.argmax(-1) == masks)[masks != 255].mean()
+    assert scores.metrics["pixels"] == pytest.approx(right)
+
+
+def segmentation(rng):
+    """Two images of 8x12, and a network that says what their brightness is."""
+    masks = rng.integers(0, 2, (2, 8, 12)).astype("uint8")
+    images = np.repeat(masks[..., None] * 255, 3, -1).astype("uint8")
+    split = ArraySplit(images, masks=masks)
+    data = Data(
+        {"train": split, "validation": split}, ("0", "1"), "segmentation", 255, []
+    )
+    recipe = load("small_camvid", ["data.evaluate=[]", "data.scales=[8,16]"])
+    facts = build.Facts(2, (None, None, 3), "segmentation", 255)
+    inputs = keras.Input((None, None, 3))
+    bright = keras.layers.Lambda(lambda x: keras.ops.mean(x, -1, keepdims=True))(inputs)
+    outputs = keras.layers.Concatenate()([1 - bright, bright])
+    return keras.Model(inputs, outputs), Material(recipe, data, facts, 0)
+
+
+def test_several_sizes():
+    """Probabilities of sizes are averaged in the size of the labels: by hand, from what
+    the images are in each."""
+    model, material = segmentation(np.random.default_rng(0))
+    assert evaluation.evaluate(model, material).metrics == {"miou": 1.0, "pixels": 1.0}
+    scores = evaluation.evaluate(model, material, scales=(4, 6))
+    batches = [next(iter(material.evaluate("validation", side)))[0] for side in (4, 6)]
+    maps = [keras.ops.image.resize(b, (8, 12)) for b in batches]
+    mean = np.mean([keras.ops.convert_to_numpy(m).mean(-1) for m in maps], 0)
+    right = (mean > 0.5) == (material.data.splits["validation"].masks == 1)
+    assert scores.metrics["pixels"] == pytest.approx(right.mean())
+    assert scores.metrics["pixels"] < 1, "smaller images lose pixels"
+
+
+def test_wrong_arguments():
+    model, material = segmentation(np.random.default_rng(0))
+    with pytest.raises(ValueError, match="--split must be one of train, validation"):
+        evaluation.evaluate(model, material, "test")
+    others = material._replace(facts=material.facts._replace(classes=3))
+    with pytest.raises(ValueError, match="a network of 2, data of 3"):
+        evaluation.evaluate(model, others)
+    kind = material._replace(facts=material.facts._replace(task="classification"))
+    with pytest.raises(ValueError, match="but for segmentation"):
+        evaluation.evaluate(model, kind, scales=(4,))
