@@ -13,6 +13,7 @@ from keras_en.training.finite import Watch
 from keras_en.training.identity import identity
 from keras_en.training.steps import Run
 from keras_en.training.strategies import equal_on_all_workers, is_chief
+from keras_en.training.termination import Termination, put_off
 
 
 def fit(
@@ -55,6 +56,9 @@ def fit(
     `model.compile(jit_compile=True)`: on one device the whole step is compiled; with
     several replicas what the normalization layers compute before and behind their
     collectives.
+
+    SIGTERM, by which clusters and systems end a process, waits for the end of the step
+    and a checkpoint, if there is a folder for one and no other worker.
 
     Args:
         model: Compiled `keras.Model` without a `train_step` of its own.
@@ -135,10 +139,13 @@ def fit(
     with checkpoints.folder_of_run(checkpoint, run.strategy):
         options = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle}
         same = identity(model, data, run.build(data), **options)
-        training = _Training(
-            run, data, held_out, events, checkpoint, checkpoint_every, same
-        )
-        with run.workers(), run.training():
+        # Workers would have to agree on the step.
+        alone = checkpoint is not None and run.strategy.cluster_resolver is None
+        with run.workers(), run.training(), put_off(alone) as termination:
+            training = _Training(
+                run, data, held_out, events, checkpoint, checkpoint_every, same
+            )
+            training.termination = termination
             training.train(epochs, resume, said=verbose != 0)
     return training.history
 
@@ -193,6 +200,7 @@ class _Training:
         self.events, self.history = events, run.model.history
         self.checkpoint, self.checkpoint_every = checkpoint, checkpoint_every
         self.same, self.watch = same, Watch(run.model, data)
+        self.termination = Termination()
 
     def train(self, epochs, resume, said):
         """Trains to the end of so many epochs, or until a callback stops."""
@@ -253,6 +261,11 @@ class _Training:
             unsaved += 1
             if self.run.model.stop_training:
                 break
+            # Before the first step there is nothing that a checkpoint would keep.
+            self.termination.waits = True
+            if self.termination.asked and self._save(epoch, step + 1):
+                unsaved = 0
+                self.termination.deliver()
             due = self.checkpoint_every and unsaved >= self.checkpoint_every
             if due and self._save(epoch, step + 1):
                 unsaved = 0
@@ -265,7 +278,8 @@ class _Training:
             metrics = self.run.evaluate(self.held_out, self.events)
             logs.update({f"val_{name}": value for name, value in metrics.items()})
         self.events.on_epoch_end(epoch, logs)
-        self._save(epoch + 1, 0)
+        if self._save(epoch + 1, 0) and self.termination.asked:
+            self.termination.deliver()
 
     def _save(self, epoch, step):
         """Writes a checkpoint that goes on at this step; returns whether it could."""
