@@ -122,7 +122,7 @@ class Progress(keras.callbacks.Callback):
         return texts if left is None else [*texts, f"{duration(left)} left"]
 
     def _left(self):
-        """Seconds to the end of the training; `None` at its end, or if no step tells."""
+        """Seconds to the end of the training; `None` there, or if no step tells."""
         images, seconds = self._total
         if not images:
             return None
@@ -151,7 +151,7 @@ class Progress(keras.callbacks.Callback):
         return hasattr(stream, "isatty") and stream.isatty()
 
     def _print(self, text, end="", cleared=True):
-        if not _is_writer(self.model):
+        if not writes(self.model):
             return
         stream = self._stream or sys.stdout
         before = _CLEARED if cleared and self._width else ""
@@ -186,8 +186,8 @@ def _figure(value):
     return f"{value:.2e}" if small else f"{value:.4f}"
 
 
-def _is_writer(model):
-    """Whether this process is the one that prints."""
+def writes(model: keras.Model) -> bool:
+    """Whether this process is the one that prints and writes files."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         return is_chief(model.distribute_strategy)
