@@ -3,6 +3,7 @@
 import keras
 
 from keras_en.arguments import check
+from keras_en.training.progress import Progress
 from keras_en.training.strategies import is_chief
 
 # What writes files is the chief's; all others decide from logs, which are equal.
@@ -14,7 +15,8 @@ _WRITERS = (
 
 
 def callback_list(model, callbacks, verbose, epochs, steps, history=True):
-    """The callbacks that are for this process, and the chief's progress bar.
+    """The callbacks that are for this process, and the chief's progress bar, unless one
+    of them is a `Progress`.
 
     Args:
         callbacks, verbose: As in `keras_en.training.fit`.
@@ -33,10 +35,11 @@ def callback_list(model, callbacks, verbose, epochs, steps, history=True):
     if not is_chief(model.distribute_strategy):
         callbacks = [c for c in callbacks if not isinstance(c, _WRITERS)]
         verbose = 0
+    shown = any(isinstance(callback, Progress) for callback in callbacks)
     return keras.callbacks.CallbackList(
         callbacks,
         add_history=history,
-        add_progbar=verbose != 0,
+        add_progbar=verbose != 0 and not shown,
         verbose=verbose,
         epochs=epochs,
         steps=steps,

@@ -72,7 +72,8 @@ def fit(
             epoch may be smaller.
         epochs: Number of the epoch after the last.
         verbose: As in `model.fit`.
-        callbacks: List of `keras.callbacks.Callback`.
+        callbacks: List of `keras.callbacks.Callback`. A `training.progress.Progress`
+            stands in the place of Keras's progress bar.
         validation_data: A tuple `(x, y)` or `(x, y, sample_weight)` of arrays, or an
             iterable as `x`, evaluated after each epoch; see `evaluate`.
         validation_batch_size: `None`: `batch_size`.

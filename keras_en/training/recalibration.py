@@ -83,18 +83,23 @@ def recalibrate(
                 variable.assign(value)
 
 
-def check_layers(model):
-    """The layers whose statistics `recalibrate` replaces; raises where it cannot, as it
-    does."""
-    built = isinstance(model, keras.Model) and model.built
-    check(built, "model", "a keras.Model that is built", model)
-    layers = [
+def layers_with_statistics(model: keras.Model) -> list[keras.Layer]:
+    """The layers that keep moving statistics and normalize with others in training."""
+    return [
         layer
         for layer in layers_of(model)
         if isinstance(layer, keras.layers.BatchNormalization | NormalizerPool)
         and layer.trainable
         and getattr(layer, "moving_mean", None) is not None
     ]
+
+
+def check_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers whose statistics `recalibrate` replaces; raises where it cannot, as it
+    does."""
+    built = isinstance(model, keras.Model) and model.built
+    check(built, "model", "a keras.Model that is built", model)
+    layers = layers_with_statistics(model)
     allowed = "a network with trainable layers that keep moving statistics"
     check(layers, "model", allowed, model.name, "name")
     allowed = "a network without batch renormalization"

@@ -1,0 +1,156 @@
+"""The files that say what a run was: `recipe.yaml`, `run.json`, `history.csv`."""
+
+import datetime
+import importlib
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_en import files
+from keras_en.training.recipes import digits
+from keras_en.training.recipes.recipe import Recipe
+from keras_en.version import __version__
+
+RECIPE, FACTS, HISTORY = "recipe.yaml", "run.json", "history.csv"
+
+
+class RunFolder:
+    """The folder of a run, for the process that writes.
+
+    Every file is there as a whole, or as it was.
+
+    Args:
+        folder: Path.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+        self._facts: dict[str, Any] = {}
+        self._begun = 0.0
+
+    def start(
+        self,
+        recipe: Recipe,
+        command: str,
+        seed: int,
+        strategy: str = "none",
+        replicas: int = 1,
+    ) -> None:
+        """Writes `recipe.yaml` and `run.json`.
+
+        `run.json` has an entry a process in `processes`, with when it began and ended;
+        `ended` and `seconds` of one that was killed are `null`.
+
+        Args:
+            recipe: The one that is trained, with its keys changed.
+            command: The command line.
+            seed: That of the run.
+            strategy, replicas: See `keras_en.training.strategy`.
+        """
+        self._begun = time.perf_counter()
+        process = {"command": command, "began": _now(), "ended": None, "seconds": None}
+        self._facts = {
+            "recipe": recipe.name,
+            "seed": seed,
+            "versions": versions(),
+            "hardware": hardware(),
+            "strategy": strategy,
+            "replicas": replicas,
+            "processes": [*self._processes(), process],
+        }
+        files.write_text(self._folder / RECIPE, recipe.to_yaml())
+        self._write()
+
+    def finish(self, history: Mapping[str, Sequence[float]]) -> float:
+        """Writes `history.csv`, and the end into `run.json`.
+
+        Args:
+            history: Metric to its values, one an epoch.
+
+        Returns:
+            The seconds of all processes that came to their ends.
+        """
+        with files.staged(self._folder / HISTORY, HISTORY) as staged:
+            digits.write_history(staged.path, dict(history))
+            staged.publish()
+        process = self._facts["processes"][-1]
+        process["ended"] = _now()
+        process["seconds"] = round(time.perf_counter() - self._begun, 1)
+        self._write()
+        return sum(entry["seconds"] or 0 for entry in self._facts["processes"])
+
+    def _processes(self):
+        """Those before this one, as far as the file can be read."""
+        try:
+            text = (self._folder / FACTS).read_text(encoding="utf-8")
+            processes = json.loads(text)["processes"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return processes if isinstance(processes, list) else []
+
+    def _write(self):
+        text = json.dumps(self._facts, indent=2, ensure_ascii=False)
+        files.write_text(self._folder / FACTS, text + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Those of the packages that a result depends on."""
+    backend = keras.backend.backend()
+    return {
+        "keras_en": __version__,
+        "keras": keras.__version__,
+        backend: importlib.import_module(backend).__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Cores, processor and accelerators of this machine."""
+    return {
+        "cpu_count": os.cpu_count(),
+        "processor": _processor(),
+        "devices": _devices(),
+    }
+
+
+def _devices():
+    """The names of what the backend computes on."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_physical_devices()
+        details = map(tf.config.experimental.get_device_details, devices)
+        return [
+            detail.get("device_name", device.device_type)
+            for device, detail in zip(devices, details, strict=True)
+        ]
+    if backend == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices()]
+    import torch
+
+    gpus = range(torch.cuda.device_count())
+    return [torch.cuda.get_device_name(i) for i in gpus] or ["CPU"]
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2] for line in lines if line.startswith("model name"))
+    return next(models, platform.processor()).strip()
+
+
+def _now():
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
