@@ -134,7 +134,7 @@ def _recipe(folder, options, input_shape):
 
 def _seed(folder):
     """That of the run: what is held out depends on it."""
-    path = folder / experiment.RUN
+    path = folder / experiment.FACTS
     return json.loads(path.read_text("utf-8"))["seed"] if path.is_file() else 0
 
 
@@ -150,7 +150,7 @@ def _report(suffix, about, names, scores):
     classes = _per_class(names, scores)
     if suffix == ".json":
         values = {**about, "metrics": scores.metrics, "classes": classes}
-        values["confusion_matrix"] = scores.matrix.tolist()
+        values["confusion_matrix"] = scores.confusion.matrix.tolist()
         return json.dumps(values, indent=1) + "\n"
     lines = ["# Evaluation", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in about.items() if value]

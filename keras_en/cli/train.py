@@ -129,6 +129,8 @@ def run(options: argparse.Namespace) -> None:
     for name, value in results.scores.metrics.items():
         if name in NAMES:
             say(f"{NAMES[name]}: {value:.2%}")
+    for text in results.warnings:
+        say(f"Warning: {text}")
     say("Written:")
     for name in experiment.FILES:
         say(f"  {settings.output / name}")

@@ -229,8 +229,18 @@ def _variables(model):
     }
 
 
+def value_of(variable):
+    """Its value, NumPy's."""
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.convert_to_numpy(variable.value)
+    import tensorflow as tf
+
+    # A metric's sum over replicas is none before it is a tensor.
+    return tf.convert_to_tensor(variable.value).numpy()
+
+
 def _raw(variable):
     """Its value; bfloat16, which NumPy's files do not know, as the bits it is."""
-    value = keras.ops.convert_to_numpy(variable.value)
+    value = value_of(variable)
     bits = f"u{value.dtype.itemsize}"
     return value if value.dtype.isbuiltin == 1 else value.view(bits)

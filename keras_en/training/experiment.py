@@ -1,9 +1,8 @@
 """A training with a recipe: from its data to the files of its folder."""
 
 import contextlib
-import csv
 import dataclasses
-import json
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,23 @@ import keras
 
 from keras_en import files
 from keras_en.arguments import check
-from keras_en.training import build, checkpoints, keras_loop, loop, strategies
-from keras_en.training.evaluation import Scores, evaluate
+from keras_en.training import build, checkpoints, keras_loop, loop, report, strategies
+from keras_en.training.evaluation import Scores, evaluate, gap_warning, samples
 from keras_en.training.material import Material, material
+from keras_en.training.monitor import TensorBoard
+from keras_en.training.progress import Progress
 from keras_en.training.recalibration import check_layers, recalibrate
 from keras_en.training.recipes.recipe import Recipe, load
+from keras_en.training.run_folder import FACTS, HISTORY, RECIPE, RunFolder
 
 # Of the parts of a recipe those that a run may go on with changed: a schedule is of
 # the learning rate, which no checkpoint holds either.
 _FREE = ("name", "about", "schedule", "seeds")
-RECIPE, MODEL, HISTORY, RUN = "recipe.yaml", "model.keras", "history.csv", "run.json"
-FILES = (RECIPE, RUN, HISTORY, MODEL, checkpoints.NAME)
+MODEL, TENSORBOARD = "model.keras", "tensorboard"
+PICTURES = (report.CURVES, report.CONFUSION, report.SAMPLES)
+FILES = (report.NAME, RECIPE, FACTS, HISTORY, MODEL, checkpoints.NAME)
+# Images whose ratios TensorBoard has; images that a report shows.
+PROBE, SHOWN = 32, 4
 PRECISIONS = ("float32", "float16", "bfloat16")
 Network = Callable[[Recipe, build.Facts, int], keras.Model]
 
@@ -72,11 +77,13 @@ class Results:
         chief: Whether this is the process that wrote; others have no scores.
         scores: On the test images.
         history: As of `keras.callbacks.History`.
+        warnings: What a reader of the scores should know.
     """
 
     chief: bool
     scores: Scores | None
     history: dict[str, list]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,12 @@ class Experiment:
     material: Material
     model: keras.Model
     chief: bool
+    replicas: int
+
+    @functools.cached_property
+    def folder(self) -> RunFolder:
+        """Where it is written."""
+        return RunFolder(self.settings.output)
 
     @property
     def epochs(self) -> int:
@@ -98,8 +111,9 @@ class Experiment:
 def train(recipe: Recipe, settings: Settings) -> Results:
     """Trains the network of a recipe and writes its folder.
 
-    Every worker calls this. The folder holds a checkpoint after every epoch, and at the
-    end `model.keras`, `history.csv` and `recipe.yaml`.
+    Every worker calls this. The folder holds `recipe.yaml` and `run.json` from the
+    beginning, a checkpoint after every epoch, scalars for TensorBoard, and at the end
+    `model.keras`, `history.csv` and `report.md` with its pictures.
 
     Raises:
         FileExistsError: The folder holds a run and `resume` is `False`, or other files.
@@ -141,7 +155,10 @@ def prepared(recipe: Recipe, settings: Settings, writes: bool = True):
             model = _compiled(recipe, settings, images)
         if recipe.statistics.recalibrate:
             check_layers(model)
-        yield Experiment(recipe, settings, images, model, chief)
+        replicas = strategy.num_replicas_in_sync if strategy else 1
+        if settings.strategy == "mirrored" and strategy is None:
+            replicas = settings.replicas or len(keras.distribution.list_devices())
+        yield Experiment(recipe, settings, images, model, chief, replicas)
 
 
 @contextlib.contextmanager
@@ -192,7 +209,7 @@ def _make_deterministic():
 
 
 def _check_folder(settings):
-    own = (*FILES, checkpoints.PARTIAL)
+    own = (*FILES, *PICTURES, TENSORBOARD, checkpoints.PARTIAL)
     again = bool(settings.resume)
     files.check_folder(settings.output, own, again, "--resume goes on with it")
 
@@ -229,33 +246,37 @@ def _compiled(recipe, settings, images):
 
 
 def _fit(experiment):
-    recipe, settings, images = (
-        experiment.recipe,
-        experiment.settings,
-        experiment.material,
-    )
-    model = experiment.model
+    recipe, settings = experiment.recipe, experiment.settings
+    images, model = experiment.material, experiment.model
     fit = loop.fit if keras.backend.backend() == "tensorflow" else keras_loop.fit
-    callbacks = build.callbacks(recipe, images.steps)
+    progress = Progress(images.images, recipe.data.batch_size)
+    callbacks = [*build.callbacks(recipe, images.steps), progress]
+    probe = next(iter(images.evaluate(images.validation)))[0][:PROBE]
+    callbacks.append(TensorBoard(settings.output / TENSORBOARD, probe))
     if experiment.chief:
-        callbacks += [_RecipeFile(experiment)]
-    return fit(
-        model,
-        lambda epoch: build.both_targets(model, images.train(epoch)),
-        # What the batches depend on: a run goes on with the same only.
-        batch_size=recipe.data.batch_size,
-        seed=settings.seed,
-        epochs=experiment.epochs,
-        verbose=settings.verbose,
-        callbacks=callbacks,
-        validation_data=build.both_targets(model, images.evaluate(images.validation)),
-        checkpoint=settings.output,
-        checkpoint_every=settings.checkpoint_every,
-        resume=settings.resume,
-    ).history
+        callbacks.append(_Begin(experiment))
+    try:
+        return fit(
+            model,
+            lambda epoch: build.both_targets(model, images.train(epoch)),
+            # What the batches depend on: a run goes on with the same only.
+            batch_size=recipe.data.batch_size,
+            seed=settings.seed,
+            epochs=experiment.epochs,
+            verbose=settings.verbose,
+            callbacks=callbacks,
+            validation_data=build.both_targets(
+                model, images.evaluate(images.validation)
+            ),
+            checkpoint=settings.output,
+            checkpoint_every=settings.checkpoint_every,
+            resume=settings.resume,
+        ).history
+    finally:
+        progress.close()
 
 
-class _RecipeFile(keras.callbacks.Callback):
+class _Begin(keras.callbacks.Callback):
     """Writes the recipe into the folder as soon as that is there: it is what a run
     that was killed goes on with."""
 
@@ -264,17 +285,14 @@ class _RecipeFile(keras.callbacks.Callback):
         self._experiment = experiment
 
     def on_train_begin(self, logs=None):
-        output = self._experiment.settings.output
-        files.write_text(output / RECIPE, self._experiment.recipe.to_yaml())
-
-
-def write_history(path: Path, history: dict[str, list]) -> None:
-    """Writes a table of the metrics, an epoch a line."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *history])
-        for epoch, row in enumerate(zip(*history.values(), strict=True), start=1):
-            writer.writerow([epoch, *row])
+        settings, recipe = self._experiment.settings, self._experiment.recipe
+        self._experiment.folder.start(
+            recipe,
+            settings.command,
+            settings.seed,
+            settings.strategy,
+            self._experiment.replicas,
+        )
 
 
 def _finish(experiment, history):
@@ -289,21 +307,40 @@ def _finish(experiment, history):
     with files.staged(output / MODEL, MODEL) as staged:
         build.without_auxiliary(model).save(staged.path)
         staged.publish()
-    with files.staged(output / HISTORY, HISTORY) as staged:
-        write_history(staged.path, history)
-        staged.publish()
     written = keras.models.load_model(output / MODEL, compile=False)
     scores = evaluate(written, images)
-    _write_run(experiment, scores)
-    return Results(True, scores, history)
+    warning = gap_warning(written, images, images.split())
+    warnings = () if warning is None else (warning,)
+    seconds = experiment.folder.finish(history, scores.metrics)
+    _report(experiment, written, scores, history, seconds, warnings)
+    return Results(True, scores, history, warnings)
 
 
-def _write_run(experiment, scores):
-    settings = experiment.settings
-    values = {
-        "command": settings.command,
-        "seed": settings.seed,
-        "images": scores.images,
-        "metrics": scores.metrics,
-    }
-    files.write_text(settings.output / RUN, json.dumps(values, indent=1) + "\n")
+def _report(experiment, model, scores, history, seconds, warnings):
+    recipe, images, settings = (
+        experiment.recipe,
+        experiment.material,
+        experiment.settings,
+    )
+    segments = scores.task == "segmentation"
+    split = images.split()
+    content = report.Report(
+        title=recipe.about.title or recipe.name,
+        command=settings.command,
+        settings=recipe.to_yaml(),
+        history=history,
+        results={
+            **scores.metrics,
+            f"images of {split}": scores.images,
+            "training images": images.images,
+            "parameters": model.count_params(),
+            "seconds": round(seconds),
+        },
+        class_names=images.data.class_names,
+        confusion=scores.confusion,
+        segmentation=segments,
+        samples=samples(model, images, split, SHOWN) if segments else None,
+        warnings=warnings,
+        files=[name for name in FILES if name != report.NAME],
+    )
+    report.write_report(settings.output, content)

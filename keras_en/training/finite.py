@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_en.training import feed
+from keras_en.training.checkpoints import value_of
 
 # Reading a loss waits for the device: once in so many steps costs nothing.
 EVERY = 100
@@ -77,7 +78,7 @@ def not_finite(model):
     """
     for variable in model.variables:
         if keras.backend.is_float_dtype(variable.dtype):
-            value = keras.ops.convert_to_numpy(variable.value)
+            value = value_of(variable)
             wrong = np.isnan(value)
             if variable.trainable:
                 wrong = ~np.isfinite(value)

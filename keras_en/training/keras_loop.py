@@ -26,7 +26,8 @@ def fit(
     checkpoint_every: int | None,
     resume: Any,
 ) -> keras.callbacks.History:
-    """As `keras_en.training.fit`, with checkpoints at the end of epochs only.
+    """As `keras_en.training.fit`, with checkpoints at the end of epochs only, and
+    without a progress bar.
 
     Raises:
         ValueError: `checkpoint_every` is not `None`; see also there.
@@ -36,7 +37,7 @@ def fit(
             "--checkpoint-every needs the TensorFlow backend: elsewhere checkpoints "
             f"are written at the end of each epoch. Received: {checkpoint_every}"
         )
-    data, held_out = _Batches(batches), _Batches(lambda epoch: validation_data)
+    data, held_out = Batches(batches), Batches(lambda epoch: validation_data)
     with checkpoints.folder_of_run(checkpoint, None):
         keras_private.build(model, data[0])
         source = feed.Source(batches, len(data))
@@ -61,13 +62,13 @@ def fit(
             validation_data=held_out,
             epochs=epochs,
             initial_epoch=start.epoch,
-            verbose=verbose,
+            verbose=0,
             callbacks=ready,
         )
     return history
 
 
-class _Batches(keras.utils.PyDataset):
+class Batches(keras.utils.PyDataset):
     """The batches of an epoch, in their order."""
 
     def __init__(self, batches):

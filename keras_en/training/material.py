@@ -69,11 +69,26 @@ class Material(NamedTuple):
             split: Its name.
             short_side: That of the images, in the place of what the recipe says.
         """
-        part, source = self.recipe.data, self.data.splits[split]
+        part = self.recipe.data
         steps = part.evaluate if short_side is None else _of(part.evaluate, short_side)
         transform = Transform.of(steps, part.image_size, self.data.void)
-        shape = transform.sized(part.image_size).output_shape(source.image_shape)
-        return source.batches(1 if None in shape else part.batch_size, transform)
+        size = part.batch_size if self._one_size(split, transform) else 1
+        return self.data.splits[split].batches(size, transform)
+
+    def mixed(self, split: str, images: int) -> Any:
+        """As `evaluate`, at most so many images in an order of chance, in batches as
+        large as those of training; `None` where the sizes of images differ."""
+        part, source = self.recipe.data, self.data.splits[split]
+        transform = Transform.of(part.evaluate, part.image_size, self.data.void)
+        if not self._one_size(split, transform):
+            return None
+        size = min(part.batch_size, len(source))
+        limit = size * max(1, min(images, len(source)) // size)
+        return source.batches(size, transform, self.seed, limit=limit)
+
+    def _one_size(self, split, transform):
+        sized = transform.sized(self.recipe.data.image_size)
+        return None not in sized.output_shape(self.data.splits[split].image_shape)
 
 
 def material(

@@ -51,11 +51,11 @@ class Training(NamedTuple):
     @property
     def is_finished(self) -> bool:
         """Whether all that it is to give is there."""
-        return _metrics(self.folder / experiment.RUN) is not None
+        return _metrics(self.folder / experiment.FACTS) is not None
 
     def figures(self) -> dict[str, float]:
         """In %, by metric of the table; empty where it is not finished."""
-        own = _metrics(self.folder / experiment.RUN)
+        own = _metrics(self.folder / experiment.FACTS)
         if own is None:
             return {}
         metrics = self.run.paper or dict.fromkeys(

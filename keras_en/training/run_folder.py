@@ -68,11 +68,16 @@ class RunFolder:
         files.write_text(self._folder / RECIPE, recipe.to_yaml())
         self._write()
 
-    def finish(self, history: Mapping[str, Sequence[float]]) -> float:
+    def finish(
+        self,
+        history: Mapping[str, Sequence[float]],
+        metrics: Mapping[str, float],
+    ) -> float:
         """Writes `history.csv`, and the end into `run.json`.
 
         Args:
             history: Metric to its values, one an epoch.
+            metrics: What was measured at the end, `metrics` in `run.json`.
 
         Returns:
             The seconds of all processes that came to their ends.
@@ -80,6 +85,7 @@ class RunFolder:
         with files.staged(self._folder / HISTORY, HISTORY) as staged:
             digits.write_history(staged.path, dict(history))
             staged.publish()
+        self._facts["metrics"] = dict(metrics)
         process = self._facts["processes"][-1]
         process["ended"] = _now()
         process["seconds"] = round(time.perf_counter() - self._begun, 1)

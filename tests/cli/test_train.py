@@ -19,6 +19,7 @@ from tests.training.data.pictures import class_folder, mask_folder
 
 pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parents[2]
+WRITTEN = sorted([*experiment.FILES, "curves.png", "confusion.png", "tensorboard"])
 SMALL = ["--network", "CifarResNet", "--set", "network.arguments.depth=8"]
 
 
@@ -46,7 +47,7 @@ def test_mirrored_then_resumed(tmp_path, capsys):
     command = ["train", "--output", folder, "--strategy", "mirrored", "--norm", "en"]
     code, out, err = keras_en(*command, "--epochs", 1, "--checkpoint-every", 5)
     assert code == 0, err
-    assert names(folder) == sorted(experiment.FILES)
+    assert names(folder) == WRITTEN
     assert "Test accuracy: " in out and str(folder / "model.keras") in out
 
     assert main("--output", folder) == 2
@@ -61,7 +62,7 @@ def test_mirrored_then_resumed(tmp_path, capsys):
     assert code == 0, err
     assert "Epoch 2/2" in out and "Epoch 1/2" not in out
     assert len((folder / "history.csv").read_text().splitlines()) == 3
-    assert names(folder) == sorted(experiment.FILES)
+    assert names(folder) == WRITTEN
 
 
 def test_the_example_of_two_workers(tmp_path):
@@ -76,7 +77,7 @@ def test_the_example_of_two_workers(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Test accuracy: ") == 1, "the chief prints"
-    assert names(folder) == sorted(experiment.FILES)
+    assert names(folder) == WRITTEN
 
 
 @pytest.fixture
@@ -99,6 +100,10 @@ def test_a_folder_of_images(images, tmp_path, capsys):
     assert model.name == "cifar_resnet8_bn"
     recipe = recipes.load(folder / "recipe.yaml")
     assert recipe.data.source == f"folder:{images}" and recipe.schedule.duration == 2
+    text = (folder / "report.md").read_text()
+    assert text.startswith("# ResNet-50 on a folder of images\n") and "cat" in text
+    facts = json.loads((folder / "run.json").read_text())
+    assert f"{facts['metrics']['top1']:.2%}" == accuracy and facts["seed"] == 0
     report = tmp_path / "scores.json"
     assert cli.main(["evaluate", str(folder), "--report", str(report)]) == 0
     assert f"accuracy:             {accuracy}" in capsys.readouterr().out
@@ -133,6 +138,8 @@ def test_segmentation(tmp_path, capsys):
     )
     assert main(recipe, "--output", folder) == 0
     assert "Test mIoU: " in capsys.readouterr().out
+    pictures = {"curves.png", "samples.png"}
+    assert {path.name for path in folder.glob("*.png")} == pictures
     model = keras.models.load_model(folder / "model.keras", compile=False)
     assert model.output_shape == (None, None, None, 3)
     words = ["evaluate", str(folder), "--scales", "recipe"]
@@ -232,4 +239,4 @@ def test_jax(tmp_path):
         histories.append((tmp_path / folder / "history.csv").read_text())
     rows = [history.splitlines() for history in histories]
     assert len(rows[0]) == len(rows[1]) == 3
-    assert names(tmp_path / "whole") == sorted(experiment.FILES)
+    assert names(tmp_path / "whole") == WRITTEN

@@ -30,7 +30,8 @@ def test_a_run_that_is_killed_and_resumed(tmp_path):
 
     again = RunFolder(folder)
     again.start(recipe, "keras-en train --resume", 3, "mirrored", 2)
-    seconds = again.finish({"loss": [0.5, 0.25], "val_loss": [1, 2]})
+    seconds = again.finish({"loss": [0.5, 0.25], "val_loss": [1, 2]}, {"top1": 0.75})
+    assert facts(folder)["metrics"] == {"top1": 0.75}
     first, second = facts(folder)["processes"]
     assert first["command"] == "keras-en train" and first["ended"] is None
     assert second["began"] <= second["ended"] and second["seconds"] == seconds >= 0
@@ -65,7 +66,7 @@ def test_a_full_disk_leaves_what_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.Staged, "publish", full)
     with pytest.raises(files.CannotWrite, match="history.csv cannot be written"):
-        run.finish({"loss": [0.5]})
+        run.finish({"loss": [0.5]}, {})
     assert facts(tmp_path) == before
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.yaml", "run.json"}
 
