@@ -1,11 +1,14 @@
 """A training whose numbers are no longer finite stops before they reach a file."""
 
+import contextlib
 import itertools
 
 import keras
 import numpy as np
 
-from keras_en.training import feed
+from keras_en.keras_private import children, layers_of
+from keras_en.layers.recording import replaced_calls
+from keras_en.training import feed, keras_private
 from keras_en.training.checkpoints import value_of
 
 # Reading a loss waits for the device: once in so many steps costs nothing.
@@ -38,12 +41,7 @@ class Watch:
         epoch, step, loss = next(
             entry for entry in losses if not np.isfinite(float(entry[2]))
         )
-        parts = self._parts_of_batch(epoch, step)
-        if parts:
-            reason = f"the batch of this step is not finite in {', '.join(parts)}"
-        else:
-            name = not_finite(self._model)
-            reason = f"the first variable that is not finite: {name}"
+        reason = self._reason(epoch, step)
         raise FloatingPointError(
             f"The loss is {float(loss)} at epoch {epoch}, step {step}, counted from 0; "
             f"{reason}. Training has ended; a checkpoint is that of before"
@@ -59,36 +57,97 @@ class Watch:
                 "before"
             )
 
-    def _parts_of_batch(self, epoch, step):
-        """Which of `x`, `y` and `sample_weight` of a step are not finite."""
+    def _reason(self, epoch, step):
+        """What was not finite first in a step, in words."""
         batches = itertools.islice(self._data.batches(epoch), step, step + 1)
-        return [
+        batch = next(batches, None)
+        if batch is None:
+            return f"the first variable that is not finite: {not_finite(self._model)}"
+        parts = [
             f"`{name}`"
-            for batch in batches
             for name, part in zip(("x", "y", "sample_weight"), batch, strict=False)
             if not all(_is_finite(leaf) for leaf in feed.leaves(part))
         ]
+        if parts:
+            return f"the batch of this step is not finite in {', '.join(parts)}"
+        first = first_not_finite(self._model, batch[0])
+        if first is None:
+            return "every layer is finite on the batch of this step, its loss is not"
+        return f"the first of its layers that is not finite: {first}"
 
 
 def not_finite(model):
-    """The path of the first variable of a model that is not finite, or `None`.
+    """The path of the first variable of a model that is not finite, or `None`."""
+    wrong = (v.path for v in model.variables if _is_wrong(v))
+    return next(wrong, None)
 
-    A constant may be infinite, such as what masks attention: of what is not trained
-    only NaN counts.
+
+def first_not_finite(model, x):
+    """The first layer, in the order in which they run, that holds or returns what is
+    not finite, and what that is; or `None`.
+
+    The model runs as in evaluation: what a step has put into moving statistics is
+    there, and nothing changes.
+
+    Args:
+        model: Built `keras.Model`.
+        x: The inputs of a batch.
     """
-    for variable in model.variables:
-        if keras.backend.is_float_dtype(variable.dtype):
-            value = value_of(variable)
-            wrong = np.isnan(value)
-            if variable.trainable:
-                wrong = ~np.isfinite(value)
-            if wrong.any():
-                return variable.path
-    return None
+    faults = []
+
+    def watching(layer, original):
+        def call(*args, **kwargs):
+            if not faults:
+                faults.extend(v.path for v in _own_variables(layer) if _is_wrong(v))
+            outputs = original(*args, **kwargs)
+            tensors = feed.leaves(outputs)
+            if not faults and not all(map(_is_finite, tensors)):
+                faults.append(f"{layer.path}, in what it returns")
+            return outputs
+
+        return call
+
+    # Inner layers end before those that hold them.
+    layers = [layer for layer in layers_of(model) if layer is not model]
+    # What goes wrong here, for lack of memory perhaps, must not hide what it is about.
+    with (
+        contextlib.suppress(Exception),
+        replaced_calls((layer, watching(layer, layer.call)) for layer in layers),
+    ):
+        model(x, **keras_private.mode(model, False))
+    return faults[0] if faults else not_finite(model)
+
+
+def _own_variables(layer):
+    """Those that are not of a layer inside."""
+    others = {id(v) for child in children(layer) for v in child.variables}
+    return [v for v in layer.variables if id(v) not in others]
+
+
+def _is_wrong(variable):
+    """Whether it is not finite. A constant may be infinite, such as what masks
+    attention: of what is neither trained nor a statistic only NaN counts."""
+    if not keras.backend.is_float_dtype(variable.dtype):
+        return False
+    value = value_of(variable)
+    if variable.trainable or variable.name.startswith("moving_"):
+        return not np.isfinite(value).all()
+    return bool(np.isnan(value).any())
 
 
 def _is_finite(tensor):
+    if not hasattr(tensor, "dtype") or _is_symbolic(tensor):
+        return True
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if not keras.backend.is_float_dtype(dtype):
         return True
     return bool(np.isfinite(keras.ops.convert_to_numpy(tensor)).all())
+
+
+def _is_symbolic(tensor):
+    """Whether it is one of a function or a loop that TensorFlow traces."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.is_symbolic_tensor(tensor)

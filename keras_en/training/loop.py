@@ -98,9 +98,10 @@ def fit(
 
     Raises:
         FloatingPointError: The loss or, where a checkpoint is due, a weight or a
-            moving statistic is not finite. The losses are looked at before a
-            checkpoint is written, after every epoch and every 100 steps; the checkpoint
-            stays that of before.
+            moving statistic is not finite; it names the step and the first layer. The
+            losses are looked at before a checkpoint is written, after every epoch and
+            every 100 steps; the checkpoint stays that of before. A step whose loss is
+            not finite updates the weights with gradients of zero.
         RuntimeError: The backend is not TensorFlow; another run writes to
             `checkpoint`; or another worker is gone: all have to be started again, with
             `resume=True`.

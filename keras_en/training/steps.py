@@ -160,6 +160,9 @@ class Run:
             loss = loss * tf.cast(share, loss.dtype)
             scaled = self.model.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [v.value for v in variables])
+        # The weights of before say which layer it was: of the gradients all are NaN.
+        finite = tf.math.is_finite(loss)
+        gradients = [_where(finite, gradient) for gradient in gradients]
         pairs = zip(gradients, variables, strict=True)
         return zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
 
@@ -181,6 +184,18 @@ class Run:
         for metric, value in zip(metrics, before, strict=True):
             metric.assign(value)
         return loss
+
+
+def _where(condition, gradient):
+    """A gradient, or 0 where a condition does not hold."""
+    import tensorflow as tf
+
+    if gradient is None:
+        return None
+    if isinstance(gradient, tf.IndexedSlices):
+        values = _where(condition, gradient.values)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return tf.where(condition, gradient, tf.zeros_like(gradient))
 
 
 def _check_model(model):

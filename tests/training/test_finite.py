@@ -30,13 +30,84 @@ def test_by_hand():
         training.fit(line(), x, np.zeros((4, 1)), **options)
 
 
-def test_a_layer_is_named():
-    """A learning rate beyond all measure: the weight overflows, then the loss."""
+def test_a_loss_that_overflows():
+    """A learning rate beyond all measure: the weight is -2e30, its square too much."""
     x = np.ones((4, 1), "float32")
     options = {"batch_size": 1, "verbose": 0, "shuffle": False}
-    message = r"epoch 0, step 1, .* the first variable that is not finite: .*dense.*/k"
+    message = r"inf at epoch 0, step 1, .*; every layer is finite .*, its loss is not"
     with pytest.raises(FloatingPointError, match=message):
         training.fit(line(1e30), x, x * 0, **options)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_layer_is_named_steps_later(rng, strategy, replicas):
+    """Of 40 steps the fourth has an image of 1e30: the loss is read behind them all."""
+    scope = contextlib.nullcontext() if replicas == 1 else strategy.scope()
+    with scope:
+        model = keras.Sequential([keras.Input((2,))])
+        for name, scale in (("one", 1e4), ("two", 1e4), ("three", 1e-8)):
+            kernel = keras.initializers.Constant(scale * np.eye(2))
+            layer = keras.layers.Dense(2, name=name, kernel_initializer=kernel)
+            model.add(layer)
+        model.add(keras.layers.BatchNormalization(name="norm"))
+        model.add(keras.layers.Dense(2, name="last"))
+        model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), "mse")
+    x = rng.normal(size=(160, 2)).astype("float32")
+    x[13] = 1e32
+    options = {"batch_size": 4, "verbose": 0, "shuffle": False}
+    message = r"epoch 0, step 3, .* that is not finite: .*/two, in what it returns\."
+    with pytest.raises(FloatingPointError, match=message):
+        training.fit(model, x, x, **options)
+
+
+def test_the_layer_whose_statistics_went_first(rng):
+    """It reads 2e38 of every image, which is finite; the sum over four is not."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,))])
+    for name in ("one", "two", "three"):
+        model.add(keras.layers.Dense(2, name=name))
+        model.add(keras.layers.BatchNormalization(name=f"norm_{name}"))
+    model.get_layer("two").bias.assign([2e38, 2e38])
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    x = rng.normal(size=(8, 2)).astype("float32")
+    message = r"epoch 0, step 0, .* that is not finite: .*norm_two/moving_mean\."
+    with pytest.raises(FloatingPointError, match=message):
+        training.fit(model, x, x, batch_size=4, verbose=0)
+
+
+def test_a_search_that_fails_hides_nothing(monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError
+
+    monkeypatch.setattr(finite.keras_private, "mode", broken)
+    model = line()
+    model.layers[0].kernel.assign([[np.nan]])
+    assert finite.first_not_finite(model, np.ones((1, 1))) == model.weights[0].path
+
+
+def test_a_variance_that_is_infinite_is_not_written(tmp_path):
+    norm = keras.layers.BatchNormalization(name="norm", trainable=False)
+    model = keras.Sequential([keras.Input((2,)), norm, keras.layers.Dense(1)])
+    norm.moving_variance.assign([1.0, np.inf])
+    model.compile("sgd", "mse")
+    x = np.ones((2, 2), "float32")
+    message = r"norm/moving_variance is not finite"
+    with pytest.raises(FloatingPointError, match=message):
+        training.fit(model, x, x[:, :1], verbose=0, checkpoint=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_embeddings(rng):
+    """Their gradients are rows."""
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Embedding(5, 2), keras.layers.Flatten()]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x, y = rng.integers(0, 5, (8, 3)), rng.normal(size=(8, 6)).astype("float32")
+    training.fit(model, x, y, batch_size=4, verbose=0)
+    y[5] = np.inf
+    with pytest.raises(FloatingPointError, match="step 1, .*not finite in `y`"):
+        training.fit(model, x, y, batch_size=4, verbose=0, shuffle=False)
 
 
 def test_a_weight_that_is_not_finite_is_not_written(tmp_path):
