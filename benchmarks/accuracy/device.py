@@ -1,4 +1,4 @@
-"""Table 5's ResNet-20 on CIFAR-10 on one GPU: BN, SN and EN, several seeds side by side.
+"""Table 5's ResNet-20 on CIFAR-10 on one GPU: BN, SN, EN, several seeds side by side.
 
     KERAS_BACKEND=jax python benchmarks/accuracy/device.py FILE.npz --out FOLDER
     KERAS_BACKEND=jax python benchmarks/accuracy/device.py --tables FOLDER
@@ -21,7 +21,11 @@ import sys  # noqa: E402
 from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+# The folder above, of what all benchmarks share.
+sys.path.append(str(Path(__file__).parents[1]))
+
 import device_tables  # noqa: E402
+import gpu_tables  # noqa: E402
 import numpy as np  # noqa: E402
 
 EPOCHS = (165, 120, 90, 60, 45, 30, 20, 15)
@@ -118,8 +122,9 @@ class Group:
     def _by_seed(self, results):
         import jax
 
-        many = self.programs.way != "single"
-        return jax.tree.map(lambda t: np.asarray(t) if many else [np.asarray(t)] * 1, results)
+        if self.programs.way == "single":
+            return jax.tree.map(lambda t: [np.asarray(t)], results)
+        return jax.tree.map(np.asarray, results)
 
     def weights(self):
         """`{name: (seeds, ...)}`, float32."""
@@ -141,7 +146,7 @@ class Training:
     def __init__(self, options):
         self.options, self.pool = options, ThreadPoolExecutor(16)
         self.results = {
-            **device_tables.machine(),
+            **gpu_tables.machine(),
             "recipe": options.recipe,
             "set": options.set,
             "dtype": options.dtype,
@@ -177,12 +182,8 @@ class Training:
                     recipe = recipe_of(name, options)
                     self.arms[name] = Arm(recipe, tuple(image), classes, count)
                 key = name, way
-                self.programs[key] = Programs(
-                    self.arms[name], way, len(options.seeds)
-                )
-                lowered = self._attempt(
-                    key, self.programs[key].lower_training, shapes
-                )
+                self.programs[key] = Programs(self.arms[name], way, len(options.seeds))
+                lowered = self._attempt(key, self.programs[key].lower_training, shapes)
                 if lowered is not None:
                     self.compiling[key] = self.pool.submit(self._compile, key, lowered)
                 say("traced", *key)
@@ -252,9 +253,7 @@ class Training:
         shapes = self._shapes_of_test()
         for name, (_, way, compiled) in self.fastest.items():
             programs = self.programs[name, way]
-            lowered = self._attempt(
-                (name, "test"), programs.lower_evaluation, shapes
-            )
+            lowered = self._attempt((name, "test"), programs.lower_evaluation, shapes)
             testing[name] = self.pool.submit(self._compile, (name, "test"), lowered)
             for i in range(0, len(seeds), programs.seeds):
                 own = slice(i, i + programs.seeds)
@@ -322,7 +321,9 @@ class Training:
         """The weights of every arm, in a file each."""
         for name in self.fastest:
             parts = [g.weights() for other, g in self.groups if other == name]
-            joined = {path: np.concatenate([p[path] for p in parts]) for path in parts[0]}
+            joined = {
+                path: np.concatenate([p[path] for p in parts]) for path in parts[0]
+            }
             np.savez_compressed(self.options.out / f"weights_{name}.npz", **joined)
 
 

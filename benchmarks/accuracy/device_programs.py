@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from quick_weights import drawn_by_numpy
 from stacked import dense_convolutions
 
 from keras_en.analysis.collect import exemplar_layers
@@ -72,7 +73,7 @@ class Arm:
 
     def _built(self, seed):
         keras.utils.set_random_seed(seed)
-        with jax.default_device(jax.devices("cpu")[0]):
+        with jax.default_device(jax.devices("cpu")[0]), drawn_by_numpy():
             model = build.build(self.recipe, self._facts, self.steps)
             kinds = (keras.layers.Conv2D, keras.layers.Dense)
             layers = [layer for layer in model.layers if isinstance(layer, kinds)]

@@ -1,15 +1,10 @@
 """The page about the training of `device.py`, from its numbers."""
 
-import datetime
 import json
-import os
-import platform
-import subprocess
-import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+from gpu_tables import head
 
 RESULTS = Path(__file__).parents[1] / "results"
 # Student's t, two-sided 95 %, by degrees of freedom.
@@ -19,33 +14,6 @@ WAYS = {
     "grouped": "all seeds in one program, grouped convolutions",
     "dense": "all seeds in one program, dense convolutions",
 }
-
-
-def machine():
-    """What a result is worth nothing without."""
-    versions = {"python": platform.python_version()}
-    for package in ("jax", "jaxlib", "jax-cuda13-plugin", "keras", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    query = "--query-gpu=name,driver_version,memory.total"
-    try:
-        card = subprocess.run(
-            ["nvidia-smi", query, "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-    except OSError:
-        card = ""
-    return {
-        "card": card or "none",
-        "cores": os.cpu_count(),
-        "versions": versions,
-        "date": str(datetime.date.today()),
-        "arguments": sys.argv[1:],
-        "flags": os.environ.get("XLA_FLAGS", ""),
-    }
 
 
 def interval(differences):
@@ -87,7 +55,10 @@ def _accuracy(results):
 
 def _differences(results):
     last = finals(results)
-    lines = ["| paired difference | mean | 95 % interval (Student's t) |", "|---|---|---|"]
+    lines = [
+        "| paired difference | mean | 95 % interval (Student's t) |",
+        "|---|---|---|",
+    ]
     for other in last:
         if "en" not in last or other == "en":
             continue
@@ -147,8 +118,6 @@ def _speed(results):
 
 def page(results):
     """The lines of the page."""
-    versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
-    command = " ".join(["device.py", *results["arguments"]])
     whole = results.get("finished", False)
     precision = "float32 with TF32 convolutions (JAX's default on a GPU)"
     if results["dtype"] != "float32":
@@ -156,10 +125,7 @@ def page(results):
     return [
         "# ResNet-20 on CIFAR-10 on one GPU: BN, SN and EN",
         "",
-        f"- command: `KERAS_BACKEND=jax python benchmarks/accuracy/{command}`",
-        f"- date: {results['date']}",
-        f"- machine: {results['card']}, {results['cores']} cores",
-        f"- versions: {versions}",
+        *head(results, "benchmarks/accuracy/device.py"),
         f"- precision: {precision}",
         f"- {results['epochs']} epochs in {results['seconds']:.0f} s with everything, "
         "as many as fit; the paper has 165. Rates fall at the same shares",
