@@ -72,7 +72,7 @@ class Job(NamedTuple):
 
 
 def jobs(options):
-    """All of them, the ones that take longest to compile first."""
+    """All of them, in order of worth."""
     networks = [
         Job(f"{network}, batch {batch}", "bfloat16", job, norm)
         for network, batch, job, norms in NETWORKS
@@ -85,10 +85,8 @@ def jobs(options):
         for job in ("training", "inference")
         for norm in LAYERS
     ]
-    if options.only:
-        every = networks + layers
-        return [job for job in every if all(w in job.name for w in options.only)]
-    return networks + layers
+    every = layers + networks
+    return [job for job in every if all(word in job.name for word in options.only)]
 
 
 def lowered(job):

@@ -156,6 +156,9 @@ def test_page_of_accuracy(accuracy):
     assert "Not finished" not in page
 
 
+@pytest.mark.skipif(
+    "KERAS_EN_SLOW" not in os.environ, reason="a minute of compiling: KERAS_EN_SLOW=1"
+)
 def test_a_training_on_the_device_learns(rng, tmp_path):
     """Two seeds of the smallest network on images that differ by a colour."""
     arrays = {}
