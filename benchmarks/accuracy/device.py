@@ -79,67 +79,6 @@ def recipe_of(arm, options, epochs=None):
     return dataclasses.replace(short, schedule=schedule)
 
 
-class Group:
-    """Networks of an arm that are trained by one program at once."""
-
-    def __init__(self, programs, compiled, states, seeds, data):
-        self.programs, self.compiled, self.seeds = programs, compiled, seeds
-        self.state = programs.state(states)
-        self.keys, self.data = programs.keys(seeds), data
-        self.losses, self.seconds = [], 0.0
-
-    def run(self, epoch, rates, calls=None):
-        """An epoch, or so many calls of the program; seconds."""
-        arm, started = self.programs.arm, time.monotonic()
-        losses = []
-        for first in range(0, arm.steps, arm.chunk)[:calls]:
-            self.state, loss = self.compiled(
-                self.state,
-                self.keys,
-                self.data,
-                np.int32(epoch),
-                np.int32(first),
-                rates[first : first + arm.chunk],
-            )
-            losses.append(loss)
-        self.losses = np.mean([np.atleast_1d(loss) for loss in losses], axis=0)
-        return time.monotonic() - started
-
-    def accuracy(self, compiled, data):
-        """A dictionary for each seed."""
-        results = compiled(self.state.trainable, self.state.others, data)
-        moving, batch, ratios = self._by_seed(results)
-        return [
-            {
-                "loss": float(self.losses[i]),
-                "accuracy": float(moving[i]),
-                "by batches": float(batch[i]),
-                "ratios": {path: share[i].tolist() for path, share in ratios.items()},
-            }
-            for i in range(len(self.seeds))
-        ]
-
-    def _by_seed(self, results):
-        import jax
-
-        if self.programs.way == "single":
-            return jax.tree.map(lambda t: [np.asarray(t)], results)
-        return jax.tree.map(np.asarray, results)
-
-    def weights(self):
-        """`{name: (seeds, ...)}`, float32."""
-        model = self.programs.arm.model
-        many = self.programs.way != "single"
-        return {
-            variable.path: np.asarray(value) if many else np.asarray(value)[None]
-            for variables, values in (
-                (model.trainable_variables, self.state.trainable),
-                (model.non_trainable_variables, self.state.others),
-            )
-            for variable, value in zip(variables, values, strict=True)
-        }
-
-
 class Training:
     """All of it; what is known so far is in `results`."""
 
@@ -236,6 +175,8 @@ class Training:
 
     def _measured(self, key, compiled):
         """Seconds of a step of all seeds."""
+        from device_programs import Group
+
         programs = self.programs[key]
         group = Group(
             programs, compiled, self.states[key[0]], self.options.seeds, self.train
@@ -248,6 +189,8 @@ class Training:
 
     def start(self):
         """The groups, and the programs that test them."""
+        from device_programs import Group
+
         self.groups, self.tests, testing = [], {}, {}
         seeds = self.options.seeds
         shapes = self._shapes_of_test()

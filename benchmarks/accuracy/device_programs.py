@@ -2,6 +2,7 @@
 augmented there, a loop over steps inside, several seeds side by side. JAX only."""
 
 import contextlib
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -243,3 +244,64 @@ class Programs:
                 for part in parts
             )
         )
+
+
+class Group:
+    """Networks of an arm that are trained by one program at once."""
+
+    def __init__(self, programs, compiled, states, seeds, data):
+        self.programs, self.compiled, self.seeds = programs, compiled, seeds
+        self.state = programs.state(states)
+        self.keys, self.data = programs.keys(seeds), data
+        self.losses, self.seconds = [], 0.0
+
+    def run(self, epoch, rates, calls=None):
+        """An epoch, or so many calls of the program; seconds."""
+        arm, started = self.programs.arm, time.monotonic()
+        losses = []
+        for first in range(0, arm.steps, arm.chunk)[:calls]:
+            self.state, loss = self.compiled(
+                self.state,
+                self.keys,
+                self.data,
+                np.int32(epoch),
+                np.int32(first),
+                rates[first : first + arm.chunk],
+            )
+            losses.append(loss)
+        self.losses = np.mean([np.atleast_1d(loss) for loss in losses], axis=0)
+        return time.monotonic() - started
+
+    def accuracy(self, compiled, data):
+        """A dictionary for each seed."""
+        results = compiled(self.state.trainable, self.state.others, data)
+        moving, batch, ratios = self._by_seed(results)
+        return [
+            {
+                "loss": float(self.losses[i]),
+                "accuracy": float(moving[i]),
+                "by batches": float(batch[i]),
+                "ratios": {path: share[i].tolist() for path, share in ratios.items()},
+            }
+            for i in range(len(self.seeds))
+        ]
+
+    def _by_seed(self, results):
+        import jax
+
+        if self.programs.way == "single":
+            return jax.tree.map(lambda t: [np.asarray(t)], results)
+        return jax.tree.map(np.asarray, results)
+
+    def weights(self):
+        """`{name: (seeds, ...)}`, float32."""
+        model = self.programs.arm.model
+        many = self.programs.way != "single"
+        return {
+            variable.path: np.asarray(value) if many else np.asarray(value)[None]
+            for variables, values in (
+                (model.trainable_variables, self.state.trainable),
+                (model.non_trainable_variables, self.state.others),
+            )
+            for variable, value in zip(variables, values, strict=True)
+        }
