@@ -13,6 +13,7 @@ go on where the last one ended. `--only` takes rows whose names hold all words. 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -51,6 +52,7 @@ def lowered(row, norm, shardings):
     with (
         mock.patch.object(tracing, "platform", lambda: platform),
         mock.patch.object(keras.distribution, "distribution", lambda: spread or None),
+        targets.described() if platform == "gpu" else contextlib.nullcontext(),
     ):
         return jax.jit(function).lower(*arguments)
 

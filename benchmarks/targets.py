@@ -72,6 +72,18 @@ def devices(target, count):
     return topology.devices[:count]
 
 
+def described():
+    """A context in which kernels are written for an H100.
+
+    Triton's kernels are made for the GPU of the machine; from JAX 0.11 on it has to be
+    described where there is none.
+    """
+    from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+
+    device = AbstractDevice("NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
+    return use_abstract_mesh(AbstractMesh((), (), abstract_device=device))
+
+
 def shardings(target, count=1):
     """Where a batch lies, and where weights lie: on each of `count` devices."""
     import jax

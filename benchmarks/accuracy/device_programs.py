@@ -1,0 +1,307 @@
+"""A training of a recipe as programs that keep a GPU busy: data resident on it, images
+augmented there, a loop over steps inside, several seeds side by side. JAX only."""
+
+import contextlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from quick_weights import drawn_by_numpy
+from stacked import dense_convolutions
+
+from keras_en.analysis.collect import exemplar_layers
+from keras_en.layers.recording import recording
+from keras_en.training import build
+from keras_en.training.data.augmentation import Transform
+from keras_en.training.data.transformations import Flip, PadCrop
+
+# Networks one after the other, or all in one program with convolutions of as many
+# groups, or of one, see `stacked`.
+WAYS = ("single", "grouped", "dense")
+# Steps of one call; it is a whole share of an epoch's.
+STEPS = 39
+TESTED = 500
+
+
+class Data(NamedTuple):
+    """Images `(N, H, W, 3)`, uint8, and labels `(N,)`, int32."""
+
+    images: Any
+    labels: Any
+
+
+class State(NamedTuple):
+    trainable: list
+    others: list
+    slots: list
+
+
+class Arm:
+    """One normalization.
+
+    Args:
+        recipe: With that normalization.
+        count: Training images.
+    """
+
+    def __init__(self, recipe, image_shape, classes, count):
+        self.recipe, self.count = recipe, count
+        self.batch = recipe.data.batch_size
+        # A last batch of fewer images would be a program of its own; the order changes
+        # with every epoch.
+        self.steps = count // self.batch
+        divisors = [n for n in range(1, STEPS + 1) if self.steps % n == 0]
+        self.chunk = max(divisors)
+        self._facts = build.Facts(classes, image_shape)
+        self.model = self._built(0)
+        self.loss = self.model.loss
+        config = self.model.optimizer.get_config()
+        # Its rate is a variable here, so that one program serves every schedule.
+        config["learning_rate"] = recipe.optimizer.learning_rate
+        self.optimizer = type(self.model.optimizer).from_config(config)
+        self.optimizer.build(self.model.trainable_variables)
+        rate = self.optimizer.learning_rate
+        places = [v is rate for v in self.optimizer.variables]
+        self._rate = places.index(True)
+        self._train = Transform.of(recipe.data.train)
+        self._evaluate = Transform.of(recipe.data.evaluate)
+        kinds = tuple(map(type, self._train.steps))
+        if kinds != (PadCrop, Flip) or self._evaluate.steps:
+            raise ValueError(f"data.train must be pad_crop, flip. Received: {kinds}")
+
+    def _built(self, seed):
+        keras.utils.set_random_seed(seed)
+        with jax.default_device(jax.devices("cpu")[0]), drawn_by_numpy():
+            model = build.build(self.recipe, self._facts, self.steps)
+            kinds = (keras.layers.Conv2D, keras.layers.Dense)
+            layers = [layer for layer in model.layers if isinstance(layer, kinds)]
+            for number, layer in enumerate(layers):
+                # The same in every arm, whatever else its layers draw.
+                own = np.random.SeedSequence([seed, number]).generate_state(1)[0]
+                kind = layer.kernel_initializer
+                config = {**kind.get_config(), "seed": int(own >> 1)}
+                initializer = type(kind).from_config(config)
+                layer.kernel.assign(initializer(layer.kernel.shape))
+        return model
+
+    def rates(self, recipe):
+        """The learning rate of every step of a recipe, `(epochs, steps)`."""
+        epochs = recipe.schedule.epochs(self.steps)
+        config = build.optimizer(recipe, self.steps).get_config()
+        schedule = keras.optimizers.schedules.deserialize(config["learning_rate"])
+        with jax.default_device(jax.devices("cpu")[0]):
+            rates = jax.vmap(schedule)(jnp.arange(epochs * self.steps))
+        return np.asarray(rates, "float32").reshape(epochs, self.steps)
+
+    def initial(self, seed):
+        """The state that a training begins with, in NumPy."""
+        model = self._built(seed)
+        parts = (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            self.optimizer.variables,
+        )
+        return State(*([np.asarray(v.value) for v in part] for part in parts))
+
+    def train(self, state, key, data, epoch, first, rates):
+        """`chunk` steps from step `first` of an epoch on: the state, and mean loss."""
+        key = jax.random.fold_in(key, epoch)
+        order = jax.random.permutation(key, self.count)
+        size = self.chunk * self.batch
+        rows = jax.lax.dynamic_slice(order, (first * self.batch,), (size,))
+        rows = rows.reshape(self.chunk, self.batch)
+        numbers = first + 1 + jnp.arange(self.chunk)
+
+        def step(state, inputs):
+            rows, number, rate = inputs
+            x = self._augmented(data.images, rows, jax.random.fold_in(key, number))
+            return self._step(state, x, data.labels[rows], rate)
+
+        state, losses = jax.lax.scan(step, state, (rows, numbers, rates))
+        return state, losses.mean()
+
+    def _step(self, state, x, y, rate):
+        def loss(trainable):
+            outputs, others = self.model.stateless_call(
+                trainable, state.others, x, training=True
+            )
+            return self.loss(y, outputs), others
+
+        (value, others), slopes = jax.value_and_grad(loss, has_aux=True)(
+            state.trainable
+        )
+        slots = list(state.slots)
+        slots[self._rate] = rate
+        trainable, slots = self.optimizer.stateless_apply(
+            slots, slopes, state.trainable
+        )
+        return State(list(trainable), list(others), list(slots)), value
+
+    def _augmented(self, images, rows, key):
+        far = self._train.steps[0].pixels
+        height, width = images.shape[1:3]
+        shift, turn = jax.random.split(key)
+        moves = jax.random.randint(shift, (2, len(rows), 1), -far, far + 1)
+        down, right = moves + jnp.arange(max(height, width))
+        turned = jax.random.bernoulli(turn, 0.5, (len(rows), 1))
+        down, right = down[:, :height, None], right[:, :width]
+        right = jnp.where(turned, right[:, ::-1], right)[:, None]
+        inside = (down >= 0) & (down < height) & (right >= 0) & (right < width)
+        down, right = jnp.clip(down, 0, height - 1), jnp.clip(right, 0, width - 1)
+        x = images[rows[:, None, None], down, right]
+        return self._scaled(jnp.where(inside[..., None], x, 0), self._train)
+
+    @staticmethod
+    def _scaled(x, transform):
+        factor, summand = transform.scaling(255)
+        return x.astype("float32") * factor + summand
+
+    def evaluate(self, trainable, others, data):
+        """Accuracy by moving statistics and by those of batches; mean ratios."""
+        layers = exemplar_layers(self.model)
+
+        def step(_, batch):
+            x = self._scaled(batch.images, self._evaluate)
+
+            def is_right(training):
+                y, _ = self.model.stateless_call(
+                    trainable, others, x, training=training
+                )
+                return (y.argmax(-1) == batch.labels).mean()
+
+            with recording(layers) as recorded:
+                moving = is_right(False)
+            shares = {path: calls[0].mean(0) for path, calls in recorded.items()}
+            return None, (moving, is_right(True), shares)
+
+        size = TESTED if len(data.images) % TESTED == 0 else len(data.images)
+        parts = jax.tree.map(lambda t: t.reshape(-1, size, *t.shape[1:]), data)
+        _, results = jax.lax.scan(step, None, parts)
+        return jax.tree.map(lambda t: t.mean(0), results)
+
+
+class Programs:
+    """Those of an arm, one way.
+
+    Args:
+        seeds: How many networks it trains at once.
+    """
+
+    def __init__(self, arm, way, seeds):
+        self.arm, self.way = arm, way
+        self.seeds = 1 if way == "single" else seeds
+
+    def state(self, states):
+        """On the device, of as many states of NumPy."""
+        if self.way == "single":
+            return jax.device_put(states[0])
+        return jax.device_put(jax.tree.map(lambda *t: np.stack(t), *states))
+
+    def keys(self, seeds):
+        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+        return keys[0] if self.way == "single" else keys
+
+    def lower_training(self, data):
+        """To compile: a function of state, keys, data, epoch, first step and rates."""
+        arm, arguments = self.arm, self._shapes()
+        rates = jax.ShapeDtypeStruct((arm.chunk,), "float32")
+        number = jax.ShapeDtypeStruct((), "int32")
+        train = self._mapped(arm.train, (0, 0, None, None, None, None))
+        keys = jax.eval_shape(lambda: self.keys(range(self.seeds)))
+        return self._lower(
+            train, (arguments, keys, data, number, number, rates), donate_argnums=0
+        )
+
+    def lower_evaluation(self, data):
+        """To compile: a function of trainable and other weights and data."""
+        state = self._shapes()
+        evaluate = self._mapped(self.arm.evaluate, (0, 0, None))
+        return self._lower(evaluate, (state.trainable, state.others, data))
+
+    def _mapped(self, function, axes):
+        return function if self.way == "single" else jax.vmap(function, axes)
+
+    def _lower(self, function, arguments, **options):
+        dense = self.way == "dense"
+        with dense_convolutions() if dense else contextlib.nullcontext():
+            return jax.jit(lambda *a: function(*a), **options).lower(*arguments)
+
+    def _shapes(self):
+        """Those of a state."""
+        model, optimizer = self.arm.model, self.arm.optimizer
+        parts = (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            optimizer.variables,
+        )
+        many = () if self.way == "single" else (self.seeds,)
+        return State(
+            *(
+                [jax.ShapeDtypeStruct((*many, *v.shape), v.value.dtype) for v in part]
+                for part in parts
+            )
+        )
+
+
+class Group:
+    """Networks of an arm that are trained by one program at once."""
+
+    def __init__(self, programs, compiled, states, seeds, data):
+        self.programs, self.compiled, self.seeds = programs, compiled, seeds
+        self.state = programs.state(states)
+        self.keys, self.data = programs.keys(seeds), data
+        self.losses, self.seconds = [], 0.0
+
+    def run(self, epoch, rates, calls=None):
+        """An epoch, or so many calls of the program; seconds."""
+        arm, started = self.programs.arm, time.monotonic()
+        losses = []
+        for first in range(0, arm.steps, arm.chunk)[:calls]:
+            self.state, loss = self.compiled(
+                self.state,
+                self.keys,
+                self.data,
+                np.int32(epoch),
+                np.int32(first),
+                rates[first : first + arm.chunk],
+            )
+            losses.append(loss)
+        self.losses = np.mean([np.atleast_1d(loss) for loss in losses], axis=0)
+        return time.monotonic() - started
+
+    def accuracy(self, compiled, data):
+        """A dictionary for each seed."""
+        results = compiled(self.state.trainable, self.state.others, data)
+        moving, batch, ratios = self._by_seed(results)
+        return [
+            {
+                "loss": float(self.losses[i]),
+                "accuracy": float(moving[i]),
+                "by batches": float(batch[i]),
+                "ratios": {path: share[i].tolist() for path, share in ratios.items()},
+            }
+            for i in range(len(self.seeds))
+        ]
+
+    def _by_seed(self, results):
+        import jax
+
+        if self.programs.way == "single":
+            return jax.tree.map(lambda t: [np.asarray(t)], results)
+        return jax.tree.map(np.asarray, results)
+
+    def weights(self):
+        """`{name: (seeds, ...)}`, float32."""
+        model = self.programs.arm.model
+        many = self.programs.way != "single"
+        return {
+            variable.path: np.asarray(value) if many else np.asarray(value)[None]
+            for variables, values in (
+                (model.trainable_variables, self.state.trainable),
+                (model.non_trainable_variables, self.state.others),
+            )
+            for variable, value in zip(variables, values, strict=True)
+        }
