@@ -84,7 +84,7 @@ def evaluate(
         for (plain, labels), *others in zip(batches, *sides, strict=True):
             images += len(labels)
             every = [batch for batch, _ in others] or [plain]
-            yield (every, np.shape(labels)[1:]), labels
+            yield (every, tuple(np.shape(labels))[1:]), labels
 
     def predict(inputs):
         every, shape = inputs

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_en.training import build, evaluation
+from keras_en.training.confusion import Confusion
 from keras_en.training.data import ArraySplit, Data
 from keras_en.training.material import Material
 from keras_en.training.recipes.recipe import load
@@ -12,37 +13,13 @@ from keras_en.training.recipes.recipe import load
 
 def test_by_hand():
     """Three of four images are right; of class 0 one of two."""
-    outputs = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]])
-    scores = evaluation.count([(outputs, np.array([0, 0, 1, 1]))], 2)
-    assert scores.matrix.tolist() == [[1, 1], [0, 2]]
-    assert scores.metrics == {"top1": 0.75} and scores.images == 4
+    confusion = Confusion(np.array([[1, 1], [0, 2]]))
+    scores = evaluation.Scores(confusion, 4, "classification")
+    assert scores.metrics == {"top1": 0.75}
     assert scores.per_class.tolist() == [0.5, 1.0]
-
-
-def test_first_five():
-    rng = np.random.default_rng(0)
-    outputs, labels = rng.random((40, 9)), rng.integers(0, 8, 40)
-    halves = [(outputs[:25], labels[:25]), (outputs[25:], labels[25:])]
-    scores = evaluation.count(halves, 9)
-    ranks = [
-        list(np.argsort(-o)).index(y) for o, y in zip(outputs, labels, strict=True)
-    ]
-    assert scores.metrics["top1"] == np.mean(np.array(ranks) == 0)
-    assert scores.metrics["top5"] == np.mean(np.array(ranks) < 5)
-    assert np.isnan(scores.per_class[8]), "no image has it"
-
-
-def test_intersection_over_union():
-    """As `keras.metrics.MeanIoU`; void pixels count nowhere."""
-    rng = np.random.default_rng(0)
-    outputs, masks = rng.random((3, 8, 8, 4)), rng.integers(0, 5, (3, 8, 8))
-    masks[masks == 4] = 255
-    scores = evaluation.count([(outputs, masks)], 4, "segmentation", 255)
-    metric = keras.metrics.MeanIoU(4, ignore_class=255, sparse_y_pred=False)
-    metric.update_state(masks, outputs)
-    assert scores.metrics["miou"] == pytest.approx(float(metric.result()), abs=1e-6)
-    right = (outputs.argmax(-1) == masks)[masks != 255].mean()
-    assert scores.metrics["pixels"] == pytest.approx(right)
+    pixels = evaluation.Scores(confusion, 1, "segmentation")
+    assert pixels.metrics == {"miou": (1 / 2 + 2 / 3) / 2, "pixels": 0.75}
+    assert pixels.per_class.tolist() == [1 / 2, 2 / 3]
 
 
 def segmentation(rng):
