@@ -30,12 +30,13 @@ import numpy as np  # noqa: E402
 sys.path.append(str(Path(__file__).parents[1]))
 
 SHAPES = ["64x56x56x256", "32x14x14x1024"]
-# EN without the kernels of `ops.kernels`.
+# EN without the kernels of `ops.kernels`. In inference only: traced for a training step,
+# a layer is that of the same shape which was traced before.
 PLAIN = "EN, plain head"
 LAYERS = ["BN", "SN", "EN", PLAIN]
 # Network, batch, job, and the norms; in order of worth.
 NETWORKS = [
-    ("ResNet-50", 64, "training", ["BN", "EN", "SN", PLAIN]),
+    ("ResNet-50", 64, "training", ["BN", "EN", "SN"]),
     ("ResNet-50", 64, "inference", ["BN", "EN", "SN"]),
     ("ResNet-20", 128, "training", ["BN", "EN", "SN"]),
     ("ResNet-50", 128, "training", ["BN", "EN", "SN"]),
@@ -84,6 +85,7 @@ def jobs(options):
         for dtype in ("float32", "bfloat16")
         for job in ("training", "inference")
         for norm in LAYERS
+        if norm != PLAIN or job == "inference"
     ]
     every = layers + networks
     return [job for job in every if all(word in job.name for word in options.only)]

@@ -13,6 +13,7 @@ from keras import ops
 from keras_en import arguments
 from keras_en.ops import rows
 from keras_en.ops.gradients import vjp
+from keras_en.ops.platforms import matmul
 
 # A share of 0 has no finite logit. No float32 output can tell this one from 0.
 SMALLEST_SHARE = 1e-8
@@ -76,10 +77,10 @@ def perceptron(features, weights, activation):
         Ratios `(N, K)`, each in [0, 1], each row summing to 1; and the units before
         and behind `f`, `(N, H)`.
     """
-    units = ops.matmul(features, weights.ratio_hidden_kernel)
+    units = matmul(features, weights.ratio_hidden_kernel)
     units = units + weights.ratio_hidden_bias
     active = _activate(activation, units)
-    logits = ops.matmul(active, weights.ratio_output_kernel)
+    logits = matmul(active, weights.ratio_output_kernel)
     return softmax(logits + weights.ratio_output_bias), (units, active)
 
 
@@ -111,13 +112,13 @@ def perceptron_backward(features, weights, activation, shares, units, upstream):
     units, active = units
     product = shares * upstream
     d_logits = product - shares * ops.sum(product, axis=1, keepdims=True)
-    d_active = ops.matmul(d_logits, ops.transpose(weights.ratio_output_kernel))
+    d_active = matmul(d_logits, ops.transpose(weights.ratio_output_kernel))
     activate = functools.partial(_activate, activation)
     (d_units,) = vjp(activate, [units], d_active)
-    return ops.matmul(d_units, ops.transpose(weights.ratio_hidden_kernel)), (
-        ops.matmul(ops.transpose(features), d_units),
+    return matmul(d_units, ops.transpose(weights.ratio_hidden_kernel)), (
+        matmul(ops.transpose(features), d_units),
         rows.total(d_units),
-        ops.matmul(ops.transpose(active), d_logits),
+        matmul(ops.transpose(active), d_logits),
         rows.total(d_logits),
     )
 

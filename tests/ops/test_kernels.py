@@ -196,3 +196,22 @@ def test_the_device_that_is_asked_for(monkeypatch):
     for device in (jax.devices("cpu")[0], "cpu"):
         with jax.default_device(device):
             assert tracing.platform() == "cpu"
+
+
+def test_products_keep_the_precision_of_their_dtype(rng):
+    """JAX's default on a GPU is TF32, on a TPU bfloat16: the plain head must not be
+    computed so, forward or backward."""
+    import jax
+
+    layer = ExemplarNormalization()
+    x = images(rng, (2, 4, 4, 8))
+    layer.build(x.shape)
+    variables = [v.value for v in layer.trainable_variables]
+    others = [v.value for v in layer.non_trainable_variables]
+
+    def loss(variables, x):
+        return layer.stateless_call(variables, others, x, training=True)[0].sum()
+
+    program = str(jax.make_jaxpr(jax.grad(loss))(variables, x))
+    products = program.count("dot_general")
+    assert products >= 6 and program.count("Precision.HIGHEST") >= products
