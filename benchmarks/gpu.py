@@ -30,8 +30,8 @@ import numpy as np  # noqa: E402
 sys.path.append(str(Path(__file__).parents[1]))
 
 SHAPES = ["64x56x56x256", "32x14x14x1024"]
-# EN without the kernels of `ops.kernels`. In inference only: traced for a training step,
-# a layer is that of the same shape which was traced before.
+# EN without the kernels of `ops.kernels`. In inference only: a training step has the
+# trace of the layer of the same shape before it.
 PLAIN = "EN, plain head"
 LAYERS = ["BN", "SN", "EN", PLAIN]
 # Network, batch, job, and the norms; in order of worth.
