@@ -1,4 +1,5 @@
 from keras_en.analysis.collect import collect_ratios, exemplar_layers
 from keras_en.analysis.figures import plot_class_ratios
+from keras_en.analysis.ratios import Ratios
 
-__all__ = ["collect_ratios", "exemplar_layers", "plot_class_ratios"]
+__all__ = ["Ratios", "collect_ratios", "exemplar_layers", "plot_class_ratios"]
