@@ -237,7 +237,8 @@ class _Rows:
         self.size += values.nbytes
         self.parts.append(values)
         if self.size > LARGE:
-            self.file = self.file or tempfile.TemporaryFile()
+            if self.file is None:
+                self.file = tempfile.TemporaryFile()  # noqa: SIM115
             for part in self.parts:
                 self.file.write(part.astype("float16").tobytes())
             self.columns, self.parts = values.shape[1], []

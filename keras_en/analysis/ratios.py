@@ -232,7 +232,7 @@ class Ratios(Mapping[str, np.ndarray]):
 
     def _table(self):
         """The names of columns, and an iterable of rows."""
-        columns = [f"{l.path} {name}" for l in self.layers for name in l.pool]
+        columns = [f"{one.path} {name}" for one in self.layers for name in one.pool]
         if self.samples is None:
             values = np.concatenate(self.class_means, axis=1)
             lead: dict[str, Any] = {"class": self.classes, "count": self.counts}
@@ -303,8 +303,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Ratios:
     """What `arrays_of` made arrays of."""
     facts = json.loads(str(arrays["facts"]))
     layers = tuple(
-        Layer(l["path"], tuple(l["pool"]), tuple(l["size"]), l["constant"])
-        for l in facts["layers"]
+        Layer(one["path"], tuple(one["pool"]), tuple(one["size"]), one["constant"])
+        for one in facts["layers"]
     )
     ends = np.cumsum([len(layer.pool) for layer in layers])[:-1]
     parts = {f: tuple(np.split(arrays[f], ends, axis=-1)) for f in _FIELDS}
@@ -323,8 +323,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Ratios:
         classes=arrays["classes"],
         counts=arrays["counts"],
         samples=samples,
-        labels=arrays["labels"] if "labels" in arrays else None,
-        predicted=arrays["predicted"] if "predicted" in arrays else None,
+        labels=arrays.get("labels"),
+        predicted=arrays.get("predicted"),
         class_names=None if names is None else tuple(names),
         **parts,
     )
