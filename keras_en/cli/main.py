@@ -16,6 +16,7 @@ from keras_en.cli import (
     inspect,
     models,
     quickstart,
+    ratios,
     recipes,
     train,
     verify,
@@ -24,7 +25,10 @@ from keras_en.cli.options import NOTHING, NotEqual, import_modules, say
 from keras_en.text import one_line
 from keras_en.version import __version__
 
-COMMANDS = (quickstart, recipes, train, convert, export, verify, inspect, models)
+COMMANDS = (
+    *(quickstart, recipes, train, ratios),
+    *(convert, export, verify, inspect, models),
+)
 _USUAL: dict[int, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
