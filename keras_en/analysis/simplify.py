@@ -1,5 +1,6 @@
 """Layers replaced by what they have become: fewer operations, the same outputs."""
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from keras_en.analysis.collect import collect_ratios, exemplar_layers
 from keras_en.analysis.traced import traced
 from keras_en.arguments import check, number
 from keras_en.keras_private import layers_of
+from keras_en.layers import ExemplarNormalization, StaticNormalization
 from keras_en.surgery import replace_normalization
 
 # Runs of each network, in turn, whose median is compared.
@@ -29,7 +31,8 @@ class Simplification(NamedTuple):
       one -> batch
       two stays: changes outputs by 0.2
 
-    - `replaced`: from path to the normalizer that the layer has become.
+    - `replaced`: from path to what the layer has become: "batch", or the ratios of a
+      mixture.
     - `refused`: from path to the reason, of layers that nearly have.
     - `change`: the largest difference of an output, over all data.
     - `accuracy_before`, `accuracy_after`: share of right classes, or `None`.
@@ -71,13 +74,17 @@ def simplify(
     max_change: float = 1e-3,
     batch_size: int = 128,
 ) -> tuple[keras.Model, Simplification]:
-    """A copy of `model` in which layers that have chosen one normalizer are that one.
+    """A copy of `model` in which layers that treat all samples alike are what they have
+    become, without a head for ratios.
 
-    Where the ratio of a normalizer is 1, within `threshold`, for every sample, Eq. 3 is
-    that normalizer with its row of gamma and the sum of all rows of beta. "batch"
-    becomes `keras.layers.BatchNormalization`, which an export folds into the
-    convolution before it; another one a `SwitchableNormalization` of one normalizer.
-    Neither has a head for ratios. `model` is left as it was.
+    - Where the ratio of "batch" is 1, within `threshold`, for every sample, Eq. 3 is
+      `keras.layers.BatchNormalization` with that row of gamma and the sum of all rows
+      of beta. An export folds it into the convolution before it.
+    - Where every ratio is the same, within `threshold`, for every sample, Eq. 3 is
+      `keras_en.layers.StaticNormalization`, of the mean ratios. (A mixture of
+      statistics, as of `SwitchableNormalization`, would be something else.)
+
+    `model` is left as it was.
 
     >>> from keras_en import ExemplarNormalization
     >>> norm = ExemplarNormalization(initial_ratios={"batch": 1.0}, name="norm")
@@ -87,16 +94,12 @@ def simplify(
     >>> report.replaced, type(new.layers[0]).__name__, report.change < 1e-6
     ({'net/norm': 'batch'}, 'BatchNormalization', True)
 
-    A layer that mixes stays, even if it mixes alike for all samples
-    (`layers_to_freeze`): a mixture of normalized values is none of statistics, so that
-    a `SwitchableNormalization` is not equal to it.
-
     Args:
         model: Built `keras.Model` that `replace_normalization` can copy.
         data, labels, batch_size: See `collect_ratios`; iterated over several times.
-        threshold: How far the ratio may be from 1, of any sample.
-        max_change: By how much an output may change, of any sample: the layers with the
-            largest ratios are replaced first, as many as keep to it.
+        threshold: How far a ratio may be, of any sample, from 1, or from the mean.
+        max_change: By how much an output may change, of any sample: the layers whose
+            ratios are least far away are replaced first, as many as keep to it.
 
     Returns:
         The new model, not compiled, or `model` where nothing is replaced; and a
@@ -137,7 +140,7 @@ def simplify(
     new, after = tried(low) if low else (model, before)
     for path in list(chosen)[low:]:
         refused.setdefault(path, "with those before it, changes outputs by too much")
-    replaced = {path: name for path, (name, _) in list(chosen.items())[:low]}
+    replaced = {path: str(choice) for path, choice in list(chosen.items())[:low]}
     refused = {path: why for path, why in refused.items() if path not in replaced}
     x = next(iter(source(data, labels, batch_size).batches))[0]
     seconds = _seconds(model, new, x) if low else (1.0, 1.0)
@@ -154,17 +157,51 @@ def simplify(
     return new, report
 
 
+class _Choice(NamedTuple):
+    """What a layer has become: the ratios `(K,)`, `distance` away for some sample."""
+
+    layer: ExemplarNormalization
+    shares: np.ndarray
+    distance: float
+
+    @property
+    def kind(self):
+        """What has to be the same for layers that are replaced together."""
+        layer = self.layer
+        if self.is_batch:
+            return ("batch",)
+        names = ("momentum", "epsilon", "groups", "synchronized", "trainable")
+        policy = keras.saving.serialize_keras_object(layer.dtype_policy)
+        values = (getattr(layer, name) for name in names)
+        return (layer.pool, *values, layer.dtype_policy.name, str(policy))
+
+    @property
+    def is_batch(self):
+        return dict(zip(self.layer.pool, self.shares, strict=True)).get("batch") == 1
+
+    def __str__(self):
+        if self.is_batch:
+            return "batch"
+        pairs = zip(self.layer.pool, self.shares, strict=True)
+        return ", ".join(f"{name} {share:.3f}" for name, share in pairs)
+
+
 def _chosen(layers, ratios, threshold):
-    """From path to normalizer and layer, the surest first."""
-    least = {}
+    """From path to choice, the surest first."""
+    choices = {}
     for path, layer in layers.items():
         calls = [p for p in ratios if p == path or _is_call(p, path)]
-        smallest = np.min([ratios[p].min(axis=0) for p in calls], axis=0)
-        k = int(smallest.argmax())
-        if smallest[k] >= 1 - threshold:
-            least[path] = (float(smallest[k]), layer.pool[k], layer)
-    order = sorted(least, key=lambda path: -least[path][0])
-    return {path: least[path][1:] for path in order}
+        values = np.concatenate([ratios[p] for p in calls]).astype("float64")
+        shares = values.mean(axis=0)
+        shares /= shares.sum()
+        batch = np.array([float(name == "batch") for name in layer.pool])
+        for target in (batch, shares):
+            distance = float(np.abs(values - target).max())
+            if target.sum() and distance <= threshold:
+                choices[path] = _Choice(layer, target, distance)
+                break
+    order = sorted(choices, key=lambda path: choices[path].distance)
+    return {path: choices[path] for path in order}
 
 
 def _is_call(path, of):
@@ -172,25 +209,37 @@ def _is_call(path, of):
     return head == of and number.isdecimal()
 
 
-def _replaced(model, chosen: Mapping[str, Any]):
-    """The model with each layer replaced by its normalizer."""
+def _replaced(model, choices: Mapping[str, _Choice]):
+    """The model with these layers replaced."""
     new, places = model, _places(model)
-    wanted = {places[id(layer)]: (name, layer) for name, layer in chosen.values()}
-    for kind in dict.fromkeys(name for name, _ in wanted.values()):
-        numbers = {n for n, (name, _) in wanted.items() if name == kind}
-        at = _places(new)
-        arguments: dict[str, Any] = {"to": "bn"}
-        if kind != "batch":
-            arguments = {"to": "sn", "normalizers": (kind,)}
+    wanted = {places[id(choice.layer)]: choice for choice in choices.values()}
+    for kind in dict.fromkeys(choice.kind for choice in wanted.values()):
+        alike = {n: c for n, c in wanted.items() if c.kind == kind}
+        at, first = _places(new), next(iter(alike.values()))
         new = replace_normalization(
             new,
-            select=lambda layer, at=at, numbers=numbers: at[id(layer)] in numbers,
-            **arguments,
+            to="bn" if first.is_batch else functools.partial(_static, first.layer),
+            select=lambda layer, at=at, alike=alike: at[id(layer)] in alike,
         )
     layers = layers_of(new)
-    for place, (name, old) in wanted.items():
-        _assign(layers[place], old, old.pool.index(name))
+    for place, choice in wanted.items():
+        _assign(layers[place], choice)
     return new
+
+
+def _static(old, axis, name):
+    """A layer for the mixture of `old`."""
+    return StaticNormalization(
+        axis=axis,
+        momentum=old.momentum,
+        epsilon=old.epsilon,
+        synchronized=old.synchronized,
+        normalizers=old.pool,
+        groups=old.groups,
+        trainable=old.trainable,
+        dtype=old.dtype_policy,
+        name=name,
+    )
 
 
 def _places(model):
@@ -198,16 +247,23 @@ def _places(model):
     return {id(layer): place for place, layer in enumerate(layers_of(model))}
 
 
-def _assign(new, old, row):
-    """What Eq. 3 is with a ratio of 1."""
-    for name in ("gamma", "beta"):
-        weight = getattr(old, name)
-        if weight is None:
-            continue
-        values = keras.ops.convert_to_numpy(weight)
-        if values.ndim == 2:
-            values = values[row] if name == "gamma" else values.sum(axis=0)
-        getattr(new, name).assign(values)
+def _assign(new, choice):
+    """The weights of Eq. 3 with these ratios: every row of gamma times its ratio, and
+    the sum of the rows of beta, which it adds without ratios."""
+    old, shares = choice.layer, choice.shares[:, None]
+    gamma = np.ones((1, 1)) if old.gamma is None else _rows(old.gamma)
+    rows = np.broadcast_to(gamma, (len(shares), gamma.shape[1])) * shares
+    if choice.is_batch:
+        rows = rows.sum(axis=0)
+    if new.gamma is not None:
+        new.gamma.assign(np.broadcast_to(rows, tuple(new.gamma.shape)))
+    if new.beta is not None:
+        beta = 0.0 if old.beta is None else _rows(old.beta).sum(axis=0)
+        new.beta.assign(np.broadcast_to(beta, tuple(new.beta.shape)))
+
+
+def _rows(weight):
+    return np.atleast_2d(keras.ops.convert_to_numpy(weight)).astype("float64")
 
 
 class _Outputs(NamedTuple):
