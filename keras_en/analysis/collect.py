@@ -104,29 +104,50 @@ def collect_ratios(
             label of each sample; ratios are not finite, with layer and sample.
         TypeError: `data` is nothing of the above.
     """
-    batch_size = integer("batch_size", batch_size, minimum=1)
-    every = {
-        **_layers(model, ExemplarNormalization),
-        **_layers(model, SwitchableNormalization),
-    }
-    check(every, "model", _NO_LAYERS, model)
-    if layers is not None:
-        every = _chosen(every, layers)
-    exemplar = {p: layer for p, layer in every.items() if not is_switchable(layer)}
-    batches, steps = source(data, labels, batch_size)
-    progress = _progress(steps, verbose)
-    collected: _Collected | None = None
-    with _unrolled(model):
-        run = traced(model, exemplar)
-        for x, targets in batches:
-            outputs = run(x)
-            if collected is None:
-                collected = _Collected(_entries(every, outputs), every, samples)
-            collected.add(outputs, keras.tree.flatten(x)[0].shape[0], targets)
-            progress()
-    if collected is None:
-        raise refused("data", "data with a sample", f"data={data!r}")
-    return collected.ratios().named(class_names)
+    collector = Collector(model, layers)
+    return collector.collect(data, labels, samples, batch_size, class_names, verbose)
+
+
+class Collector:
+    """`collect_ratios` of one model, several times: it is traced once."""
+
+    def __init__(self, model: keras.Model, layers: Sequence[str] | None = None):
+        every = {
+            **_layers(model, ExemplarNormalization),
+            **_layers(model, SwitchableNormalization),
+        }
+        check(every, "model", _NO_LAYERS, model)
+        self.model = model
+        self.layers = every if layers is None else _chosen(every, layers)
+        exemplar = {p: x for p, x in self.layers.items() if not is_switchable(x)}
+        self._run = traced(model, exemplar)
+
+    def collect(
+        self,
+        data: Any,
+        labels: Any = None,
+        samples: bool = True,
+        batch_size: int = 128,
+        class_names: Sequence[str] | None = None,
+        verbose: str | int = "auto",
+    ) -> Ratios:
+        """See `collect_ratios`."""
+        batch_size = integer("batch_size", batch_size, minimum=1)
+        batches, steps = source(data, labels, batch_size)
+        progress = _progress(steps, verbose)
+        collected: _Collected | None = None
+        with _unrolled(self.model):
+            for x, targets in batches:
+                outputs = self._run(x)
+                if collected is None:
+                    entries = _entries(self.layers, outputs)
+                    collected = _Collected(entries, self.layers, samples)
+                count = keras.tree.flatten(x)[0].shape[0]
+                collected.add(outputs, count, targets)
+                progress()
+        if collected is None:
+            raise refused("data", "data with a sample", f"data={data!r}")
+        return collected.ratios().named(class_names)
 
 
 def is_switchable(layer: keras.layers.Layer) -> bool:

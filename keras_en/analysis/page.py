@@ -94,7 +94,7 @@ def write_report(
         title=title,
         summary=_summary(ratios),
         normalizers=ratios.normalizers,
-        colors=style.COLORS,
+        colors=style.page_colors(),
         has_classes=bool(len(ratios.classes)),
         rows=_rows(ratios),
         remarks=_remarks(ratios, seed),
@@ -132,7 +132,8 @@ def _plots(title, ratios, others, history, by_strength, images, seed):
         text += "The small triangle shows the part that is drawn."
         add("ternary", "Every image", text, points.plot_ternary, ratios)
     if samples and ratios.count >= 4:
-        text = "The ratios of all layers of each image, brought to the plane by t-SNE."
+        text = "The ratios of all layers of each image, at most 500 images, brought to "
+        text += "the plane by t-SNE."
         source = history if history is not None and len(history.epochs) > 1 else ratios
         add("embedding", "Map", text, points.plot_embedding, source, 500, seed)
     if samples and images:
@@ -143,7 +144,7 @@ def _plots(title, ratios, others, history, by_strength, images, seed):
         names = _titles(ratios, chosen)
         add("images", "Single images", text, points.plot_samples, ratios, chosen, names)
     if history is not None and len(history.epochs) > 1:
-        text = "Mean over the same images, behind each epoch."
+        text = f"Mean over the same {history.last.count:,} images, behind each epoch."
         add("epochs", "Training", text, dynamics.plot_epochs, history)
         if len(history.last.classes):
             text = "The mean of classes that end far apart. Each panel has its scale."

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_en import files
-from keras_en.analysis.collect import collect_ratios
+from keras_en.analysis.collect import Collector
 from keras_en.analysis.npz import opened
 from keras_en.analysis.ratios import Ratios, arrays_of, from_arrays
 from keras_en.arguments import check, integer, refused
@@ -145,6 +145,7 @@ class RatioRecorder(keras.callbacks.Callback):
         self.path = None if path is None else Path(path)
         self.history = RatioHistory({})
         self._began = False
+        self._collector: Collector | None = None
         self._writer: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -174,13 +175,11 @@ class RatioRecorder(keras.callbacks.Callback):
 
     def _note(self, epoch):
         # On JAX asking for the model is what makes its variables current.
-        ratios = collect_ratios(
-            self.model,
-            self.data,
-            self.labels,
-            self.layers,
-            class_names=self.class_names,
-            verbose=0,
+        model = self.model
+        if self._collector is None or self._collector.model is not model:
+            self._collector = Collector(model, self.layers)
+        ratios = self._collector.collect(
+            self.data, self.labels, class_names=self.class_names, verbose=0
         )
         for other in self.history.by_epoch.values():
             if (other.layers, other.count) != (ratios.layers, ratios.count):

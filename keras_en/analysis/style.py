@@ -110,6 +110,11 @@ def _inline(text, name):
     return re.sub(r"\s*\n\s*", "\n", text).strip()
 
 
+def page_colors() -> dict[str, str]:
+    """Those of normalizers on a page, which may be dark."""
+    return {k: "var(--blue)" if v == _BLUE else v for k, v in COLORS.items()}
+
+
 def text_of(value: float, sign: bool = False) -> str:
     """A ratio as text: `.33`; small differences with three digits."""
     digits = 2 if abs(value) >= 0.0995 or not sign else 3

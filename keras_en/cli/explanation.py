@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_en.analysis import RatioHistory, Ratios, collect_ratios, write_report
+from keras_en.analysis import RatioHistory, Ratios, write_report
+from keras_en.analysis.collect import Collector
 from keras_en.version import __version__
 
 # Images that the page shows some of; those that noise is added to, and how much.
@@ -45,12 +46,13 @@ def explain(
         The ratios of all batches.
     """
     pictures: dict[int, np.ndarray] = {}
-    ratios = collect_ratios(
-        model, _shown(batches(None), pixels, pictures), class_names=class_names
+    collector = Collector(model)
+    ratios = collector.collect(
+        _shown(batches(None), pixels, pictures), class_names=class_names
     )
     by_strength = {
-        strength: collect_ratios(
-            model, noisy(batches(NOISY), strength, seed), samples=False, verbose=0
+        strength: collector.collect(
+            noisy(batches(NOISY), strength, seed), samples=False, verbose=0
         )
         for strength in STRENGTHS
     }

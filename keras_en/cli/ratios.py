@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
             class_names=images.class_names,
             facts=[
                 ("model", subject.link),
-                ("data", f"{images.name}, {images.split}"),
+                ("data", f"{images.source}, {images.split}"),
                 ("command", _command(options)),
             ],
             seed=options.seed,
@@ -140,11 +140,13 @@ class Subject(NamedTuple):
 class Images(NamedTuple):
     """Images of one source, as a network takes them.
 
+    - `name`: the source without its folder.
     - `batches`: function of a limit or `None` to an iterable of `(x, labels)`.
     - `pixels`: function of a batch to what it looks like, in [0, 1].
     """
 
     name: str
+    source: str
     split: str
     class_names: Sequence[str] | None
     batches: Batches
@@ -174,7 +176,9 @@ def _images(options, subject, source=None):
         return data.splits[split].batches(128, transform, limit=wanted)
 
     names = data.class_names if data.task == "classification" else None
-    return Images(where["source"], split, names, batches, lambda x: x * std + mean)
+    source = where["source"]
+    name = source.rpartition(":")[2].rstrip("/").rpartition("/")[2] or source
+    return Images(name, source, split, names, batches, lambda x: x * std + mean)
 
 
 def _transform(options, subject, data: Data, split):
@@ -209,7 +213,7 @@ def _against(options, subject, images):
         other = Subject.of(Path(options.against))
     title = f"{other.name} on {images.name}"
     if title == own:
-        title = f"{other.link} on {images.name}"
+        title = f"{other.link} on {images.source}"
     ratios = collect_ratios(
         other.model, images.batches(None), class_names=images.class_names
     )

@@ -23,13 +23,13 @@ def page(tmp_path_factory):
     images = {i: np.full((8, 8, 3), i / 30) for i in range(20)}
     return write_report(
         folder,
-        "net on <data>",
+        "net_of_a_long_name_" * 5 + " on <data>",
         ratios,
         {"other": ratios},
         samples.history(),
         {0.0: ratios, 0.4: ratios},
         images,
-        [("data", 'folder:"x"')],
+        [("data", 'folder:"x"'), ("model", "/a_long_folder" * 20)],
     )
 
 

@@ -102,7 +102,7 @@ def test_two_data_sets_and_two_runs(run, tmp_path, quick):
     base += ["--out", str(tmp_path / "out"), "--mean", "0", "--std", "1"]
     assert cli.main([*base, "--against", other]) == 0
     ((title, compared),) = quick[0][2].items()
-    assert title == f"run on {other}" and compared.count == 20
+    assert title == "run on other.npz" and compared.count == 20
     transform = Transform.of([{"resize": [8, 8]}])
     x = transform(pixels)[0]
     model = keras.models.load_model(run / "model.keras")
