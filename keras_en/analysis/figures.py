@@ -199,10 +199,10 @@ def plot_correctness(ratios: Ratios) -> Any:
         ValueError: There are no labels, predictions or ratios of samples, or none, or
             all, are right.
     """
-    labels, predicted = ratios.labels, ratios.predicted
+    right = np.zeros(0, bool)
+    if ratios.labels is not None and ratios.predicted is not None:
+        right = ratios.labels == ratios.predicted
     allowed = "labels and predictions of each sample, wrong ones and right ones"
-    usable = labels is not None and predicted is not None
-    right = np.equal(labels, predicted) if usable else np.zeros(0, bool)
     check(right.any() and not right.all(), "ratios", allowed, int(right.sum()))
     figure = style.new_figure(2.6)
     axis = figure.subplots()

@@ -33,13 +33,13 @@ class Separability(NamedTuple):
     - `chance`: share of the largest class.
     - `silhouette`: mean silhouette coefficient, from -1 to 1; NaN where no class has
       two samples, or there is one class.
-    - `count`: the samples that were used. `seed`: of their choice.
+    - `samples`: how many were used. `seed`: of their choice.
     """
 
     accuracy: float
     chance: float
     silhouette: float
-    count: int
+    samples: int
     seed: int
 
 

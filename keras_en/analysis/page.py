@@ -227,7 +227,7 @@ def _remarks(ratios, seed):
     if ratios.labels is not None and ratios.samples is not None and ratios.count > 1:
         value = measures.separability(ratios, seed)
         text = (
-            f"From the ratios alone, the five nearest of {value.count:,} images tell "
+            f"From the ratios alone, the five nearest of {value.samples:,} images tell "
         )
         text += f"the class of {value.accuracy:.1%}; always the most frequent class "
         text += f"would be right in {value.chance:.1%}."

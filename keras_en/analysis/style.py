@@ -20,7 +20,7 @@ COLORS = {
     "group": "#009E73",
     "batch": "#CC79A7",
 }
-LINES = {"instance": ":", "layer": "--", "group": "-.", "batch": "-"}
+LINES: dict[str, Any] = {"instance": ":", "layer": "--", "group": "-.", "batch": "-"}
 MARKERS = {"instance": "v", "layer": "s", "group": "D", "batch": "o"}
 # Of classes; beside the colour the marker tells.
 CLASS_COLORS = (

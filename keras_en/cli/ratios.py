@@ -25,6 +25,7 @@ from keras_en.training.data import Data, Transform, load
 from keras_en.training.data.sources import FORMS, is_source
 from keras_en.training.recipes import recipe as recipes
 
+_BATCH = 128
 MODEL, RECIPE, HISTORY = "model.keras", "recipe.yaml", "ratios.npz"
 
 
@@ -155,25 +156,26 @@ class Images(NamedTuple):
 
 def _images(options, subject, source=None):
     """The images of `source`, of --data, or of the recipe."""
-    part = None if subject.recipe is None else subject.recipe.data
-    source = source or options.data
-    if source is None and part is None:
+    settings, source = subject.recipe, source or options.data
+    if source is not None:
+        size = None if settings is None else settings.data.image_size
+        where = {"source": source, "image_size": size, "seed": options.seed}
+    elif settings is not None:
+        where = {**settings.data.where(), "seed": settings.seeds[0]}
+    else:
         raise ValueError(
             "--data must name the images where there is no recipe.yaml beside the "
             f"model. Received: {options.model} alone"
         )
-    of_recipe = source is None
-    where = part.where() if of_recipe else {"source": source}
-    where.setdefault("image_size", None if part is None else part.image_size)
-    data = load(**where, seed=subject.recipe.seeds[0] if of_recipe else options.seed)
+    data = load(**where)
     split = "test" if "test" in data.splits else "validation"
     transform = _transform(options, subject, data, split)
     mean, std = (np.array(v, "float32") for v in (transform.mean, transform.std))
 
     def batches(limit):
-        wanted = min(limit or options.limit or len(data.splits[split]), 10**12)
-        wanted = min(wanted, options.limit or wanted)
-        return data.splits[split].batches(128, transform, limit=wanted)
+        limits = [n for n in (limit, options.limit) if n is not None]
+        fewest = min(limits, default=None)
+        return data.splits[split].batches(_BATCH, transform, limit=fewest)
 
     names = data.class_names if data.task == "classification" else None
     source = where["source"]
@@ -190,11 +192,10 @@ def _transform(options, subject, data: Data, split):
         size, steps = part.image_size, list(part.evaluate)
     else:
         steps, shape = [], data.splits[split].image_shape
-        wanted = getattr(subject.model, "input_shape", None)
-        fixed = (
-            isinstance(wanted, tuple) and len(wanted) == 4 and None not in wanted[1:]
-        )
-        if fixed and wanted[1:3] != shape[:2] and wanted[3] == shape[2]:
+        # Of several inputs, and of a model that is a subclass, it is something else.
+        wanted: Any = getattr(subject.model, "input_shape", None)
+        fixed = isinstance(wanted, tuple) and wanted[1:3] != shape[:2]
+        if fixed and len(wanted) == 4 and None not in wanted[1:]:
             steps.append({"resize": list(wanted[1:3])})
         steps.append(
             {"normalize": {"mean": options.mean or 0.0, "std": options.std or 1.0}}
@@ -210,7 +211,9 @@ def _against(options, subject, images):
     if is_source(options.against):
         other, images = subject, _images(options, subject, options.against)
     else:
+        # Its recipe may have another scale.
         other = Subject.of(Path(options.against))
+        images = _images(options, other, images.source)
     title = f"{other.name} on {images.name}"
     if title == own:
         title = f"{other.link} on {images.source}"

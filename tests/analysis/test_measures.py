@@ -45,7 +45,7 @@ def test_separability():
         [[0.1, 0.9], [0.11, 0.89]] * 4 + [[0.9, 0.1]] * 8, labels=[0] * 8 + [1] * 8
     )
     value = measures.separability(apart)
-    assert (value.accuracy, value.chance, value.count) == (1, 0.5, 16)
+    assert (value.accuracy, value.chance, value.samples) == (1, 0.5, 16)
     assert value.silhouette > 0.9
     alone = measures.separability(of([[0.1, 0.9], [0.2, 0.8]], labels=[0, 1]))
     assert alone.accuracy == 0 and np.isnan(alone.silhouette)

@@ -1,5 +1,6 @@
 """The page: what it holds, and how a real browser shows it."""
 
+import configparser
 import importlib.util
 import itertools
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from keras_en.analysis import Ratios, write_report
 from tests.analysis import samples
+from tests.sources import ROOT
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 
@@ -70,6 +72,15 @@ def test_it_says_numbers_seed_and_chance(page):
         "folder:&#34;x&#34;",
     ):
         assert part in text
+
+
+def test_the_template_is_packaged():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    pattern = config["options.package_data"]["keras_en.analysis"]
+    assert [path.name for path in (ROOT / "keras_en/analysis").glob(pattern)] == [
+        "report.html.jinja"
+    ]
 
 
 @pytest.mark.parametrize(
