@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_en.analysis import RatioRecorder
 from keras_en.arguments import check
 from keras_en.training.strategies import is_chief
 
@@ -10,6 +11,7 @@ _WRITERS = (
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.CSVLogger,
     keras.callbacks.TensorBoard,
+    RatioRecorder,
 )
 
 
