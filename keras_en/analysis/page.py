@@ -241,12 +241,15 @@ def _remarks(ratios, seed):
 
 
 def _typical(ratios, images):
-    """Of each class, of ten at most, pictures of its most and least typical images."""
+    """Of the first ten classes with pictures those of the most and least typical
+    images."""
     if not images or ratios.labels is None or ratios.samples is None:
         return []
     result = []
-    for label, order in list(measures.by_typicality(ratios).items())[:_CLASSES]:
+    for label, order in measures.by_typicality(ratios).items():
         numbers = [n for n in order.tolist() if n in images]
+        if not numbers or len(result) == _CLASSES:
+            continue
         kinds = [("nearest", numbers[:_IMAGES])]
         rest = numbers[_IMAGES:][-_IMAGES:]
         kinds += [("farthest", rest[::-1])] if rest else []

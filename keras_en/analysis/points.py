@@ -154,7 +154,12 @@ def plot_embedding(
         epochs = {epoch: history.by_epoch[epoch] for epoch in chosen}
     last = list(epochs.values())[-1]
     check(last.count >= 4, "history", "of four images at least", last.count)
-    rows = measures.subset(last.count, limit, seed)
+    labels, classes = _colored(last)
+    labels = np.zeros(last.count, int) if labels is None else labels
+    # Of many classes those that have a colour, as the paper's ten.
+    rows = np.flatnonzero(labels >= 0)
+    rows = rows if len(rows) >= 4 else np.arange(last.count)
+    rows = rows[measures.subset(len(rows), limit, seed)]
     columns = min(3, len(epochs))
     lines = -(-len(epochs) // columns)
     size = 7.0 / 3 if columns > 1 else 4.0
@@ -162,8 +167,6 @@ def plot_embedding(
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in panels[len(epochs) :]:
         axis.axis("off")
-    labels, classes = _colored(last)
-    labels = np.zeros(last.count, int) if labels is None else labels
     for axis, (epoch, ratios) in zip(panels, epochs.items(), strict=False):
         _draw_embedding(axis, measures.features(ratios)[rows], labels[rows], seed)
         count = f"{len(rows):,} images"

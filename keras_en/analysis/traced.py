@@ -144,7 +144,10 @@ def _graph(call):
             specs = keras.tree.map_structure(
                 lambda leaf: tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype), x
             )
-            functions[key] = tf.function(call, input_signature=[specs], autograph=False)
+            # Traced here, not when it is called: TensorFlow would warn of many traces,
+            # one a network.
+            function = tf.function(call, autograph=False)
+            functions[key] = function.get_concrete_function(specs)
         return functions[key](x)
 
     return run

@@ -5,7 +5,8 @@ import pytest
 from matplotlib.text import Text
 
 from keras_en import analysis
-from keras_en.analysis import RatioHistory, figures, style
+from keras_en.analysis import RatioHistory, Ratios, figures, style
+from keras_en.analysis.running import Layer
 from tests.analysis import samples
 
 
@@ -91,6 +92,15 @@ def test_map_by_epochs():
     assert "all images have\nequal ratios" in drawn(figure)
     with pytest.raises(ValueError, match="four images at least"):
         analysis.plot_embedding(samples.ratios(samples=3))
+
+
+def test_a_map_of_many_classes_is_of_those_with_a_colour():
+    """Twelve classes of two images, two of three."""
+    labels = np.concatenate([np.repeat(np.arange(12), 2), [12, 13] * 3])
+    values = np.random.default_rng(0).dirichlet([1, 1, 1], len(labels))
+    ratios = Ratios.of([Layer("norm", samples.POOL)], [values], labels)
+    figure = analysis.plot_embedding(ratios)
+    assert figure.axes[0].get_title() == "22 images"
 
 
 def test_classes_in_training_are_those_far_apart():
