@@ -19,7 +19,7 @@ ALLOWED = {
     "layers": {"layers", "ops"},
     "models": {"models", "layers", "ops"},
     "surgery": {"surgery", "models", "layers", "ops"},
-    "analysis": {"analysis", "layers"},
+    "analysis": {"analysis", "surgery", "layers"},
     "export": {"export", "layers"},
     "training": {"training", "models", "analysis", "layers", "ops"},
     "cli": {"cli", "training", "analysis", "surgery", "export", "models", "layers"},

@@ -1,90 +1,231 @@
-"""Pictures of important ratios."""
+"""Figures of a network as it is: layers, classes, spread, correctness."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_en.arguments import check_installed
+from keras_en.analysis import measures, style
+from keras_en.analysis.ratios import Ratios
+from keras_en.analysis.style import styled
+from keras_en.arguments import check
+
+# Names of layers that fit below an axis, and of classes.
+_NAMED, _CLASSES = 60, 30
 
 
-def plot_class_ratios(
-    ratios: Mapping[str, np.ndarray],
-    normalizers: Sequence[str],
-    labels: Any,
-    path: str | os.PathLike[str],
-    class_names: Sequence[str] | None = None,
-    title: str | None = None,
-) -> np.ndarray:
-    """Draws the mean ratio of every layer and class, a panel a normalizer (Fig. 6).
+@styled
+def plot_layers(sets: Mapping[str, Ratios]) -> Any:
+    """The mean ratios of every layer, with the standard deviation over samples as a
+    band: a panel a data set or network (Fig. 4).
 
-    >>> import tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "ratios.png")
-    >>> ratios = {"norm": np.array([[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]])}
-    >>> means = plot_class_ratios(ratios, ("layer", "batch"), [3, 3, 5], path)
-    >>> means.round(1).tolist()
-    [[[0.3, 0.9]], [[0.7, 0.1]]]
+    >>> from keras_en.analysis.running import Layer
+    >>> layers = [Layer("one", ("layer", "batch")), Layer("two", ("layer", "batch"))]
+    >>> values = [np.array([[0.1, 0.9]]), np.array([[0.4, 0.6]])]
+    >>> figure = plot_layers({"digits": Ratios.of(layers, values)})
+    >>> [axis.get_title(loc="left") for axis in figure.axes]
+    ['digits: 1 sample, means .10 to .90']
 
     Args:
-        ratios: Dictionary from layer name to `(N, K)`, as `collect_ratios` returns.
-        normalizers: `K` names, the columns of every entry of `ratios`.
-        labels: `(N,)` integers, the class of each sample.
-        path: Path of the picture; its ending chooses the format.
-        class_names: Names of the classes; their numbers if `None`.
-        title: Title of the picture.
+        sets: From a title to `Ratios`; one panel below the other, with one scale.
 
     Returns:
-        Array `(K, layers, classes)`, what was drawn.
+        `matplotlib.figure.Figure`, as all functions here: `figure.savefig(path)`.
+    """
+    check(sets, "sets", "one Ratios at least", sets)
+    figure = style.new_figure(0.9 + 2.0 * len(sets))
+    panels = figure.subplots(len(sets), 1, sharey=True, squeeze=False)[:, 0]
+    limits = style.range_of(np.concatenate([r.mean().ravel() for r in sets.values()]))
+    names: dict[str, None] = {}
+    for axis, (title, ratios) in zip(panels, sets.items(), strict=True):
+        _draw_layers(axis, ratios)
+        low, high = max(limits[0], -0.02), min(limits[1], 1.02)
+        # Above the lines is room for the sizes.
+        axis.set_ylim(low, high + 0.12 * (high - low))
+        count = f"{ratios.count:,} sample{'s' * (ratios.count != 1)}"
+        text = f"{title}: {count}, means {style.says_range(ratios.mean())}"
+        axis.set_title(text, loc="left")
+        axis.set_ylabel("important ratio")
+        names.update(dict.fromkeys(ratios.normalizers))
+    style.legend(figure, list(names))
+    return figure
+
+
+def _draw_layers(axis, ratios):
+    x, mean, deviation = np.arange(len(ratios)), ratios.mean(), ratios.deviation()
+    for k, name in enumerate(ratios.normalizers):
+        color = style.COLORS[name]
+        look = {"color": color, "linestyle": style.LINES[name]}
+        axis.plot(x, mean[:, k], marker=style.MARKERS[name], **look)
+        low, high = mean[:, k] - deviation[:, k], mean[:, k] + deviation[:, k]
+        axis.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+    _layer_axis(axis, ratios)
+    _draw_sizes(axis, ratios)
+
+
+def _layer_axis(axis, ratios):
+    """Names of layers below, where they fit, otherwise their numbers."""
+    count = len(ratios)
+    axis.set_xlim(-0.6, count - 0.4)
+    if count <= _NAMED:
+        names = [style.shortened(name, 24) for name in measures.short_names(ratios)]
+        size = 7 if count <= 30 else 5
+        axis.set_xticks(range(count), names, rotation=90, fontsize=size)
+    else:
+        axis.set_xlabel("layer, from input to output")
+
+
+def _draw_sizes(axis, ratios):
+    """The resolution of each block, along the top."""
+    sizes = [layer.size for layer in ratios.layers]
+    starts = [i for i, size in enumerate(sizes) if not i or size != sizes[i - 1]]
+    for start, end in zip(starts, [*starts[1:], len(sizes)], strict=True):
+        if start:
+            axis.axvline(start - 0.5, color=style.INK, linewidth=0.4, alpha=0.5)
+        text = "\u00d7".join("?" if n is None else str(n) for n in sizes[start])
+        # What is wider than its block would lie over the next.
+        if (end - start) * 60 >= len(sizes) * len(text):
+            place = {"ha": "center", "va": "top", "fontsize": 6, "alpha": 0.8}
+            transform = axis.get_xaxis_transform()
+            middle = (start + end - 1) / 2
+            axis.text(middle, 0.99, text, transform=transform, **place)
+
+
+@styled
+def plot_classes(ratios: Ratios) -> Any:
+    """How far the mean of each class is from that of its layer: a panel a normalizer.
+
+    White is no difference; the largest ends the scale, .01 at least, so that a network
+    that treats all alike looks like it. Of many classes those that differ most are
+    drawn.
+
+    >>> from keras_en.analysis.running import Layer
+    >>> layer, values = Layer("one", ("layer", "batch")), np.array([[0.2, 0.8]] * 2)
+    >>> figure = plot_classes(Ratios.of([layer], [values], [0, 1]))
+    >>> figure.axes[0].get_title()
+    'layer: no difference'
+    """
+    means = ratios.by_class()
+    center = np.average(means, axis=0, weights=ratios.counts)
+    difference = means - center
+    chosen = _most_different(difference)
+    limit = max(0.01, np.nanmax(np.abs(difference), initial=0.0))
+    count, layers = len(chosen), len(ratios)
+    names = [style.shortened(ratios.class_name(ratios.classes[c])) for c in chosen]
+    height = (
+        1.5 + 0.07 * max(map(len, names)) + max(0.14, 0.3 - 0.004 * layers) * layers
+    )
+    figure = style.new_figure(height)
+    panels = figure.subplots(1, len(ratios.normalizers), sharey=True, squeeze=False)[0]
+    for k, (axis, name) in enumerate(zip(panels, ratios.normalizers, strict=True)):
+        panel = difference[chosen, :, k].T
+        image = axis.imshow(panel, vmin=-limit, vmax=limit, cmap="PuOr", aspect="auto")
+        axis.set_title(f"{name}: {_says_difference(panel)}")
+        size = 7 if count <= 12 else 5
+        axis.set_xticks(range(count), names, rotation=90, fontsize=size)
+    size = 7 if layers <= 30 else 5
+    labels = [style.shortened(name, 24) for name in measures.short_names(ratios)]
+    panels[0].set_yticks(range(layers), labels, fontsize=size)
+    panels[0].set_ylabel("layer, from input to output")
+    bar = figure.colorbar(image, ax=list(panels), location="bottom", aspect=50)
+    shown = "" if count == len(means) else f" ({count} of {len(means):,} classes)"
+    bar.set_ticks(limit * np.array([-1, -0.5, 0, 0.5, 1]), labels=None)
+    bar.ax.set_xticklabels([style.text_of(v, sign=True) for v in bar.get_ticks()])
+    bar.set_label(f"mean of the class minus mean of all{shown}")
+    return figure
+
+
+def _most_different(difference):
+    """Numbers of the classes to draw, in their order."""
+    amount = np.nansum(difference**2, axis=(1, 2))
+    chosen = np.argsort(-amount, kind="stable")[:_CLASSES]
+    return np.sort(chosen)
+
+
+def _says_difference(values):
+    values = values[np.isfinite(values)]
+    if not values.size or np.abs(values).max() < 5e-7:
+        return "no difference"
+    low, high = (style.text_of(v, sign=True) for v in (values.min(), values.max()))
+    return f"{low} to {high}"
+
+
+@styled
+def plot_spread(ratios: Ratios) -> Any:
+    """The spread of each layer between the means of classes and inside them: does the
+    layer choose by image, by class, or has it become static?
+
+    >>> from keras_en.analysis.running import Layer
+    >>> layer = Layer("one", ("layer", "batch"))
+    >>> values = np.array([[0.2, 0.8], [0.4, 0.6]])
+    >>> figure = plot_spread(Ratios.of([layer], [values], [0, 1]))
+    >>> figure.axes[0].get_title(loc="left")
+    'within classes .00 to .00, between classes .14 to .14'
+    """
+    spread = measures.spread(ratios)
+    figure = style.new_figure(2.6)
+    axis = figure.subplots()
+    x = np.arange(len(ratios))
+    if len(ratios.classes):
+        axis.bar(x - 0.2, spread.within, 0.38, color="#56B4E9", label="within classes")
+        between = {"color": "#D55E00", "label": "between classes", "hatch": "///"}
+        axis.bar(x + 0.2, spread.between, 0.38, edgecolor="white", **between)
+        texts = (style.says_range(spread.within), style.says_range(spread.between))
+        title = "within classes {}, between classes {}".format(*texts)
+    else:
+        axis.bar(x, spread.total, 0.6, color="#56B4E9", label="between images")
+        title = f"between images {style.says_range(spread.total)}"
+    axis.set_title(title, loc="left")
+    axis.set_ylim(0, max(0.01, 1.1 * np.nanmax(spread.total)))
+    axis.set_ylabel("standard deviation")
+    _layer_axis(axis, ratios)
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+@styled
+def plot_correctness(ratios: Ratios) -> Any:
+    """The mean ratio of images that the network gets wrong minus that of those it gets
+    right, with the 95 % interval of a normal distribution.
+
+    >>> from keras_en.analysis.running import Layer
+    >>> layer, values = Layer("one", ("layer", "batch")), np.array([[0.2, 0.8]] * 4)
+    >>> ratios = Ratios.of([layer], [values], [0, 0, 1, 1], [0, 1, 1, 1])
+    >>> figure = plot_correctness(ratios)
+    >>> figure.axes[0].get_title(loc="left")
+    '1 wrong against 3 right: .000 to .000'
 
     Raises:
-        ValueError: An entry of `ratios` has not `N` rows and `K` columns.
+        ValueError: There are no labels, predictions or ratios of samples, or none, or
+            all, are right.
     """
-    labels = np.asarray(labels)
-    shape = (len(labels), len(normalizers))
-    for name, values in ratios.items():
-        if values.shape != shape:
-            raise ValueError(
-                f"Argument `ratios` must hold arrays of shape {shape}. "
-                f"Received: {name} of shape {values.shape}"
-            )
-    classes = np.unique(labels)
-    by_layer = [
-        [values[labels == c].mean(axis=0) for c in classes]
-        for values in ratios.values()
-    ]
-    means = np.array(by_layer).transpose(2, 0, 1)
-    names = classes if class_names is None else class_names
-    figure = _heatmaps(means, normalizers, list(ratios), names)
-    if title:
-        figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-    return means
-
-
-def _heatmaps(means, normalizers, layers, classes):
-    # The canvas is made without pyplot: no window, no global state.
-    check_installed("A picture", ["matplotlib"], "plot")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    width = 1.6 + len(normalizers) * (0.6 + 0.42 * len(classes))
-    figure = Figure(figsize=(width, 1.6 + 0.34 * len(layers)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(normalizers), sharey=True, squeeze=False)[0]
-    low, high = means.min(), means.max()
-    for axis, name, panel in zip(axes, normalizers, means, strict=True):
-        image = axis.imshow(panel, vmin=low, vmax=high, cmap="viridis", aspect="auto")
-        axis.set_title(name)
-        axis.set_xlabel("class")
-        axis.set_xticks(range(len(classes)), classes)
-        for row, column in np.ndindex(panel.shape):
-            value = panel[row, column]
-            text = f"{value:.2f}".removeprefix("0")
-            color = "white" if value < (low + high) / 2 else "black"
-            center = {"ha": "center", "va": "center"}
-            axis.text(column, row, text, fontsize=7, color=color, **center)
-    axes[0].set_yticks(range(len(layers)), layers)
-    axes[0].set_ylabel("layer, from input to output")
-    figure.colorbar(image, ax=list(axes), label="mean important ratio")
+    right = np.zeros(0, bool)
+    if ratios.labels is not None and ratios.predicted is not None:
+        right = ratios.labels == ratios.predicted
+    allowed = "labels and predictions of each sample, wrong ones and right ones"
+    check(right.any() and not right.all(), "ratios", allowed, int(right.sum()))
+    figure = style.new_figure(2.6)
+    axis = figure.subplots()
+    width = 0.5 / len(ratios.normalizers)
+    every = []
+    for i, layer in enumerate(ratios.layers):
+        values = ratios.by_sample(layer.path).astype("float64")
+        if len(values) != len(right):
+            continue
+        wrong, others = values[~right], values[right]
+        difference = wrong.mean(0) - others.mean(0)
+        error = np.sqrt(wrong.var(0) / len(wrong) + others.var(0) / len(others))
+        every.append(difference)
+        for k, name in enumerate(ratios.normalizers):
+            at = i + (k - (len(ratios.normalizers) - 1) / 2) * width
+            look = {"color": style.COLORS[name], "fmt": style.MARKERS[name]}
+            axis.errorbar(at, difference[k], 1.96 * error[k], **look)
+    axis.axhline(0, color=style.INK, linewidth=0.5)
+    counts = f"{int((~right).sum()):,} wrong against {int(right.sum()):,} right"
+    low, high = np.nanmin(every), np.nanmax(every)
+    texts = (style.text_of(v, sign=True) for v in (low, high))
+    axis.set_title(f"{counts}: {' to '.join(texts)}", loc="left")
+    axis.set_ylabel("difference of ratios")
+    _layer_axis(axis, ratios)
+    style.legend(figure, ratios.normalizers, lines=False)
     return figure

@@ -17,6 +17,7 @@ from keras_en.cli import (
     inspect,
     models,
     quickstart,
+    ratios,
     recipes,
     reproduce,
     train,
@@ -27,7 +28,7 @@ from keras_en.text import one_line
 from keras_en.version import __version__
 
 COMMANDS = (
-    *(quickstart, recipes, train, evaluate, reproduce),
+    *(quickstart, recipes, train, evaluate, reproduce, ratios),
     *(convert, export, verify, inspect, models),
 )
 _USUAL: dict[int, Any] = {

@@ -55,9 +55,13 @@ def check_tensorflow(subject: str) -> None:
 
 
 def add_model(command: Parser) -> None:
-    option = command.add_argument
-    option("model", type=Path, metavar="MODEL", help="a .keras file")
-    option(
+    text = "a .keras file"
+    command.add_argument("model", type=Path, metavar="MODEL", help=text)
+    add_import(command)
+
+
+def add_import(command: Parser) -> None:
+    command.add_argument(
         "--import",
         dest="modules",
         action="append",

@@ -2,7 +2,7 @@
 export it.
 
 Trains a residual network on scikit-learn's handwritten digits (no download), evaluates
-it, draws the ratios it learned and exports it.
+it, shows in a page which normalization it chose, and exports it.
 """
 
 import argparse
@@ -17,17 +17,26 @@ import keras
 import numpy as np
 
 from keras_en import export, files, training
-from keras_en.analysis import collect_ratios, exemplar_layers, plot_class_ratios
+from keras_en.analysis import RatioHistory, RatioRecorder, exemplar_layers
 from keras_en.arguments import check_installed
 from keras_en.cli import options as shared
+from keras_en.cli.explanation import explain
 from keras_en.training.recipes import digits
 from keras_en.version import __version__
 
 ARTEFACTS = (
     *("model.keras", "saved_model", "model.onnx"),
-    *("ratios.png", "history.csv", "report.md"),
+    *("ratios", "ratios.npz", "history.csv", "report.md"),
 )
-REQUIRED = ("sklearn", "matplotlib", "tf2onnx", "onnxruntime", "tensorflow_serving")
+PROBES = 180
+REQUIRED = (
+    "sklearn",
+    "matplotlib",
+    "jinja2",
+    "tf2onnx",
+    "onnxruntime",
+    "tensorflow_serving",
+)
 REPORT = f"""\
 # Quickstart
 
@@ -54,7 +63,9 @@ Python {platform.python_version()} |
 RATIOS = """
 ## Important ratios, mean over the test images
 
-![Important ratios by layer and class](ratios.png)
+[All figures](ratios/report.html), as files in `ratios/figures`.
+
+![Important ratios by layer](ratios/figures/layers.png)
 
 """
 
@@ -94,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
     for name, difference in results.differences.items():
         print(f"  {output / name}  {difference:.1e}")
     print("Also written:")
-    for name in ARTEFACTS:
+    for name in ("ratios/report.html", *ARTEFACTS):
         if (output / name).is_file() and name not in results.differences:
             print(f"  {output / name}")
 
@@ -108,8 +119,9 @@ def quickstart(
 ) -> Results:
     """Trains a residual network of 8 layers on handwritten digits and exports it.
 
-    Writes into `output`: `model.keras`, `saved_model/1/`, `model.onnx`, `ratios.png`
-    (norm "en" only), `history.csv` and `report.md`. Everything is written to a
+    Writes into `output`: `model.keras`, `saved_model/1/`, `model.onnx`, `history.csv`
+    and `report.md`; with norm "en" also `ratios/report.html`, the page of what the
+    network chose, and `ratios.npz`, its ratios by epoch. Everything is written to a
     hidden folder beside `output` and moved there at the end: `output` holds a whole
     run or nothing new, whenever the run is interrupted.
 
@@ -165,7 +177,7 @@ def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
         loss,
         accuracy,
         _export(model, folder, test.images),
-        _explain(model, folder, test),
+        _explain(model, folder, test, seed),
         time.perf_counter() - started,
     )
     (folder / "report.md").write_text(_report(results), encoding="utf-8")
@@ -179,10 +191,21 @@ def _trained(folder, data, seed, epochs, norm):
         validation_data=tuple(data["validation"]),
         shuffle=False,
         epochs=epochs,
+        callbacks=_recorders(model, folder, data["validation"], epochs),
         verbose=1 if sys.stdout.isatty() else 2,
     ).history
     digits.write_history(folder / "history.csv", history)
     return model
+
+
+def _recorders(model, folder, validation, epochs):
+    """What notes the ratios of some images in six epochs or so, if there are any."""
+    if not exemplar_layers(model):
+        return []
+    images, labels = validation.images[:PROBES], validation.labels[:PROBES]
+    path, every = folder / "ratios.npz", max(1, epochs // 6)
+    names = list("0123456789")
+    return [RatioRecorder(images, labels, path, every=every, class_names=names)]
 
 
 def _export(model, folder, images):
@@ -202,23 +225,34 @@ def _export(model, folder, images):
     }
 
 
-def _explain(model, folder, test):
-    """Draws the ratios of a network that has any; their means over the images."""
-    layers = exemplar_layers(model)
-    if not layers:
+def _explain(model, folder, test, seed):
+    """The page about a network that has ratios; their means over the images."""
+    if not exemplar_layers(model):
         return {}
-    ratios = collect_ratios(model, test.images)
-    pool = next(iter(layers.values())).pool
-    plot_class_ratios(
-        ratios,
-        pool,
-        test.labels,
-        folder / "ratios.png",
-        title=f"Important ratios by layer and class, {len(test.labels)} digits",
+    (folder / "ratios").mkdir()
+
+    def batches(limit):
+        yield test.images[:limit], test.labels[:limit]
+
+    ratios = explain(
+        folder / "ratios",
+        model,
+        batches,
+        lambda x: x,
+        f"{model.name} on digits",
+        history=RatioHistory.load(folder / "ratios.npz"),
+        class_names=list("0123456789"),
+        facts=[
+            ("model", "model.keras"),
+            ("data", "scikit-learn's digits, test"),
+            ("training", f"ratios by epoch: {PROBES} validation images, seed {seed}"),
+        ],
+        seed=seed,
     )
+    means = zip(ratios.layers, ratios.means, strict=True)
     return {
-        path: dict(zip(pool, values.mean(axis=0).tolist(), strict=True))
-        for path, values in ratios.items()
+        layer.path: dict(zip(layer.pool, mean.tolist(), strict=True))
+        for layer, mean in means
     }
 
 

@@ -4,6 +4,7 @@ from keras_en.layers.kalman_prediction import KalmanMoments, KalmanSample
 from keras_en.layers.sparse_switchable_normalization import (
     SparseSwitchableNormalization,
 )
+from keras_en.layers.static_normalization import StaticNormalization
 from keras_en.layers.switchable_normalization import SwitchableNormalization
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "KalmanMoments",
     "KalmanSample",
     "SparseSwitchableNormalization",
+    "StaticNormalization",
     "SwitchableNormalization",
 ]

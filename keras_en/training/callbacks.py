@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_en.analysis import RatioRecorder
 from keras_en.arguments import check
 from keras_en.training.progress import Progress
 from keras_en.training.strategies import is_chief
@@ -11,6 +12,7 @@ _WRITERS = (
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.CSVLogger,
     keras.callbacks.TensorBoard,
+    RatioRecorder,
 )
 
 

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en import ExemplarNormalization
-from keras_en.analysis import collect_ratios, exemplar_layers
+from keras_en import ExemplarNormalization, SwitchableNormalization
+from keras_en.analysis import collect, collect_ratios, exemplar_layers
 from tests import backends
 from tests.backends import images, numpy
 
@@ -88,7 +88,7 @@ def test_errors(rng):
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="`model` must be .* with an ExemplarNorm"):
         collect_ratios(plain, images(rng, (2, 4)))
-    with pytest.raises(ValueError, match="`inputs` must be an array with a sample"):
+    with pytest.raises(ValueError, match="`data` must be arrays with a sample"):
         collect_ratios(functional(), images(rng, (0, 6, 6, 4)))
     spare = Twice()
     spare.spare = ExemplarNormalization(name="spare")
@@ -185,3 +185,79 @@ def test_what_is_traced_has_no_values(rng):
     model(images(rng, (2, 6, 4)))
     with pytest.raises(ValueError, match="unroll=True, .*norm, without values"):
         collect_ratios(model, images(rng, (3, 6, 4)))
+
+
+def test_classes_and_predictions_of_one_pass(rng, monkeypatch):
+    inputs = keras.Input((6, 6, 4))
+    norm = ExemplarNormalization(name="norm")
+    x = keras.layers.GlobalAveragePooling2D()(norm(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(x))
+    backends.randomize(norm, rng)
+    x, labels = images(rng, (7, 6, 6, 4)), np.array([0, 2, 0, 1, 2, 2, 0])
+    calls = []
+    original = ExemplarNormalization.call
+
+    def counted(self, *args, **kwargs):
+        calls.append(0)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(ExemplarNormalization, "call", counted)
+    pairs = [(x[:3], labels[:3]), (x[3:], labels[3:])]
+    ratios = collect_ratios(model, iter(pairs), class_names=["a", "b", "c"])
+    if backends.BACKEND == "tensorflow":
+        assert len(calls) == 1, "one trace, whatever the size of a batch"
+    np.testing.assert_array_equal(ratios.labels, labels)
+    np.testing.assert_array_equal(ratios.predicted, numpy(model(x)).argmax(1))
+    expected = numpy(norm(x, return_ratios=True)[1])
+    for label, mean in enumerate(ratios.by_class()[:, 0]):
+        np.testing.assert_allclose(mean, expected[labels == label].mean(0), atol=1e-6)
+    assert ratios.layers[0].size == (6, 6) and ratios.class_name(1) == "b"
+    summary = collect_ratios(model, x, labels, samples=False, batch_size=2)
+    assert summary.samples is None
+    np.testing.assert_allclose(summary.by_class(), ratios.by_class(), atol=1e-6)
+
+
+def test_ratios_of_samples_on_disk(rng, monkeypatch):
+    model, x = functional(), images(rng, (9, 6, 6, 4))
+    for layer in exemplar_layers(model).values():
+        backends.randomize(layer, rng)
+    expected = collect_ratios(model, x)
+    monkeypatch.setattr(collect, "LARGE", 40)
+    ratios = collect_ratios(model, x, batch_size=2)
+    for path, values in ratios.items():
+        assert values.dtype == "float16" and isinstance(values.base, np.memmap)
+        np.testing.assert_allclose(values, expected[path], atol=1e-3)
+
+
+def test_switchable_layers_are_constant(rng):
+    switch = SwitchableNormalization(initial_ratios={"batch": 0.5}, name="switch")
+    norm = ExemplarNormalization(name="norm")
+    model = keras.Sequential([keras.Input((6, 6, 4)), switch, norm], name="model")
+    ratios = collect_ratios(model, images(rng, (3, 6, 6, 4)), [4, 4, 9])
+    assert list(ratios) == ["model/norm", "model/switch/mean", "model/switch/variance"]
+    share = [0.25, 0.25, 0.5]
+    np.testing.assert_allclose(ratios["model/switch/mean"], [share] * 3, atol=1e-6)
+    np.testing.assert_allclose(ratios.by_class()[:, 1], [share] * 2, atol=1e-6)
+    assert [layer.constant for layer in ratios.layers] == [False, True, True]
+    one = collect_ratios(model, images(rng, (3, 6, 6, 4)), layers=["norm"])
+    assert list(one) == ["model/norm"]
+    with pytest.raises(ValueError, match="among model/norm, model/switch. .*other"):
+        collect_ratios(model, images(rng, (3, 6, 6, 4)), layers=["norm", "other"])
+
+
+def test_ratios_that_are_not_finite(rng):
+    model, x = functional(), images(rng, (5, 6, 6, 4))
+    x[3, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="finite .* in .*first, sample 3"):
+        collect_ratios(model, x, batch_size=2)
+
+
+def test_a_broken_image_says_so(rng):
+    def batches():
+        yield images(rng, (2, 6, 6, 4))
+        raise ValueError("cat.jpg: truncated")
+
+    with pytest.raises(ValueError, match="cat.jpg: truncated"):
+        collect_ratios(functional(), batches())
+    with pytest.raises(ValueError, match="`data` must be data with a sample"):
+        collect_ratios(functional(), iter(()))

@@ -1,37 +1,136 @@
-import matplotlib.image
+"""Every figure in every edge case: what it says, and that it can be drawn."""
+
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
-from keras_en.analysis import plot_class_ratios
-
-
-def test_one_layer_and_one_class(tmp_path):
-    ratios = {"norm": np.array([[0.2, 0.8], [0.4, 0.6]])}
-    path = tmp_path / "ratios.png"
-    means = plot_class_ratios(ratios, ("layer", "batch"), [7, 7], path)
-    np.testing.assert_allclose(means, [[[0.3]], [[0.7]]])
-    assert path.exists()
+from keras_en import analysis
+from keras_en.analysis import RatioHistory, Ratios, figures, style
+from keras_en.analysis.running import Layer
+from tests.analysis import samples
 
 
-def test_means_by_layer_and_class(tmp_path):
-    labels = [3, 5, 3, 5]
-    ratios = {
-        "first": np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]]),
-        "second": np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.5, 0.5]]),
-    }
-    path = tmp_path / "ratios.png"
-    means = plot_class_ratios(ratios, ("layer", "batch"), labels, path, title="t")
-    # (K, layers, classes)
-    expected = [[[0.2, 0.3], [0.5, 0.5]], [[0.8, 0.7], [0.5, 0.5]]]
-    np.testing.assert_allclose(means, expected)
-    picture = matplotlib.image.imread(path)
-    assert picture.ndim == 3 and len(np.unique(picture.reshape(-1, 4), axis=0)) > 10
+def drawn(figure):
+    """All texts of a figure that is drawn, none of which may lie outside."""
+    figure.savefig("/dev/null", format="png", dpi=40)
+    return [text.get_text() for text in figure.findobj(Text)]
 
 
-def test_wrong_shape_writes_nothing(tmp_path):
-    path = tmp_path / "ratios.png"
+EDGES = {
+    "usual": {},
+    "one layer": {"layers": 1},
+    "one class": {"classes": 1},
+    "one sample a class": {"samples": 5, "classes": 5},
+    "one normalizer": {"pool": ("batch",)},
+    "two": {"pool": ("layer", "batch")},
+    "four": {"pool": ("instance", "layer", "group", "batch")},
+    "untrained": {"scale": 0},
+    "no labels": {"labels": False},
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_every_figure(edge):
+    ratios = samples.ratios(**EDGES[edge])
+    title = analysis.plot_layers({"a": ratios, "b": ratios}).axes[0].get_title("left")
+    assert title.startswith(f"a: {ratios.count} samples, means ")
+    drawn(analysis.plot_layers({"a": ratios}))
+    drawn(analysis.plot_spread(ratios))
+    drawn(
+        analysis.plot_samples(ratios, {0: np.zeros((4, 4, 3)), 2: np.ones((4, 4, 1))})
+    )
+    drawn(analysis.plot_corruption({0.0: ratios, 0.5: ratios}))
+    drawn(analysis.plot_epochs(RatioHistory({0: ratios, 1: ratios})))
+    if edge == "no labels":
+        for plot in (analysis.plot_classes, analysis.plot_correctness):
+            with pytest.raises(ValueError, match="Received: "):
+                plot(ratios)
+    else:
+        drawn(analysis.plot_classes(ratios))
+        drawn(analysis.plot_correctness(ratios))
+        drawn(analysis.plot_dynamics(RatioHistory({0: ratios, 1: ratios})))
+    if len(ratios.normalizers) == 3:
+        drawn(analysis.plot_ternary(ratios))
+    else:
+        with pytest.raises(ValueError, match="`layers` must be of three"):
+            analysis.plot_ternary(ratios)
+
+
+def test_an_untrained_network_does_not_look_as_if_it_had_chosen():
+    ratios = samples.ratios(scale=0)
+    figure = analysis.plot_classes(ratios)
+    assert figure.axes[0].get_title() == "instance: no difference"
+    image = figure.axes[0].images[0]
+    assert (image.norm.vmin, image.norm.vmax) == (-0.01, 0.01)
+    low, high = analysis.plot_layers({"a": ratios}).axes[0].get_ylim()
+    assert low < 1 / 3 < high
+
+
+def test_many_layers_and_classes_fit_on_a_page():
+    """The page's width, a readable height, and no more names than have room."""
+    ratios = samples.ratios(layers=53, samples=2000, classes=1000)
+    figure = analysis.plot_classes(ratios)
+    width, height = figure.get_size_inches()
+    assert width == style.WIDTH and height < 12
+    assert len(figure.axes[0].get_xticklabels()) == 30
+    assert "30 of 1,000 classes" in figure.axes[-1].get_xlabel()
+    axis = analysis.plot_layers({"a": ratios}).axes[0]
+    assert len(axis.get_xticklabels()) == 53
+
+
+def test_ternary_places():
+    """The corners are the normalizers; the center is where all are alike."""
+    corners = np.eye(3)
+    x, y = analysis.points.place(np.concatenate([corners, [[1 / 3] * 3]]))
+    np.testing.assert_allclose(x, [0, 1, 0.5, 0.5])
+    np.testing.assert_allclose(y, [0, 0, np.sqrt(3) / 2, np.sqrt(3) / 6])
+
+
+def test_map_by_epochs():
+    figure = analysis.plot_embedding(samples.history())
+    assert [a.get_title() for a in figure.axes] == ["epoch 0", "epoch 1", "epoch 4"]
+    assert "all images have\nequal ratios" in drawn(figure)
+    with pytest.raises(ValueError, match="four images at least"):
+        analysis.plot_embedding(samples.ratios(samples=3))
+
+
+def test_a_map_of_many_classes_is_of_those_with_a_colour():
+    """Twelve classes of two images, two of three."""
+    labels = np.concatenate([np.repeat(np.arange(12), 2), [12, 13] * 3])
+    values = np.random.default_rng(0).dirichlet([1, 1, 1], len(labels))
+    ratios = Ratios.of([Layer("norm", samples.POOL)], [values], labels)
+    figure = analysis.plot_embedding(ratios)
+    assert figure.axes[0].get_title() == "22 images"
+
+
+def test_classes_in_training_are_those_far_apart():
+    figure = analysis.plot_dynamics(samples.history(classes=8))
+    assert len(figure.axes) == 2 * 3
+    assert len(figure.axes[0].lines) == 4
     with pytest.raises(
-        ValueError, match=r"shape \(2, 2\). Received: a of shape \(3, 2\)"
+        ValueError, match="`classes` must be among 0, 1, 2. Received: 7"
     ):
-        plot_class_ratios({"a": np.ones((3, 2))}, ("layer", "batch"), [0, 1], path)
-    assert not path.exists()
+        analysis.plot_dynamics(samples.history(), classes=[7])
+
+
+def test_strange_names(tmp_path):
+    """Names that would be formulas, markup, control codes, or very long."""
+    names = ["$x^$", "<b>&\x1b[1m", "a" * 200]
+    ratios = samples.ratios(class_names=names)
+    text = style.write(analysis.plot_classes(ratios), tmp_path, "classes")
+    assert "$x^$" in text and "&lt;b&gt;&amp;[1m" in text and "a" * 20 not in text
+
+
+def test_files_and_the_element_of_a_page(tmp_path):
+    text = style.write(figures.plot_spread(samples.ratios()), tmp_path, "spread")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["spread.png", "spread.svg"]
+    again = style.write(figures.plot_spread(samples.ratios()), tmp_path, "spread")
+    assert text == again, "the same data give the same file"
+    assert 'id="spread-axes_1"' in text and style.INK not in text
+    assert "currentColor" in text and "<metadata>" not in text
+
+
+def test_texts_of_ratios():
+    assert [style.text_of(v) for v in (0.333, 1, 0)] == [".33", "1.00", ".00"]
+    assert style.text_of(-0.04, sign=True) == "-.040"
+    assert style.text_of(0.25, sign=True) == "+.25"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from keras_en import cli, export
+from keras_en.analysis import RatioHistory
 from keras_en.cli import options, quickstart
 from keras_en.cli.quickstart import ARTEFACTS
 from keras_en.training import digits
@@ -61,10 +62,13 @@ def test_quickstart_writes_every_artefact(run):
         "model.keras",
         "saved_model/1",
         "model.onnx",
-        "ratios.png",
+        "ratios/report.html",
         "report.md",
     ):
         assert str(folder / name) in out
+    pictures = {path.stem for path in (folder / "ratios" / "figures").iterdir()}
+    assert {"classes", "epochs", "embedding", "images", "noise"} < pictures
+    assert RatioHistory.load(folder / "ratios.npz").epochs[::6] == [0, 30]
 
 
 def test_quickstart_reaches_its_accuracy(run):
@@ -95,7 +99,11 @@ def test_its_saved_model_needs_no_keras(run):
 def test_quickstart_reports_what_it_did(run):
     folder, _ = run
     report = (folder / "report.md").read_text()
-    for part in ("--norm en --seed 0 --epochs 30", "test accuracy", "ratios.png"):
+    for part in (
+        "--norm en --seed 0 --epochs 30",
+        "test accuracy",
+        "ratios/report.html",
+    ):
         assert part in report
     assert report.count("_norm |") == 9, "a row of ratios a layer"
     rows = (folder / "history.csv").read_text().splitlines()
@@ -107,7 +115,7 @@ def test_a_run_stays_unless_overwritten(tmp_path, monkeypatch, capsys):
     arguments = ["quickstart", "--output", str(folder), "--epochs", "1", "--norm", "gn"]
     assert cli.main(arguments) == 0
     assert sorted(entry.name for entry in folder.iterdir()) == sorted(
-        set(ARTEFACTS) - {"ratios.png"}
+        set(ARTEFACTS) - {"ratios", "ratios.npz"}
     ), "only EN has ratios"
     before = (folder / "report.md").read_text()
     assert cli.main(arguments) == 2

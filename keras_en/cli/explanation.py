@@ -1,0 +1,88 @@
+"""The report about a network's ratios, from batches of images: what the quickstart and
+`keras-en ratios` have in common."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_en.analysis import RatioHistory, Ratios, write_report
+from keras_en.analysis.collect import Collector
+from keras_en.version import __version__
+
+# Images that the page shows some of; those that noise is added to, and how much.
+SHOWN, NOISY = 2000, 500
+STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.8)
+# The long side of what is shown.
+_SIDE = 128
+Batches = Callable[[int | None], Iterable]
+
+
+def explain(
+    folder: Path,
+    model: keras.Model,
+    batches: Batches,
+    pixels: Callable[[np.ndarray], np.ndarray],
+    title: str,
+    others: Any = None,
+    history: RatioHistory | None = None,
+    class_names: Sequence[str] | None = None,
+    facts: Sequence[tuple[str, str]] = (),
+    seed: int = 0,
+) -> Ratios:
+    """Writes the report about a network into a folder that is there.
+
+    Args:
+        folder, title, others, history, facts, seed: See `write_report`.
+        model: A built Keras model.
+        batches: Function of a limit, or `None`, to an iterable of `(x, labels)`.
+        pixels: Function of a batch to what it looks like, in [0, 1].
+        class_names: By label.
+
+    Returns:
+        The ratios of all batches.
+    """
+    pictures: dict[int, np.ndarray] = {}
+    collector = Collector(model)
+    ratios = collector.collect(
+        _shown(batches(None), pixels, pictures), class_names=class_names
+    )
+    by_strength = {
+        strength: collector.collect(
+            noisy(batches(NOISY), strength, seed), samples=False, verbose=0
+        )
+        for strength in STRENGTHS
+    }
+    facts = [
+        *facts,
+        ("noise", f"{by_strength[0.0].count:,} images, strengths {list(STRENGTHS)}"),
+        ("versions", f"keras_en {__version__}, keras {keras.__version__}"),
+        ("machine", f"{os.cpu_count()} CPU cores, {keras.backend.backend()}"),
+    ]
+    write_report(
+        folder, title, ratios, others, history, by_strength, pictures, facts, seed
+    )
+    return ratios
+
+
+def _shown(batches, pixels, pictures) -> Iterator:
+    """The batches; the first images are noted as uint8."""
+    for x, labels in batches:
+        for image in pixels(np.asarray(x)[: max(0, SHOWN - len(pictures))]):
+            step = -(-max(image.shape[:2]) // _SIDE)
+            small = image[::step, ::step]
+            values = np.rint(np.clip(small, 0, 1) * 255).astype("uint8")
+            pictures[len(pictures)] = values
+        yield x, labels
+
+
+def noisy(batches: Iterable, strength: float, seed: int) -> Iterator:
+    """The batches with normal noise, of `strength` times their own deviation."""
+    rng = np.random.default_rng(seed)
+    for x, labels in batches:
+        x = np.asarray(x)
+        noise = rng.standard_normal(x.shape, "float32")
+        yield x + strength * x.std() * noise, labels

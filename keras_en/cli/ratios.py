@@ -1,0 +1,223 @@
+"""`keras-en ratios`: show which normalization a network chose, by layer, class and
+image.
+
+Collects the important ratios of a network of Exemplar Normalization over images and
+writes a page, report.html, with every figure, which needs no network; the figures as
+files; and the ratios as a table. Of a folder that a training wrote the data are those
+of its recipe.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_en import files
+from keras_en.analysis import RatioHistory, collect_ratios
+from keras_en.analysis.page import FILES
+from keras_en.cli import options as shared
+from keras_en.cli.explanation import Batches, explain
+from keras_en.export.serving import loaded
+from keras_en.training.data import Data, Transform, load
+from keras_en.training.data.sources import FORMS, is_source
+from keras_en.training.recipes import recipe as recipes
+
+_BATCH = 128
+MODEL, RECIPE, HISTORY = "model.keras", "recipe.yaml", "ratios.npz"
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    command = shared.add_command(commands, "ratios", __doc__, run)
+    option = command.add_argument
+    text = "a .keras file, or the folder of a training"
+    option("model", type=Path, metavar="MODEL_OR_RUN", help=text)
+    shared.add_import(command)
+    text = f"{FORMS}; its test images, or else those for validation; default: those of "
+    option("--data", type=_source, metavar="SOURCE", help=text + "the run's recipe")
+    option("--out", type=Path, required=True, help="folder of the report")
+    text = "another model or run, on the same images, or another SOURCE, to compare"
+    option("--against", metavar="OTHER", help=text)
+    text = "at most so many images; default: all"
+    option("--limit", type=shared.integer(4), metavar="N", help=text)
+    text = "of the model's images, (pixels / 255 - mean) / std; default: 0 and 1"
+    numbers = shared.listed(shared.number(), "numbers")
+    for flag in ("--mean", "--std"):
+        option(flag, type=numbers, metavar="X[,X,X]", help=text)
+    option("--seed", type=shared.integer(0, 2**32 - 1), default=0)
+    shared.add_overwrite(command, "replace the report in --out")
+
+
+def run(options: argparse.Namespace) -> None:
+    out = options.out.resolve()
+    _check_out(out, options.overwrite)
+    subject = Subject.of(options.model)
+    images = _images(options, subject)
+    with files.staged(out) as staged:
+        staged.path.mkdir()
+        explain(
+            staged.path,
+            subject.model,
+            images.batches,
+            images.pixels,
+            f"{subject.name} on {images.name}",
+            others=_against(options, subject, images),
+            history=subject.history,
+            class_names=images.class_names,
+            facts=[
+                ("model", subject.link),
+                ("data", f"{images.source}, {images.split}"),
+                ("command", _command(options)),
+            ],
+            seed=options.seed,
+        )
+        _check_out(out, options.overwrite)
+        staged.publish()
+    shared.say(f"Written: {options.out / FILES[0]}")
+
+
+def _check_out(out, overwrite):
+    """Raises `FileExistsError` unless it is new, empty, or a report to replace."""
+    if not out.exists():
+        return
+    entries = {entry.name for entry in out.iterdir()} if out.is_dir() else {"a file"}
+    entries = {name for name in entries if not name.startswith(files.PARTIAL)}
+    foreign = entries.difference(FILES) or Path.cwd().is_relative_to(out)
+    if foreign or (entries and not overwrite):
+        allowed = "a new or empty folder, or with --overwrite that of a report"
+        holds = ", ".join(sorted(entries)[:5])
+        raise FileExistsError(f"--out must be {allowed}. Received: {out}, {holds}")
+
+
+def _source(text):
+    if not is_source(text):
+        raise argparse.ArgumentTypeError(f"must be {FORMS}. Received: {text}")
+    return text
+
+
+def _command(options):
+    parts = ["keras-en ratios", str(options.model)]
+    for name in ("data", "against", "limit"):
+        if getattr(options, name) is not None:
+            parts.append(f"--{name} {getattr(options, name)}")
+    for name in ("mean", "std"):
+        if getattr(options, name) is not None:
+            parts.append(f"--{name} {','.join(map(str, getattr(options, name)))}")
+    return " ".join([*parts, f"--seed {options.seed}"])
+
+
+class Subject(NamedTuple):
+    """A network, and what a training left beside it."""
+
+    model: keras.Model
+    name: str
+    link: str
+    recipe: recipes.Recipe | None = None
+    history: RatioHistory | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> "Subject":
+        """Of a `.keras` file or of the folder of a run."""
+        if not path.is_dir():
+            return cls(loaded(path), path.stem, str(path))
+        if not (path / MODEL).is_file():
+            raise ValueError(
+                "MODEL_OR_RUN must be a .keras file or a folder with model.keras. "
+                f"Received: {path}"
+            )
+        settings, history = path / RECIPE, path / HISTORY
+        return cls(
+            loaded(path / MODEL),
+            path.resolve().name,
+            str(path / MODEL),
+            recipes.load(settings) if settings.is_file() else None,
+            RatioHistory.load(history) if history.is_file() else None,
+        )
+
+
+class Images(NamedTuple):
+    """Images of one source, as a network takes them.
+
+    - `name`: the source without its folder.
+    - `batches`: function of a limit or `None` to an iterable of `(x, labels)`.
+    - `pixels`: function of a batch to what it looks like, in [0, 1].
+    """
+
+    name: str
+    source: str
+    split: str
+    class_names: Sequence[str] | None
+    batches: Batches
+    pixels: Callable[[np.ndarray], np.ndarray]
+
+
+def _images(options, subject, source=None):
+    """The images of `source`, of --data, or of the recipe."""
+    settings, source = subject.recipe, source or options.data
+    if source is not None:
+        size = None if settings is None else settings.data.image_size
+        where = {"source": source, "image_size": size, "seed": options.seed}
+    elif settings is not None:
+        where = {**settings.data.where(), "seed": settings.seeds[0]}
+    else:
+        raise ValueError(
+            "--data must name the images where there is no recipe.yaml beside the "
+            f"model. Received: {options.model} alone"
+        )
+    data = load(**where)
+    split = "test" if "test" in data.splits else "validation"
+    transform = _transform(options, subject, data, split)
+    mean, std = (np.array(v, "float32") for v in (transform.mean, transform.std))
+
+    def batches(limit):
+        limits = [n for n in (limit, options.limit) if n is not None]
+        fewest = min(limits, default=None)
+        return data.splits[split].batches(_BATCH, transform, limit=fewest)
+
+    names = data.class_names if data.task == "classification" else None
+    source = where["source"]
+    name = source.rpartition(":")[2].rstrip("/").rpartition("/")[2] or source
+    return Images(name, source, split, names, batches, lambda x: x * std + mean)
+
+
+def _transform(options, subject, data: Data, split):
+    """What the evaluation of the recipe does; otherwise images of the model's size,
+    with --mean and --std."""
+    size = None
+    if subject.recipe is not None and options.mean is None and options.std is None:
+        part = subject.recipe.data
+        size, steps = part.image_size, list(part.evaluate)
+    else:
+        steps, shape = [], data.splits[split].image_shape
+        # Of several inputs, and of a model that is a subclass, it is something else.
+        wanted: Any = getattr(subject.model, "input_shape", None)
+        fixed = isinstance(wanted, tuple) and wanted[1:3] != shape[:2]
+        if fixed and len(wanted) == 4 and None not in wanted[1:]:
+            steps.append({"resize": list(wanted[1:3])})
+        steps.append(
+            {"normalize": {"mean": options.mean or 0.0, "std": options.std or 1.0}}
+        )
+    return Transform.of(steps, size, data.void)
+
+
+def _against(options, subject, images):
+    """The ratios of --against, by their title."""
+    if options.against is None:
+        return None
+    own = f"{subject.name} on {images.name}"
+    if is_source(options.against):
+        other, images = subject, _images(options, subject, options.against)
+    else:
+        # Its recipe may have another scale.
+        other = Subject.of(Path(options.against))
+        images = _images(options, other, images.source)
+    title = f"{other.name} on {images.name}"
+    if title == own:
+        title = f"{other.link} on {images.source}"
+    ratios = collect_ratios(
+        other.model, images.batches(None), class_names=images.class_names
+    )
+    return {title: ratios}
