@@ -15,10 +15,11 @@ from keras_en.arguments import check_backend
 from keras_en.export.parity.verify import BATCHES
 from keras_en.models import norms
 from keras_en.text import one_line, printable
-from keras_en.training.recipes import digits
 
 Parser = argparse.ArgumentParser
 NOTHING = "nothing was written"
+# Of the recipe digits.
+EPOCHS = 30
 
 
 class NotEqual(Exception):
@@ -96,13 +97,13 @@ def add_overwrite(command: Parser, text: str) -> None:
     command.add_argument("--overwrite", action="store_true", help=text)
 
 
-def add_recipe(command: Parser, output: str) -> None:
+def add_digits(command: Parser, output: str) -> None:
     """Options of what trains on digits; `output` is the default folder."""
     command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     option, folder = command.add_argument, Path(output)
     option("--output", type=Path, default=folder, help="folder of the run")
     option("--seed", type=integer(0, 2**32 - 1), default=0, help="random seed")
-    option("--epochs", type=integer(1), default=digits.EPOCHS, help="training epochs")
+    option("--epochs", type=integer(1), default=EPOCHS, help="training epochs")
     text = "normalization of the network"
     option("--norm", choices=norms.NAMES, default="en", help=text)
 

@@ -7,9 +7,6 @@ it, shows in a page which normalization it chose, and exports it.
 
 import argparse
 import os
-import platform
-import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,44 +14,25 @@ import keras
 import numpy as np
 
 from keras_en import export, files, training
-from keras_en.analysis import RatioHistory, RatioRecorder, exemplar_layers
+from keras_en.analysis import RatioHistory, exemplar_layers
 from keras_en.arguments import check_installed
 from keras_en.cli import options as shared
 from keras_en.cli.explanation import explain
-from keras_en.training.recipes import digits
-from keras_en.version import __version__
+from keras_en.training import experiment
+from keras_en.training.recipes import recipe as recipes
 
-ARTEFACTS = (
-    *("model.keras", "saved_model", "model.onnx"),
-    *("ratios", "ratios.npz", "history.csv", "report.md"),
-)
-PROBES = 180
+EXPORTED = ("saved_model", "model.onnx", "ratios")
+ARTEFACTS = (*experiment.FILES, *experiment.SOMETIMES, *EXPORTED)
 REQUIRED = (
     "sklearn",
+    "yaml",
     "matplotlib",
     "jinja2",
     "tf2onnx",
     "onnxruntime",
     "tensorflow_serving",
 )
-REPORT = f"""\
-# Quickstart
-
-`{{command}}`
-
-| | |
-|---|---|
-| test accuracy | {{test_accuracy:.2%}} |
-| test loss | {{test_loss:.4f}} |
-| model | {{model}}, {{parameters:,}} parameters |
-| data | scikit-learn digits, 8x8: 1,257 train, 180 validation, 360 test |
-| recipe | SGD, Nesterov momentum 0.9, weight decay {digits.WEIGHT_DECAY}, batch \
-{digits.BATCH_SIZE}, learning rate {digits.LEARNING_RATE} with cosine decay, random \
-shifts of at most 1 pixel |
-| time | {{seconds:.0f}} s on {os.cpu_count()} CPU cores |
-| versions | keras_en {__version__}, keras {keras.__version__}, \
-Python {platform.python_version()} |
-
+EXPORTS = """
 ## Exports against the model, on the test images
 
 | artefact | largest difference of a probability |
@@ -71,27 +49,24 @@ RATIOS = """
 
 
 class Results(NamedTuple):
-    """What `report.md` shows.
+    """What is said at the end.
 
     - `differences`: of each artefact the largest one of a probability.
     - `ratios`: by layer and normalizer, the mean over the test images; empty if the
       network has none.
+    - `warnings`: what a reader of the accuracy should know.
     """
 
-    command: str
-    model: str
-    parameters: int
-    test_loss: float
     test_accuracy: float
     differences: dict[str, float]
     ratios: dict[str, dict[str, float]]
-    seconds: float
+    warnings: tuple[str, ...]
 
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
     command = shared.add_command(commands, "quickstart", __doc__, run)
-    shared.add_recipe(command, "runs/quickstart")
+    shared.add_digits(command, "runs/quickstart")
     shared.add_overwrite(command, "replace the run in --output")
 
 
@@ -101,6 +76,8 @@ def run(options: argparse.Namespace) -> None:
         output, options.seed, options.epochs, options.norm, options.overwrite
     )
     print(f"\nTest accuracy: {results.test_accuracy:.2%}")
+    for text in results.warnings:
+        print(f"Warning: {text}")
     print("Largest difference to the model, on the test images:")
     for name, difference in results.differences.items():
         print(f"  {output / name}  {difference:.1e}")
@@ -113,15 +90,15 @@ def run(options: argparse.Namespace) -> None:
 def quickstart(
     output: str | os.PathLike[str] = "runs/quickstart",
     seed: int = 0,
-    epochs: int = digits.EPOCHS,
+    epochs: int = shared.EPOCHS,
     norm: str = "en",
     overwrite: bool = False,
 ) -> Results:
     """Trains a residual network of 8 layers on handwritten digits and exports it.
 
-    Writes into `output`: `model.keras`, `saved_model/1/`, `model.onnx`, `history.csv`
-    and `report.md`; with norm "en" also `ratios/report.html`, the page of what the
-    network chose, and `ratios.npz`, its ratios by epoch. Everything is written to a
+    Writes into `output` what `keras_en.training.experiment.train` writes of the recipe
+    digits, `saved_model/1/` and `model.onnx`; with norm "en" also
+    `ratios/report.html`, the page of what the network chose. Everything is written to a
     hidden folder beside `output` and moved there at the end: `output` holds a whole
     run or nothing new, whenever the run is interrupted.
 
@@ -164,59 +141,33 @@ def _check_output(output, overwrite):
 
 def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
     """Everything that `quickstart` does, in a folder that is there."""
-    started = time.perf_counter()
-    keras.utils.set_random_seed(seed)
-    data = training.digits(seed)
-    test = data["test"]
-    model = _trained(folder, data, seed, epochs, norm)
-    loss, accuracy = model.evaluate(*test, verbose=0)
+    recipe = recipes.load("digits", [f"norm.name={norm}"]).lasting(epochs)
+    settings = experiment.Settings(
+        output=folder,
+        seed=seed,
+        command=f"keras-en quickstart --norm {norm} --seed {seed} --epochs {epochs}",
+    )
+    trained = experiment.train(recipe, settings)
+    model = keras.models.load_model(folder / experiment.MODEL, compile=False)
+    test = training.digits(seed)["test"]
     results = Results(
-        f"keras-en quickstart --norm {norm} --seed {seed} --epochs {epochs}",
-        model.name,
-        model.count_params(),
-        loss,
-        accuracy,
+        trained.scores.metrics["top1"],
         _export(model, folder, test.images),
         _explain(model, folder, test, seed),
-        time.perf_counter() - started,
+        trained.warnings,
     )
-    (folder / "report.md").write_text(_report(results), encoding="utf-8")
+    report = folder / "report.md"
+    text = report.read_text(encoding="utf-8") + _report(results)
+    report.write_text(text, encoding="utf-8")
     return results
-
-
-def _trained(folder, data, seed, epochs, norm):
-    model = digits.compiled_model(data["train"], norm, epochs, digits.BATCH_SIZE)
-    history = model.fit(
-        training.batches(data["train"], digits.BATCH_SIZE, seed, shift=1),
-        validation_data=tuple(data["validation"]),
-        shuffle=False,
-        epochs=epochs,
-        callbacks=_recorders(model, folder, data["validation"], epochs),
-        verbose=1 if sys.stdout.isatty() else 2,
-    ).history
-    digits.write_history(folder / "history.csv", history)
-    return model
-
-
-def _recorders(model, folder, validation, epochs):
-    """What notes the ratios of some images in six epochs or so, if there are any."""
-    if not exemplar_layers(model):
-        return []
-    images, labels = validation.images[:PROBES], validation.labels[:PROBES]
-    path, every = folder / "ratios.npz", max(1, epochs // 6)
-    names = list("0123456789")
-    return [RatioRecorder(images, labels, path, every=every, class_names=names)]
 
 
 def _export(model, folder, images):
     """Writes every artefact; the largest difference of each on `images`."""
     expected = model.predict(images, batch_size=len(images), verbose=0)
-    model.save(folder / "model.keras")
     version = export.export_saved_model(model, folder / "saved_model")
     onnx = export.export_onnx(model, folder / "model.onnx")
-    reloaded = keras.models.load_model(folder / "model.keras")
     outputs = {
-        "model.keras": reloaded.predict(images, batch_size=len(images), verbose=0),
         "saved_model/1": export.run_saved_model(version, images),
         "model.onnx": export.run_onnx(onnx, images),
     }
@@ -245,7 +196,7 @@ def _explain(model, folder, test, seed):
         facts=[
             ("model", "model.keras"),
             ("data", "scikit-learn's digits, test"),
-            ("training", f"ratios by epoch: {PROBES} validation images, seed {seed}"),
+            ("training", f"seed {seed}"),
         ],
         seed=seed,
     )
@@ -257,7 +208,7 @@ def _explain(model, folder, test, seed):
 
 
 def _report(results):
-    text = REPORT.format(**results._asdict())
+    text = EXPORTS
     for name, difference in results.differences.items():
         text += f"| {name} | {difference:.1e} |\n"
     if results.ratios:

@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 import keras
+import numpy as np
 
 from keras_en import files
-from keras_en.arguments import check
-from keras_en.training import build, checkpoints, keras_loop, loop, report, strategies
+from keras_en.analysis import RatioRecorder, exemplar_layers
+from keras_en.training import (
+    build,
+    checkpoints,
+    devices,
+    keras_loop,
+    loop,
+    report,
+    strategies,
+)
 from keras_en.training.evaluation import Scores, evaluate, gap_warning, samples
 from keras_en.training.material import Material, material
 from keras_en.training.monitor import TensorBoard
@@ -24,12 +33,14 @@ from keras_en.training.run_folder import FACTS, HISTORY, RECIPE, RunFolder
 # Of the parts of a recipe those that a run may go on with changed: a schedule is of
 # the learning rate, which no checkpoint holds either.
 _FREE = ("name", "about", "schedule", "seeds")
-MODEL, TENSORBOARD = "model.keras", "tensorboard"
-PICTURES = (report.CURVES, report.CONFUSION, report.SAMPLES)
+MODEL, TENSORBOARD, RATIOS = "model.keras", "tensorboard", "ratios.npz"
+SOMETIMES = (
+    *(TENSORBOARD, RATIOS),
+    *(report.CURVES, report.CONFUSION, report.SAMPLES),
+)
 FILES = (report.NAME, RECIPE, FACTS, HISTORY, MODEL, checkpoints.NAME)
-# Images whose ratios TensorBoard has; images that a report shows.
-PROBE, SHOWN = 32, 4
-PRECISIONS = ("float32", "float16", "bfloat16")
+# Images whose ratios are noted by epoch; images that a report shows.
+PROBE, SHOWN = 128, 4
 Network = Callable[[Recipe, build.Facts, int], keras.Model]
 
 
@@ -46,7 +57,7 @@ class Settings:
         jit: Whether XLA compiles the steps; `None`: as Keras decides.
         deterministic: Whether operations that may differ from run to run are refused
             or replaced.
-        precision: One of `PRECISIONS`; the half ones are mixed.
+        precision: One of `devices.PRECISIONS`; the half ones are mixed.
         data_dir, skip_broken: See `keras_en.training.data.load`.
         network: Function of the recipe, `build.Facts` and the number of training steps
             to a network that is not compiled; `None`: that of the recipe.
@@ -112,8 +123,9 @@ def train(recipe: Recipe, settings: Settings) -> Results:
     """Trains the network of a recipe and writes its folder.
 
     Every worker calls this. The folder holds `recipe.yaml` and `run.json` from the
-    beginning, a checkpoint after every epoch, scalars for TensorBoard, and at the end
-    `model.keras`, `history.csv` and `report.md` with its pictures.
+    beginning, a checkpoint after every epoch, scalars for TensorBoard, `ratios.npz`
+    of some images by epoch, and at the end `model.keras`, `history.csv` and
+    `report.md` with its pictures.
 
     Raises:
         FileExistsError: The folder holds a run and `resume` is `False`, or other files.
@@ -135,19 +147,21 @@ def prepared(recipe: Recipe, settings: Settings, writes: bool = True):
         settings: `Settings`.
         writes: Whether the folder is looked at.
     """
-    check(settings.precision in PRECISIONS, "precision", PRECISIONS, settings.precision)
+
     with contextlib.ExitStack() as stack:
         # First: TensorFlow must not have touched a device yet.
-        strategy = stack.enter_context(_distributed(settings))
+        strategy = stack.enter_context(
+            devices.distributed(settings.strategy, settings.replicas)
+        )
         chief = strategies.is_chief(strategy)
         if writes and chief:
             _check_folder(settings)
         if writes:
             _check_same(recipe, settings)
-        stack.enter_context(_policy(settings.precision))
+        stack.enter_context(devices.policy(settings.precision))
         keras.utils.set_random_seed(settings.seed)
         if settings.deterministic:
-            _make_deterministic()
+            devices.make_deterministic()
         images = material(
             recipe, settings.seed, settings.data_dir, settings.skip_broken
         )
@@ -161,55 +175,8 @@ def prepared(recipe: Recipe, settings: Settings, writes: bool = True):
         yield Experiment(recipe, settings, images, model, chief, replicas)
 
 
-@contextlib.contextmanager
-def _distributed(settings):
-    """Inside, the devices are those of the settings; yields a strategy of TensorFlow's,
-    or `None` on other backends."""
-    if keras.backend.backend() == "tensorflow":
-        yield strategies.strategy(settings.strategy, settings.replicas)
-        return
-    several = settings.strategy == "mirrored" and keras.backend.backend() == "jax"
-    if settings.strategy != "none" and not several:
-        raise RuntimeError(
-            f"--strategy {settings.strategy} needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
-    if not several:
-        check(settings.replicas is None, "replicas", "None", settings.replicas)
-        yield None
-        return
-    devices = keras.distribution.list_devices()
-    count = settings.replicas or len(devices)
-    check(count <= len(devices), "replicas", f"at most {len(devices)}", count)
-    distribution = keras.distribution
-    before = distribution.distribution()
-    distribution.set_distribution(distribution.DataParallel(devices=devices[:count]))
-    try:
-        yield None
-    finally:
-        distribution.set_distribution(before)
-
-
-@contextlib.contextmanager
-def _policy(precision):
-    before = keras.config.dtype_policy()
-    if precision != "float32":
-        keras.config.set_dtype_policy(f"mixed_{precision}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _make_deterministic():
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-
-
 def _check_folder(settings):
-    own = (*FILES, *PICTURES, TENSORBOARD, checkpoints.PARTIAL)
+    own = (*FILES, *SOMETIMES, checkpoints.PARTIAL)
     again = bool(settings.resume)
     files.check_folder(settings.output, own, again, "--resume goes on with it")
 
@@ -251,8 +218,7 @@ def _fit(experiment):
     fit = loop.fit if keras.backend.backend() == "tensorflow" else keras_loop.fit
     progress = Progress(images.images, recipe.data.batch_size)
     callbacks = [*build.callbacks(recipe, images.steps), progress]
-    probe = next(iter(images.evaluate(images.validation)))[0][:PROBE]
-    callbacks.append(TensorBoard(settings.output / TENSORBOARD, probe))
+    callbacks += _recorders(experiment)
     if experiment.chief:
         callbacks.append(_Begin(experiment))
     try:
@@ -274,6 +240,26 @@ def _fit(experiment):
         ).history
     finally:
         progress.close()
+
+
+def _recorders(experiment):
+    """What notes scalars, and the ratios of some images that stay the same."""
+    images, output = experiment.material, experiment.settings.output
+    batch, labels = next(iter(images.evaluate(images.validation)))
+    batch, labels = np.asarray(batch)[:PROBE], np.asarray(labels)[:PROBE]
+    recorders = [TensorBoard(output / TENSORBOARD, batch)]
+    if exemplar_layers(experiment.model):
+        every = max(1, experiment.epochs // 6)
+        recorders.append(
+            RatioRecorder(
+                batch,
+                labels if images.facts.task == "classification" else None,
+                output / RATIOS,
+                every=every,
+                class_names=images.data.class_names,
+            )
+        )
+    return recorders
 
 
 class _Begin(keras.callbacks.Callback):

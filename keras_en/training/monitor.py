@@ -82,7 +82,7 @@ def mean_ratios(model: keras.Model, images: Any) -> dict[str, dict[str, float]]:
     if not layers:
         return {}
     means = {}
-    for key, ratios in collect_ratios(model, images).items():
+    for key, ratios in collect_ratios(model, images, verbose=0).items():
         layer = layers.get(key) or layers[key.rpartition("/")[0]]
         values = np.asarray(ratios).mean(axis=0).tolist()
         means[key] = dict(zip(layer.pool, values, strict=True))

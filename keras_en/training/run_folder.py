@@ -1,5 +1,6 @@
 """The files that say what a run was: `recipe.yaml`, `run.json`, `history.csv`."""
 
+import csv
 import datetime
 import importlib
 import json
@@ -14,7 +15,6 @@ import keras
 import numpy as np
 
 from keras_en import files
-from keras_en.training.recipes import digits
 from keras_en.training.recipes.recipe import Recipe
 from keras_en.version import __version__
 
@@ -83,7 +83,7 @@ class RunFolder:
             The seconds of all processes that came to their ends.
         """
         with files.staged(self._folder / HISTORY, HISTORY) as staged:
-            digits.write_history(staged.path, dict(history))
+            _write_history(staged.path, dict(history))
             staged.publish()
         self._facts["metrics"] = dict(metrics)
         process = self._facts["processes"][-1]
@@ -125,6 +125,15 @@ def hardware() -> dict[str, Any]:
         "processor": _processor(),
         "devices": _devices(),
     }
+
+
+def _write_history(path, history):
+    """A table of the metrics, an epoch a line."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *history])
+        for epoch, row in enumerate(zip(*history.values(), strict=True), start=1):
+            writer.writerow([epoch, *row])
 
 
 def _devices():

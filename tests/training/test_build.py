@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from keras_en.layers import ExemplarNormalization
+from keras_en.models import CifarResNet
 from keras_en.models.resnet import BLOCKS
 from keras_en.training import build, optimizers
 from keras_en.training.build import Facts
 from keras_en.training.data import ArraySplit, Data, Transform
 from keras_en.training.radius import RadiusSchedule
-from keras_en.training.recipes import digits
 from keras_en.training.recipes.recipe import load
 from tests.backends import numpy
 from tests.models.networks import outline
@@ -80,23 +80,27 @@ def test_a_step_of_segmentation(rng, monkeypatch):
     assert expected.shape == (1, 32, 40, 3)
 
 
-def test_digits_is_the_training_of_before(rng):
+def test_digits_is_a_training_of_keras_own(rng):
+    """Keras's optimizer and schedule; statistics that follow 90 steps."""
     recipe, shape = load("digits"), (8, 8, 1)
     train = ArraySplit(np.zeros((130, *shape), "uint8"), np.zeros(130, "int32"))
     data = Data({"train": train}, tuple("0123456789"), "classification", None, [])
     ours = build.build(recipe, data, steps_per_epoch=3)
-    classic = digits.Split(np.zeros((130, *shape), "float32"), np.zeros(130, "int32"))
-    theirs = digits.compiled_model(classic, "en", digits.EPOCHS, digits.BATCH_SIZE)
-    assert recipe.schedule.duration == digits.EPOCHS
-    assert recipe.data.batch_size == digits.BATCH_SIZE
+    assert (recipe.schedule.duration, recipe.data.batch_size) == (30, 64)
     assert recipe.data.train == ({"shift": 1},)
-    kinds = [type(model.optimizer) for model in (ours, theirs)]
-    assert kinds[0] is kinds[1]
-    configs = [model.optimizer.get_config() for model in (ours, theirs)]
+    theirs = keras.optimizers.SGD(
+        keras.optimizers.schedules.CosineDecay(0.1, 90),
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=5e-4,
+    )
+    configs = [optimizer.get_config() for optimizer in (ours.optimizer, theirs)]
     for config in configs:
         del config["name"]  # numbered
-    assert configs[0] == configs[1]
-    assert ours.get_config() == theirs.get_config()
+    assert configs[0] == configs[1] and type(ours.optimizer) is type(theirs)
+    kwargs = {"momentum": 1e-3 ** (1 / 45)}
+    network = CifarResNet(8, input_shape=shape, classes=10, norm_kwargs=kwargs)
+    assert ours.get_config() == network.get_config()
 
 
 def test_statistics_that_fit_the_run():
