@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -79,6 +80,18 @@ def _signals() -> Iterator[None]:
     def terminate(*_):
         raise Terminated
 
+    def ignored(unraisable):
+        """Where Python ignores exceptions, as in a callback of its garbage collection,
+        the signal comes again behind it."""
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            hook(unraisable)
+            return
+        terminated = isinstance(unraisable.exc_value, Terminated)
+        number = signal.SIGTERM if terminated else signal.SIGINT
+        timer = threading.Timer(0.1, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        timer.start()
+
     # Before, `keras_en/__init__.py` answers to them.
     wanted: dict[int, Any] = {**_USUAL, signal.SIGTERM: terminate}
     before = {}
@@ -86,9 +99,11 @@ def _signals() -> Iterator[None]:
         for number, handler in wanted.items():
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, handler)
+    hook, sys.unraisablehook = sys.unraisablehook, ignored
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             # It would say that nothing was written.
             own = getattr(handler, "__module__", "") == "keras_en"

@@ -1,9 +1,11 @@
 """Commands interrupted at every stage, or whose reader is gone, in real processes."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -41,6 +43,26 @@ def test_by_hand(monkeypatch, capsys):
     monkeypatch.setattr(models, "run", run)
     assert cli.main(["models"]) == 130
     assert capsys.readouterr().err == "\nkeras-en: interrupted; nothing was written\n"
+
+
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_in_a_callback_whose_exceptions_are_ignored(monkeypatch, capsys, number, code):
+    """As JAX has one for Python's garbage collection."""
+
+    def callback(phase, info):
+        gc.callbacks.remove(callback)
+        os.kill(os.getpid(), number)
+
+    def run(options):
+        gc.callbacks.append(callback)
+        gc.collect()
+        time.sleep(30)
+
+    monkeypatch.setattr(models, "run", run)
+    assert cli.main(["models"]) == code
+    assert "nothing was written" in capsys.readouterr().err
 
 
 # Ctrl-C when Python imports the module of this name for the first time.
