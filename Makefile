@@ -6,9 +6,11 @@ BIN := .venv/bin
 EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
 	tests/training/test_recalibration.py tests/training/test_radius.py \
 	tests/training/test_optimizers.py tests/training/test_schedules.py \
-	tests/training/test_crossentropy.py
+	tests/training/test_crossentropy.py tests/training/test_keras_loop.py \
+	tests/training/test_progress.py tests/training/test_monitor.py \
+	tests/training/test_honest.py
 
-.PHONY: quickstart test lint docs newest bench compiled clean
+.PHONY: quickstart test check lint docs newest bench compiled clean
 
 # What a user installs, and what a contributor adds.
 .venv/user: setup.cfg pyproject.toml
@@ -27,13 +29,16 @@ EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
 quickstart: .venv/user
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/keras-en quickstart
 
-# JAX, and torch where it is installed, in processes of their own.
-test: .venv/contributor
-	$(BIN)/python -m pytest -n $(WORKERS)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) \
+# Every test; `make check`: all but those marked slow, in a third of the time. JAX, and
+# torch where it is installed, in processes of their own.
+check: SELECTED := -m 'not slow'
+test check: .venv/contributor
+	$(BIN)/python -m pytest -n $(WORKERS) $(SELECTED)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(SELECTED) $(EVERYWHERE) \
 		tests/export/onnx/test_jax.py tests/ops/test_kernels.py
 	@if $(BIN)/python -c 'import torch' 2> /dev/null; then set -x; \
-		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) $(EVERYWHERE) tests/surgery/test_network.py; \
+		KERAS_BACKEND=torch $(BIN)/python -m pytest -n $(WORKERS) $(SELECTED) \
+			$(EVERYWHERE) tests/surgery/test_network.py; \
 	else echo "torch: not run here, not installed"; fi
 
 # mypy reads links to the sources, laid as they are installed: with models/ and export/
