@@ -14,6 +14,7 @@ import numpy as np
 from keras_en import files
 from keras_en.analysis import RatioRecorder, exemplar_layers
 from keras_en.training import (
+    best,
     build,
     checkpoints,
     devices,
@@ -22,6 +23,7 @@ from keras_en.training import (
     report,
     strategies,
 )
+from keras_en.training.best import Best
 from keras_en.training.evaluation import Scores, evaluate, gap_warning, samples
 from keras_en.training.material import Material, material
 from keras_en.training.monitor import TensorBoard
@@ -33,9 +35,10 @@ from keras_en.training.run_folder import FACTS, HISTORY, RECIPE, RunFolder
 # Of the parts of a recipe those that a run may go on with changed: a schedule is of
 # the learning rate, which no checkpoint holds either.
 _FREE = ("name", "about", "schedule", "seeds")
-MODEL, TENSORBOARD, RATIOS = "model.keras", "tensorboard", "ratios.npz"
+MODEL = "model.keras"
+TENSORBOARD, RATIOS = "tensorboard", "ratios.npz"
 SOMETIMES = (
-    *(TENSORBOARD, RATIOS),
+    *(best.NAME, TENSORBOARD, RATIOS),
     *(report.CURVES, report.CONFUSION, report.SAMPLES),
 )
 FILES = (report.NAME, RECIPE, FACTS, HISTORY, MODEL, checkpoints.NAME)
@@ -123,9 +126,9 @@ def train(recipe: Recipe, settings: Settings) -> Results:
     """Trains the network of a recipe and writes its folder.
 
     Every worker calls this. The folder holds `recipe.yaml` and `run.json` from the
-    beginning, a checkpoint after every epoch, scalars for TensorBoard, `ratios.npz`
-    of some images by epoch, and at the end `model.keras`, `history.csv` and
-    `report.md` with its pictures.
+    beginning, a checkpoint after every epoch, `best.keras` of the best one so far,
+    scalars for TensorBoard, `ratios.npz` of some images by epoch, and at the end
+    `model.keras`, `history.csv` and `report.md` with its pictures.
 
     Raises:
         FileExistsError: The folder holds a run and `resume` is `False`, or other files.
@@ -220,7 +223,7 @@ def _fit(experiment):
     callbacks = [*build.callbacks(recipe, images.steps), progress]
     callbacks += _recorders(experiment)
     if experiment.chief:
-        callbacks.append(_Begin(experiment))
+        callbacks += [_Begin(experiment), Best(settings.output)]
     try:
         return fit(
             model,

@@ -51,9 +51,8 @@ def fit(
         history = keras.callbacks.History()
         ready = [*callbacks, keeper, history]
         # Keras begins a history anew: it is filled in behind that.
-        keeper.history = history
+        model.history = keeper.history = history
         if start.stopped or start.epoch >= epochs:
-            model.history = history
             history.set_model(model)
             history.epoch, history.history = start.epochs, start.history
             return history

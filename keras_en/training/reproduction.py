@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_en.training import experiment
+from keras_en.training import best, experiment
 from keras_en.training.recipes.recipe import Recipe, load
 from keras_en.training.recipes.tables import Run, Table
 
 # Of the metrics of tables those of `Scores`.
 SCORES = {"top1": "top1", "top5": "top5", "miou_ss": "miou", "miou_ms": "miou"}
-CURVES = ("val_accuracy", "val_mean_iou", "val_main_mean_iou")
 
 
 class Training(NamedTuple):
@@ -211,7 +210,7 @@ def _curve(path):
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    name = next((name for name in CURVES if rows and name in rows[0]), None)
+    name = next((name for name in best.METRICS if rows and name in rows[0]), None)
     return [100 * float(row[name]) for row in rows] if name else []
 
 

@@ -45,9 +45,7 @@ def test_by_hand(monkeypatch, capsys):
     assert capsys.readouterr().err == "\nkeras-en: interrupted; nothing was written\n"
 
 
-@pytest.mark.parametrize(
-    "number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
-)
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_in_a_callback_whose_exceptions_are_ignored(monkeypatch, capsys, number, code):
     """As JAX has one for Python's garbage collection."""
 

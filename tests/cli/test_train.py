@@ -19,7 +19,8 @@ from tests.training.data.pictures import class_folder, mask_folder
 
 pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parents[2]
-WRITTEN = sorted([*experiment.FILES, "curves.png", "confusion.png", "tensorboard"])
+PICTURES = ("curves.png", "confusion.png")
+WRITTEN = sorted([*experiment.FILES, *PICTURES, "best.keras", "tensorboard"])
 SMALL = ["--network", "CifarResNet", "--set", "network.arguments.depth=8"]
 
 
@@ -47,7 +48,7 @@ def test_mirrored_then_resumed(tmp_path, capsys):
     command = ["train", "--output", folder, "--strategy", "mirrored", "--norm", "en"]
     code, out, err = keras_en(*command, "--epochs", 1, "--checkpoint-every", 5)
     assert code == 0, err
-    assert names(folder) == WRITTEN
+    assert names(folder) == sorted([*WRITTEN, "ratios.npz"])
     assert "Test accuracy: " in out and str(folder / "model.keras") in out
 
     assert main("--output", folder) == 2
@@ -62,7 +63,7 @@ def test_mirrored_then_resumed(tmp_path, capsys):
     assert code == 0, err
     assert "Epoch 2/2" in out and "Epoch 1/2" not in out
     assert len((folder / "history.csv").read_text().splitlines()) == 3
-    assert names(folder) == WRITTEN
+    assert names(folder) == sorted([*WRITTEN, "ratios.npz"])
 
 
 def test_the_example_of_two_workers(tmp_path):
@@ -77,7 +78,7 @@ def test_the_example_of_two_workers(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Test accuracy: ") == 1, "the chief prints"
-    assert names(folder) == WRITTEN
+    assert names(folder) == sorted([*WRITTEN, "ratios.npz"])
 
 
 @pytest.fixture
@@ -100,6 +101,8 @@ def test_a_folder_of_images(images, tmp_path, capsys):
     assert model.name == "cifar_resnet8_bn"
     recipe = recipes.load(folder / "recipe.yaml")
     assert recipe.data.source == f"folder:{images}" and recipe.schedule.duration == 2
+    best = keras.models.load_model(folder / "best.keras", compile=False)
+    assert best.output_shape == (None, 2)
     text = (folder / "report.md").read_text()
     assert text.startswith("# ResNet-50 on a folder of images\n") and "cat" in text
     facts = json.loads((folder / "run.json").read_text())
