@@ -29,7 +29,7 @@ ARTEFACTS = (
     *("model.keras", "saved_model", "model.onnx"),
     *("ratios", "ratios.npz", "history.csv", "report.md"),
 )
-PROBES = 180
+PROBES, PAGE = 180, "ratios/report.html"
 REQUIRED = (
     "sklearn",
     "matplotlib",
@@ -61,10 +61,10 @@ Python {platform.python_version()} |
 | artefact | largest difference of a probability |
 |---|---|
 """
-RATIOS = """
+RATIOS = f"""
 ## Important ratios, mean over the test images
 
-[All figures](ratios/report.html), as files in `ratios/figures`.
+[All figures]({PAGE}), as files in `ratios/figures`.
 
 ![Important ratios by layer](ratios/figures/layers.png)
 
@@ -102,11 +102,13 @@ def run(options: argparse.Namespace) -> None:
         output, options.seed, options.epochs, options.norm, options.overwrite
     )
     print(f"\nTest accuracy: {results.test_accuracy:.2%}")
+    if (output / PAGE).is_file():
+        print(f"What the network chose: {output / PAGE}")
     print("Largest difference to the model, on the test images:")
     for name, difference in results.differences.items():
         print(f"  {output / name}  {difference:.1e}")
     print("Also written:")
-    for name in ("ratios/report.html", *ARTEFACTS):
+    for name in ARTEFACTS:
         if (output / name).is_file() and name not in results.differences:
             print(f"  {output / name}")
 
