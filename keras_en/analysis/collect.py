@@ -197,7 +197,7 @@ class _Collected:
             for kind, values in layer.ratios().items()
         }
         self.rows = [_Rows() for _ in entries] if keep_samples else None
-        self.count = 0
+        self.count = self.size = 0
         self.labels: list | None = []
         self.predicted: list | None = []
 
@@ -217,8 +217,12 @@ class _Collected:
             own = classes if same else np.full(len(values), NO_CLASS)
             self.runnings[i].add(values, own)
             if self.rows is not None and not entry.constant:
-                self.rows[i].add(values)
+                self.rows[i].parts.append(values)
+                self.size += values.nbytes
         self.count += count
+        if self.size > LARGE:
+            for rows in self.rows or []:
+                rows.spill()
 
     def _noted(self, name, values):
         """Appends labels; a batch without any ends them."""
@@ -249,20 +253,18 @@ class _Collected:
 
 
 class _Rows:
-    """Rows that come in parts: in memory, and on disk where they get many."""
+    """Rows that come in parts: in memory, and on disk after `spill`."""
 
     def __init__(self):
-        self.parts, self.file, self.size = [], None, 0
+        self.parts, self.file, self.columns = [], None, 0
 
-    def add(self, values):
-        self.size += values.nbytes
-        self.parts.append(values)
-        if self.size > LARGE:
-            if self.file is None:
-                self.file = tempfile.TemporaryFile()  # noqa: SIM115
-            for part in self.parts:
-                self.file.write(part.astype("float16").tobytes())
-            self.columns, self.parts = values.shape[1], []
+    def spill(self):
+        if self.file is None:
+            self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        for part in self.parts:
+            self.file.write(part.astype("float16").tobytes())
+            self.columns = part.shape[1]
+        self.parts = []
 
     def array(self):
         if self.file is None:

@@ -33,7 +33,8 @@ def plot_layers(sets: Mapping[str, Ratios]) -> Any:
         `matplotlib.figure.Figure`, as all functions here: `figure.savefig(path)`.
     """
     check(sets, "sets", "one Ratios at least", sets)
-    figure = style.new_figure(0.9 + 2.0 * len(sets))
+    heights = [1.5 + _names_height(ratios) for ratios in sets.values()]
+    figure = style.new_figure(0.7 + sum(heights))
     panels = figure.subplots(len(sets), 1, sharey=True, squeeze=False)[:, 0]
     limits = style.range_of(np.concatenate([r.mean().ravel() for r in sets.values()]))
     names: dict[str, None] = {}
@@ -63,13 +64,24 @@ def _draw_layers(axis, ratios):
     _draw_sizes(axis, ratios)
 
 
+def _layer_names(ratios):
+    return [style.shortened(name, 24) for name in measures.short_names(ratios)]
+
+
+def _names_height(ratios):
+    """What the names below an axis take, in inches."""
+    if len(ratios) > _NAMED:
+        return 0.2
+    return (0.055 if len(ratios) <= 30 else 0.04) * max(map(len, _layer_names(ratios)))
+
+
 def _layer_axis(axis, ratios):
     """Names of layers below, where they fit, otherwise their numbers."""
     count = len(ratios)
     axis.set_xlim(-0.6, count - 0.4)
     if count <= _NAMED:
-        names = [style.shortened(name, 24) for name in measures.short_names(ratios)]
         size = 7 if count <= 30 else 5
+        names = _layer_names(ratios)
         axis.set_xticks(range(count), names, rotation=90, fontsize=size)
     else:
         axis.set_xlabel("layer, from input to output")
@@ -124,8 +136,7 @@ def plot_classes(ratios: Ratios) -> Any:
         size = 7 if count <= 12 else 5
         axis.set_xticks(range(count), names, rotation=90, fontsize=size)
     size = 7 if layers <= 30 else 5
-    labels = [style.shortened(name, 24) for name in measures.short_names(ratios)]
-    panels[0].set_yticks(range(layers), labels, fontsize=size)
+    panels[0].set_yticks(range(layers), _layer_names(ratios), fontsize=size)
     panels[0].set_ylabel("layer, from input to output")
     bar = figure.colorbar(image, ax=list(panels), location="bottom", aspect=50)
     shown = "" if count == len(means) else f" ({count} of {len(means):,} classes)"
@@ -163,7 +174,7 @@ def plot_spread(ratios: Ratios) -> Any:
     'within classes .00 to .00, between classes .14 to .14'
     """
     spread = measures.spread(ratios)
-    figure = style.new_figure(2.6)
+    figure = style.new_figure(1.8 + _names_height(ratios))
     axis = figure.subplots()
     x = np.arange(len(ratios))
     if len(ratios.classes):
@@ -179,7 +190,7 @@ def plot_spread(ratios: Ratios) -> Any:
     axis.set_ylim(0, max(0.01, 1.1 * np.nanmax(spread.total)))
     axis.set_ylabel("standard deviation")
     _layer_axis(axis, ratios)
-    figure.legend(loc="outside upper center", ncols=2)
+    figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
@@ -204,7 +215,7 @@ def plot_correctness(ratios: Ratios) -> Any:
         right = ratios.labels == ratios.predicted
     allowed = "labels and predictions of each sample, wrong ones and right ones"
     check(right.any() and not right.all(), "ratios", allowed, int(right.sum()))
-    figure = style.new_figure(2.6)
+    figure = style.new_figure(1.8 + _names_height(ratios))
     axis = figure.subplots()
     width = 0.5 / len(ratios.normalizers)
     every = []

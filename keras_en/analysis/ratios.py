@@ -76,7 +76,7 @@ class Ratios(Mapping[str, np.ndarray]):
 
         Raises:
             ValueError: An array has another shape, a row does not sum to 1, or there
-                is not a label of each.
+                is not a label of each. The samples are the rows of the first array.
         """
         count = len(samples[0])
         targets = np.full(count, NO_CLASS)
@@ -88,7 +88,9 @@ class Ratios(Mapping[str, np.ndarray]):
         runnings = []
         for layer, values in zip(layers, samples, strict=True):
             running = Running(len(layer.pool))
-            running.add(layer.checked(values), targets)
+            same = len(values) == count
+            own = targets if same else np.full(len(values), NO_CLASS)
+            running.add(layer.checked(values), own)
             runnings.append(running)
         return cls.from_runnings(
             layers, runnings, count, tuple(samples), labels, predicted

@@ -153,7 +153,7 @@ def legend(figure: Any, names: Sequence[str], lines: bool = True) -> None:
         )
         for name in names
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(names))
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(names))
 
 
 def class_legend(figure: Any, names: Sequence[str], lines: bool) -> None:
@@ -171,7 +171,7 @@ def class_legend(figure: Any, names: Sequence[str], lines: bool) -> None:
         )
         for i, name in enumerate(names)
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(names)))
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(5, len(names)))
 
 
 def shortened(name: str, limit: int = 18) -> str:

@@ -1,6 +1,7 @@
 """The report about a network's ratios, from batches of images: what the quickstart and
 `keras-en ratios` have in common."""
 
+import collections
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_en.analysis import RatioHistory, Ratios, write_report
+from keras_en.analysis.batches import classes_of
 from keras_en.analysis.collect import Collector
 from keras_en.version import __version__
 
@@ -46,9 +48,10 @@ def explain(
         The ratios of all batches.
     """
     pictures: dict[int, np.ndarray] = {}
+    most = max(1, SHOWN // len(class_names or (0,)))
     collector = Collector(model)
     ratios = collector.collect(
-        _shown(batches(None), pixels, pictures), class_names=class_names
+        shown(batches(None), pixels, pictures, most), class_names=class_names
     )
     by_strength = {
         strength: collector.collect(
@@ -58,6 +61,7 @@ def explain(
     }
     facts = [
         *facts,
+        ("pictures", f"{len(pictures):,} images, the first {most:,} of each class"),
         ("noise", f"{by_strength[0.0].count:,} images, strengths {list(STRENGTHS)}"),
         ("versions", f"keras_en {__version__}, keras {keras.__version__}"),
         ("machine", f"{os.cpu_count()} CPU cores, {keras.backend.backend()}"),
@@ -68,14 +72,27 @@ def explain(
     return ratios
 
 
-def _shown(batches, pixels, pictures) -> Iterator:
-    """The batches; the first images are noted as uint8."""
+def shown(
+    batches: Iterable,
+    pixels: Callable[[np.ndarray], np.ndarray],
+    pictures: dict[int, np.ndarray],
+    most: int,
+) -> Iterator:
+    """The batches; the first `most` images of each class are noted in `pictures`, by
+    their number, as uint8, and no larger than the page needs them."""
+    counts: collections.Counter = collections.Counter()
+    number = 0
     for x, labels in batches:
-        for image in pixels(np.asarray(x)[: max(0, SHOWN - len(pictures))]):
-            step = -(-max(image.shape[:2]) // _SIDE)
-            small = image[::step, ::step]
-            values = np.rint(np.clip(small, 0, 1) * 255).astype("uint8")
-            pictures[len(pictures)] = values
+        classes = classes_of(labels)
+        images = np.asarray(x)
+        for i, label in enumerate([0] * len(images) if classes is None else classes):
+            counts[label] += 1
+            if counts[label] <= most and len(pictures) < SHOWN:
+                image = pixels(images[i])
+                step = -(-max(image.shape[:2]) // _SIDE)
+                values = np.clip(image[::step, ::step], 0, 1) * 255
+                pictures[number + i] = np.rint(values).astype("uint8")
+        number += len(images)
         yield x, labels
 
 

@@ -23,6 +23,7 @@ from keras_en.training.recipes import recipe as recipes
 
 EXPORTED = ("saved_model", "model.onnx", "ratios")
 ARTEFACTS = (*experiment.FILES, *experiment.SOMETIMES, *EXPORTED)
+PAGE = "ratios/report.html"
 REQUIRED = (
     "sklearn",
     "yaml",
@@ -38,10 +39,10 @@ EXPORTS = """
 | artefact | largest difference of a probability |
 |---|---|
 """
-RATIOS = """
+RATIOS = f"""
 ## Important ratios, mean over the test images
 
-[All figures](ratios/report.html), as files in `ratios/figures`.
+[All figures]({PAGE}), as files in `ratios/figures`.
 
 ![Important ratios by layer](ratios/figures/layers.png)
 
@@ -78,11 +79,13 @@ def run(options: argparse.Namespace) -> None:
     print(f"\nTest accuracy: {results.test_accuracy:.2%}")
     for text in results.warnings:
         print(f"Warning: {text}")
+    if (output / PAGE).is_file():
+        print(f"What the network chose: {output / PAGE}")
     print("Largest difference to the model, on the test images:")
     for name, difference in results.differences.items():
         print(f"  {output / name}  {difference:.1e}")
     print("Also written:")
-    for name in ("ratios/report.html", *ARTEFACTS):
+    for name in ARTEFACTS:
         if (output / name).is_file() and name not in results.differences:
             print(f"  {output / name}")
 

@@ -9,7 +9,8 @@ import shutil
 import numpy as np
 import pytest
 
-from keras_en.analysis import Ratios, write_report
+from keras_en.analysis import RatioHistory, Ratios, write_report
+from keras_en.analysis.running import Layer
 from tests.analysis import samples
 from tests.sources import ROOT
 
@@ -94,6 +95,36 @@ def test_the_template_is_packaged():
 def test_edges(tmp_path, edge):
     text = write_report(tmp_path, "net", samples.ratios(**edge)).read_text()
     assert 'id="layers"' in text and 'id="typical"' not in text
+
+
+def test_layers_of_other_kinds(tmp_path):
+    """One that is constant by construction, one with other rows than samples, one of
+    another pool."""
+    usual = samples.ratios(layers=1, samples=6)
+    layers = (
+        *usual.layers,
+        Layer("net/sn/mean", samples.POOL, (), True),
+        Layer("net/parts", samples.POOL, (4,)),
+        Layer("net/dense", ("layer", "batch")),
+    )
+    values = [usual["net/block0_norm"], np.full((6, 3), 1 / 3), np.full((12, 3), 1 / 3)]
+    ratios = Ratios.of(
+        layers, [*values, np.full((6, 2), 0.5)], usual.labels, usual.predicted
+    )
+    images = {i: np.zeros((4, 4, 1)) for i in range(6)}
+    history = RatioHistory({0: ratios, 1: ratios})
+    path = write_report(tmp_path, "net", ratios, None, history, None, images)
+    text = path.read_text(encoding="utf-8")
+    assert text.count('<th scope="row">') == 4 + 2 and "nan" not in text.lower()
+    assert not (tmp_path / "ratios.csv").exists(), "there is no row a sample"
+
+
+def test_a_network_of_constants(tmp_path):
+    """As one of Switchable Normalization."""
+    layer = Layer("net/sn/mean", samples.POOL, (), True)
+    ratios = Ratios.of([layer], [np.full((8, 3), 1 / 3)], np.arange(8) % 2)
+    text = write_report(tmp_path, "net", ratios).read_text(encoding="utf-8")
+    assert "all images have" in text and "would be right in 50.0%" in text
 
 
 @pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")

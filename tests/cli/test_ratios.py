@@ -138,6 +138,19 @@ def test_faults_are_one_line(run, tmp_path, capsys):
     assert (tmp_path / "mine" / "thesis.txt").is_file()
 
 
+def test_images_of_every_class_are_shown():
+    """Sorted by class, as those of a folder are."""
+    x = np.linspace(0, 1, 6, dtype="float32").reshape(6, 1, 1, 1) * np.ones(
+        (1, 300, 2, 1)
+    )
+    labels, pictures = np.array([0, 0, 0, 0, 1, 1]), {}
+    halves = [(x[:3], labels[:3]), (x[3:], labels[3:])]
+    batches = list(explanation.shown(halves, lambda v: 1 - v, pictures, 1))
+    assert [len(labels) for _, labels in batches] == [3, 3]
+    assert list(pictures) == [0, 4] and pictures[4].shape == (100, 1, 1)
+    assert pictures[0].max() == 255 and pictures[4][0] == round(0.2 * 255)
+
+
 def test_by_hand():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(50, 8, 8, 1)).astype("float32")
