@@ -76,8 +76,8 @@ def run(options: argparse.Namespace) -> None:
     for name, value in scores.metrics.items():
         say(f"{TITLES[name] + ':':22}{value:.2%}")
     say(f"{'images:':22}{scores.images:,} of {split}")
-    for name, value in _per_class(names, scores).items():
-        say(f"  {name:20}{'-' if value is None else format(value, '.2%')}")
+    for name, share in _per_class(names, scores).items():
+        say(f"  {name:20}{'-' if share is None else format(share, '.2%')}")
     if options.report is not None:
         text = _report(options.report.suffix, about, names, scores)
         files.write_text(options.report, text)

@@ -151,6 +151,7 @@ def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
         command=f"keras-en quickstart --norm {norm} --seed {seed} --epochs {epochs}",
     )
     trained = experiment.train(recipe, settings)
+    assert trained is not None, "one process, which writes"
     model = keras.models.load_model(folder / experiment.MODEL, compile=False)
     test = training.digits(seed)["test"]
     results = Results(

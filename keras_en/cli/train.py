@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
         _say_what(recipe, settings)
         return
     results = experiment.train(recipe, settings)
-    if not results.chief:
+    if results is None:
         return
     say()
     for name, value in results.scores.metrics.items():

@@ -88,14 +88,12 @@ class Results:
     """Of a training.
 
     Attributes:
-        chief: Whether this is the process that wrote; others have no scores.
         scores: On the test images.
         history: As of `keras.callbacks.History`.
         warnings: What a reader of the scores should know.
     """
 
-    chief: bool
-    scores: Scores | None
+    scores: Scores
     history: dict[str, list]
     warnings: tuple[str, ...] = ()
 
@@ -122,13 +120,16 @@ class Experiment:
         return self.recipe.schedule.epochs(self.material.steps)
 
 
-def train(recipe: Recipe, settings: Settings) -> Results:
+def train(recipe: Recipe, settings: Settings) -> Results | None:
     """Trains the network of a recipe and writes its folder.
 
     Every worker calls this. The folder holds `recipe.yaml` and `run.json` from the
     beginning, a checkpoint after every epoch, `best.keras` of the best one so far,
     scalars for TensorBoard, `ratios.npz` of some images by epoch, and at the end
     `model.keras`, `history.csv` and `report.md` with its pictures.
+
+    Returns:
+        `Results`; `None` in a process that does not write.
 
     Raises:
         FileExistsError: The folder holds a run and `resume` is `False`, or other files.
@@ -291,7 +292,7 @@ def _finish(experiment, history):
         batches = images.train(experiment.epochs)
         recalibrate(model, batches, steps=recipe.statistics.recalibrate)
     if not experiment.chief:
-        return Results(False, None, history)
+        return None
     output = experiment.settings.output
     with files.staged(output / MODEL, MODEL) as staged:
         build.without_auxiliary(model).save(staged.path)
@@ -302,7 +303,7 @@ def _finish(experiment, history):
     warnings = () if warning is None else (warning,)
     seconds = experiment.folder.finish(history, scores.metrics)
     _report(experiment, written, scores, history, seconds, warnings)
-    return Results(True, scores, history, warnings)
+    return Results(scores, history, warnings)
 
 
 def _report(experiment, model, scores, history, seconds, warnings):

@@ -37,15 +37,16 @@ class Training(NamedTuple):
     @property
     def evaluations(self) -> dict[Path, list[str]]:
         """Reports that are not of the training, and options of `keras-en evaluate`."""
-        result = {}
+        options = {}
         if self.run.evaluate is not None:
-            path = f"{self.folder.name}-{self.run.evaluate}.json"
-            options = ["--recipe", self.run.evaluate]
-            result[self.folder.with_name(path)] = options
+            options[self.run.evaluate] = ["--recipe", self.run.evaluate]
         if "miou_ms" in self.run.paper:
-            path = self.folder.with_name(f"{self.folder.name}-scales.json")
-            result[path] = ["--scales", "recipe"]
-        return result
+            options["scales"] = ["--scales", "recipe"]
+        start = self.folder.name
+        return {
+            self.folder.with_name(f"{start}-{name}.json"): words
+            for name, words in options.items()
+        }
 
     @property
     def is_finished(self) -> bool:
