@@ -29,9 +29,12 @@ EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
 quickstart: .venv/user
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/keras-en quickstart
 
-# Every test; `make check`: all but those marked slow, in a third of the time. JAX, and
-# torch where it is installed, in processes of their own.
+# Every test; `make check`: all but those marked slow, and a part on other backends. JAX,
+# and torch where it is installed, in processes of their own.
 check: SELECTED := -m 'not slow'
+check: EVERYWHERE := tests/layers/test_oracle.py tests/layers/test_statistics.py \
+	tests/ops/test_moments.py tests/ops/test_spatial.py \
+	tests/training/test_keras_loop.py tests/training/test_optimizers.py
 test check: .venv/contributor
 	$(BIN)/python -m pytest -n $(WORKERS) $(SELECTED)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(SELECTED) $(EVERYWHERE) \

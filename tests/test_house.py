@@ -151,6 +151,7 @@ print("trained on", keras.backend.backend())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_without_tensorflow(tmp_path, backend):
     if backend == "torch":

@@ -119,6 +119,7 @@ def examples_of(module):
     return {test.name: test for test in tests}.values()
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("module, examples", EXAMPLES.items())
 def test_examples_run(module, examples, tmp_path, monkeypatch):

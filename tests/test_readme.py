@@ -20,6 +20,7 @@ SECTIONS = {
 pytestmark = pytest.mark.tensorflow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", SECTIONS)
 def test_every_python_block_runs(title, tmp_path):
     for block in re.findall(r"```python\n(.*?)```", SECTIONS[title], flags=re.S):

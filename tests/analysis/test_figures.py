@@ -29,6 +29,7 @@ EDGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", EDGES)
 def test_every_figure(edge):
     ratios = samples.ratios(**EDGES[edge])
@@ -86,6 +87,7 @@ def test_ternary_places():
     np.testing.assert_allclose(y, [0, 0, np.sqrt(3) / 2, np.sqrt(3) / 6])
 
 
+@pytest.mark.slow
 def test_map_by_epochs():
     figure = analysis.plot_embedding(samples.history())
     assert [a.get_title() for a in figure.axes] == ["epoch 0", "epoch 1", "epoch 4"]
@@ -94,6 +96,7 @@ def test_map_by_epochs():
         analysis.plot_embedding(samples.ratios(samples=3))
 
 
+@pytest.mark.slow
 def test_a_map_of_many_classes_is_of_those_with_a_colour():
     """Twelve classes of two images, two of three."""
     labels = np.concatenate([np.repeat(np.arange(12), 2), [12, 13] * 3])

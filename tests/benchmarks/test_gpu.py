@@ -68,7 +68,7 @@ def test_dense_convolutions_are_those_of_every_network(batch, rng, accuracy):
 def test_weights_by_numpy_have_keras_distribution(name):
     usual, other, again = (keras.initializers.get(name) for _ in range(3))
     other.seed = again.seed = 5
-    shape = (3, 3, 40, 80)
+    shape = (3, 3, 400, 800)
     expected = np.asarray(keras.ops.convert_to_numpy(usual(shape)))
     with quick_weights.drawn_by_numpy():
         drawn, same = (

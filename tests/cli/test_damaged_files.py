@@ -155,6 +155,7 @@ def test_onnx_files(whole, tmp_path, capfd, seed):
     checked(tmp_path, capfd, "verify", whole / "m.keras", path, "--batches", "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_saved_models(whole, tmp_path, capfd, seed):
     rng = np.random.default_rng(seed)

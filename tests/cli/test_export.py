@@ -42,6 +42,7 @@ def test_by_hand(tmp_path, capsys):
     assert "  <- inputs: float32 (batch, 2)\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_saved_model_from_a_process(tmp_path):
     """Every gate, in a process of its own."""
     model = residual()

@@ -92,6 +92,7 @@ def test_while_it_imports(module):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_training_after_its_first_epoch(tmp_path):
     process = started("train", "--output", tmp_path / "run", "--norm", "gn")
     for line in process.stdout:
@@ -103,6 +104,7 @@ def test_a_training_after_its_first_epoch(tmp_path):
     assert last == "keras-en: interrupted; --resume goes on from the last checkpoint"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves():
     process = started("models", "--norm", "bn")
     process.stdout.close()

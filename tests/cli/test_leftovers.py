@@ -58,6 +58,7 @@ def left(place):
     return [*(place / "out").iterdir(), *(place / "tmp").iterdir()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads /proc")
 def test_terminated_and_killed(place):
     process = exporting(place)

@@ -54,6 +54,7 @@ def run(tmp_path_factory):
     return folder, out
 
 
+@pytest.mark.slow
 def test_quickstart_writes_every_artefact(run):
     folder, out = run
     names = {entry.name for entry in folder.iterdir()}
@@ -72,6 +73,7 @@ def test_quickstart_writes_every_artefact(run):
     assert RatioHistory.load(folder / "ratios.npz").epochs[::6] == [0, 30]
 
 
+@pytest.mark.slow
 def test_quickstart_reaches_its_accuracy(run):
     folder, out = run
     test = digits(0)["test"]
@@ -87,6 +89,7 @@ def test_quickstart_reaches_its_accuracy(run):
         assert np.abs(outputs - probabilities).max() <= 1e-4
 
 
+@pytest.mark.slow
 def test_its_saved_model_needs_no_keras(run):
     folder, _ = run
     images = digits(0)["test"].images
@@ -111,6 +114,7 @@ def test_quickstart_reports_what_it_did(run):
     assert rows[0].startswith("epoch,accuracy,loss") and len(rows) == 31
 
 
+@pytest.mark.slow
 def test_a_run_stays_unless_overwritten(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     arguments = ["quickstart", "--output", str(folder), "--epochs", "1", "--norm", "gn"]
@@ -136,6 +140,7 @@ def test_a_run_stays_unless_overwritten(tmp_path, monkeypatch, capsys):
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing(tmp_path):
     process = subprocess.Popen(
         [*COMMAND, "quickstart", "--output", str(tmp_path / "run")],
@@ -277,6 +282,7 @@ def test_an_output_that_is_a_file(tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_another_backend_is_refused(tmp_path):
     code, _, err = keras_en(
         "quickstart", "--output", tmp_path / "r", KERAS_BACKEND="jax"

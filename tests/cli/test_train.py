@@ -43,6 +43,7 @@ def test_a_folder_with_other_files(tmp_path, capsys):
     assert names(tmp_path) == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_mirrored_then_resumed(tmp_path, capsys):
     folder = tmp_path / "run"
     command = ["train", "--output", folder, "--strategy", "mirrored", "--norm", "en"]
@@ -66,6 +67,7 @@ def test_mirrored_then_resumed(tmp_path, capsys):
     assert names(folder) == sorted([*WRITTEN, "ratios.npz"])
 
 
+@pytest.mark.slow
 def test_the_example_of_two_workers(tmp_path):
     folder = tmp_path / "run"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -88,6 +90,7 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
+@pytest.mark.slow
 def test_a_folder_of_images(images, tmp_path, capsys):
     """From images to a file whose scores `keras-en evaluate` gives again."""
     folder = tmp_path / "run"
@@ -126,6 +129,7 @@ def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_segmentation(tmp_path, capsys):
     """A second output for training, none in the file; sizes averaged."""
     data, folder = tmp_path / "data", tmp_path / "run"
@@ -150,6 +154,7 @@ def test_segmentation(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("mIoU: ")
 
 
+@pytest.mark.slow
 def test_from_a_network_of_another_norm_and_other_classes(images, tmp_path):
     """Surgery first; what stands before the classes is that of the file."""
     keras.utils.set_random_seed(0)
@@ -168,6 +173,7 @@ def test_from_a_network_of_another_norm_and_other_classes(images, tmp_path):
     np.testing.assert_allclose(*pairs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_of_a_file(images, tmp_path, capsys):
     before = CifarResNet(8, input_shape=(16, 16, 3), classes=7, norm="bn")
     before.save(tmp_path / "before.keras")
@@ -230,6 +236,7 @@ def test_another_recipe_is_not_resumed(tmp_path, capsys):
     assert names(folder) == ["recipe.yaml"]
 
 
+@pytest.mark.slow
 def test_jax(tmp_path):
     """Resumed at an epoch: the history is that of an uninterrupted run."""
     words = ["train", "--norm", "bn", "--limit-train", 128]

@@ -48,6 +48,7 @@ def stepped(recipe, data):
     return model, logs
 
 
+@pytest.mark.slow
 def test_a_step_of_the_smallest(rng):
     """Labels of ten classes, weights that move, and what is printed."""
     recipe = load("small_tinyimagenet", ["data.image_size=16", "data.evaluate=[]"])
@@ -61,6 +62,7 @@ def test_a_step_of_the_smallest(rng):
     assert int(numpy(model.optimizer.iterations)) == 1
 
 
+@pytest.mark.slow
 def test_a_step_of_segmentation(rng, monkeypatch):
     """The loss is that of both outputs, the second times 0.4; void counts nowhere."""
     monkeypatch.setitem(BLOCKS, 50, (1, 1, 1, 1))

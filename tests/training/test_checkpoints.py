@@ -44,6 +44,7 @@ def test_a_checkpoint_by_hand(tmp_path):
     assert [v.numpy().item() for v in resumed.trainable_variables] == [0.5, -0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "replicas, stop, optimizer",
     [(1, 2, "Adam"), (1, 3, "Nadam"), (2, 3, "Nadam"), (2, 5, "Adam")],
@@ -94,6 +95,7 @@ def test_a_run_that_a_callback_stopped_has_ended(data, tmp_path):
     assert_equal(model, again, 0)
 
 
+@pytest.mark.slow
 def test_a_schedule_by_callback_resumed_in_mid_epoch(data, tmp_path):
     """It has acted on the learning rate that the checkpoint holds."""
 
@@ -300,6 +302,7 @@ for i in range(int(sys.argv[3]), 10**6):
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_loses_nothing(tmp_path):
     """20 kills at moments of their own: the file is whole, and the last or the one
     before; the next process goes on beside what is left."""

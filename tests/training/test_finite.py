@@ -118,6 +118,7 @@ def test_a_weight_that_is_not_finite_is_not_written(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_the_checkpoint_of_before_stays(data, strategy, tmp_path, replicas):
     """One NaN image in the second epoch; what is resumed is the end of the first."""

@@ -65,6 +65,7 @@ def test_mixed_precision(data, strategy):
     assert model.layers[0].kernel.dtype == "float32"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulated", [None, 2], ids="accumulated-{}".format)
 def test_loss_scaling(data, strategy, accumulated):
     """The first scale overflows float16: those steps change no weight, and the scale
@@ -100,6 +101,7 @@ def test_loss_scaling(data, strategy, accumulated):
         assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.slow
 def test_named_inputs_and_outputs(data, strategy, float64):
     x, y = data
     inputs = {"image": x, "side": np.linspace(0, 1, len(y))[:, None]}

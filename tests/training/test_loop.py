@@ -31,6 +31,7 @@ def test_one_step_by_hand(strategy):
     assert numpy(dense.kernel).item() == pytest.approx(1 - 0.1 * 28 / 3, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_on_one_device_it_is_keras_fit(data, jit_compile):
     x, y = data
@@ -72,6 +73,7 @@ class Evaluates(keras.callbacks.Callback):
             training.evaluate(self.model, *self.data, verbose=0)
 
 
+@pytest.mark.slow
 def test_evaluation_from_a_callback_changes_nothing(data, strategy, float64):
     with strategy.scope():
         plain, watched = network(), network()
@@ -101,6 +103,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [8, 50, 20], ids="batch-{}".format)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_replicas_are_one_device(data, strategy, float64, optimizer, batch_size):
@@ -156,6 +159,7 @@ def test_every_sample_is_evaluated_once(data, strategy, samples):
     assert metrics["loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [8, 20])
 def test_parts_compiled_between_collectives(data, strategy, float64, batch_size):
     """As `jit_compile=True` asks, which for a whole step cannot be had."""
@@ -198,6 +202,7 @@ def test_a_whole_step_of_replicas_says_what_to_do(data, strategy):
         model.fit(*data, batch_size=8, verbose=0)
 
 
+@pytest.mark.slow
 def test_datasets_and_functions_of_the_epoch(data, strategy):
     import tensorflow as tf
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.training.networks import assert_close
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "tests.training.worker"]
 # A worker that hangs fails its test, not the suite.

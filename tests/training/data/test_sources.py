@@ -92,6 +92,7 @@ for source in ("digits", "npz:" + sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_without_tensorflow(arrays):
     process = subprocess.run(
         [sys.executable, "-c", WITHOUT_TENSORFLOW, str(arrays / "a.npz")],

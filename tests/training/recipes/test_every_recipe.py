@@ -39,6 +39,7 @@ def normalizations(model):
     return [v for v in model.trainable_variables if v.name == "gamma"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_every_recipe_builds(name):
     """Network, optimizer, schedule and loss, of weights without values."""
