@@ -3,14 +3,15 @@
     KERAS_EN_DATA=... python benchmarks/train_speed.py [RECIPE] [--images 2560]
     KERAS_EN_DATA=... KERAS_BACKEND=jax python benchmarks/train_speed.py
 
-In turn: the compiled training step on one batch in memory, again and again; an epoch of
-the training that the command runs, with all it does beside but validation; the input
-pipeline alone. Everything is compiled before.
+In turn, in one training: the compiled training step on one batch in memory, again and
+again; an epoch of the training that the command runs, with all it does beside but
+validation; the input pipeline alone. The first epoch, which is compiled, does not
+count.
 """
 
 import argparse
-import itertools
 import tempfile
+import time
 from pathlib import Path
 
 import keras
@@ -29,6 +30,35 @@ class Silent:
 
     def flush(self):
         pass
+
+
+class Alternate(keras.callbacks.Callback):
+    """Times the epochs but the first, which is compiled, and behind each the step alone
+    and the pipeline alone."""
+
+    def __init__(self, steps, images, rounds):
+        super().__init__()
+        self.steps, self.images = steps, images
+        names = ("step alone", "keras-en train", "pipeline alone")
+        self.times = {name: np.zeros(rounds) for name in names}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        train = time.perf_counter() - self.started
+        calls = {
+            "step alone": lambda: self.steps(self.images.steps),
+            "pipeline alone": lambda: [None for _ in self.images.train(epoch)],
+        }
+        if epoch == 0:
+            calls["step alone"]()
+            return
+        self.times["keras-en train"][epoch - 1] = train
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            self.times[name][epoch - 1] = time.perf_counter() - started
 
 
 def bare_step(model, batch):
@@ -89,7 +119,6 @@ def main():
     overrides = [f"norm.name={options.norm}", f"data.limit_train={options.images}"]
     recipe = recipes.load(options.recipe, overrides)
     settings = experiment.Settings(output=Path("unused"))
-    epochs = itertools.count()
     with (
         experiment.prepared(recipe, settings, writes=False) as ready,
         tempfile.TemporaryDirectory() as folder,
@@ -99,25 +128,16 @@ def main():
         other = build.build(recipe, images.facts, images.steps)
         steps = bare_step(other, batch)
         tensorboard = TensorBoard(Path(folder), batch[0][: experiment.PROBE])
-        data = keras_loop.Batches(images.train)
-
-        def train():
-            """An epoch, with what the command has beside."""
-            epoch = next(epochs)
-            progress = Progress(images.images, recipe.data.batch_size, Silent())
-            callbacks = [progress, tensorboard]
-            if keras.backend.backend() == "tensorflow":
-                loop.fit(model, lambda _: images.train(epoch), callbacks=callbacks)
-                return
-            data.epoch = epoch
-            model.fit(data, callbacks=callbacks, verbose=0)
-
-        calls = {
-            "step alone": lambda: steps(images.steps),
-            "keras-en train": train,
-            "pipeline alone": lambda: [None for _ in images.train(next(epochs))],
-        }
-        times = timing.interleave(calls, options.rounds)
+        alternate = Alternate(steps, images, options.rounds)
+        progress = Progress(images.images, recipe.data.batch_size, Silent())
+        callbacks = [progress, tensorboard, alternate]
+        epochs = 1 + options.rounds
+        if keras.backend.backend() == "tensorflow":
+            loop.fit(model, images.train, epochs=epochs, callbacks=callbacks)
+        else:
+            data = keras_loop.Batches(images.train)
+            model.fit(data, epochs=epochs, callbacks=callbacks, verbose=0)
+        times = alternate.times
     base = times["step alone"]
     name = f"train_speed_{keras.backend.backend()}"
     lines = ["| | images/s | ratio to the step alone |", "|---|---|---|"]

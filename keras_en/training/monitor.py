@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_en.analysis import collect_ratios, exemplar_layers
+from keras_en.analysis import exemplar_layers
+from keras_en.analysis.collect import Collector
 from keras_en.training import keras_private
 from keras_en.training.events import EventFile
 from keras_en.training.progress import writes
@@ -48,6 +49,7 @@ class TensorBoard(keras.callbacks.Callback):
     def __init__(self, folder: str | os.PathLike[str], probe: Any = None) -> None:
         super().__init__()
         self._probe = probe
+        self._collector: Collector | None = None
         self._train = EventFile(Path(folder, "train"))
         self._validation = EventFile(Path(folder, "validation"))
 
@@ -59,9 +61,12 @@ class TensorBoard(keras.callbacks.Callback):
                 metrics[prefix][f"epoch_{name.removeprefix(prefix)}"] = float(value)
         train = metrics[""]
         train["epoch_learning_rate"] = learning_rate(self.model)
-        if self._probe is not None:
+        if self._probe is not None and exemplar_layers(self.model):
+            # Traced once.
+            if self._collector is None or self._collector.model is not self.model:
+                self._collector = Collector(self.model)
             # On every process: a variable may be one that they read together.
-            for path, means in mean_ratios(self.model, self._probe).items():
+            for path, means in mean_ratios(self._collector, self._probe).items():
                 train |= {f"ratios/{path}/{name}": v for name, v in means.items()}
         if writes(self.model):
             self._train.write(epoch + 1, train)
@@ -75,15 +80,11 @@ def learning_rate(model: keras.Model) -> float:
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
-def mean_ratios(model: keras.Model, images: Any) -> dict[str, dict[str, float]]:
+def mean_ratios(collector: Collector, images: Any) -> dict[str, dict[str, float]]:
     """The mean over images of each `ExemplarNormalization` and normalizer: by the path
     of the layer, with a number for each call behind the first, and by name."""
-    layers = exemplar_layers(model)
-    if not layers:
-        return {}
-    means = {}
-    for key, ratios in collect_ratios(model, images, verbose=0).items():
-        layer = layers.get(key) or layers[key.rpartition("/")[0]]
-        values = np.asarray(ratios).mean(axis=0).tolist()
-        means[key] = dict(zip(layer.pool, values, strict=True))
-    return means
+    ratios = collector.collect(images, verbose=0)
+    return {
+        layer.path: dict(zip(layer.pool, mean.tolist(), strict=True))
+        for layer, mean in zip(ratios.layers, ratios.means, strict=True)
+    }
