@@ -9,22 +9,20 @@ the start; nothing is timed before the last is done, or half of the budget is ov
 second form writes `results/gpu.md`.
 """
 
+import argparse
+import contextlib
+import json
+import os
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
-STARTED = time.monotonic()
-
-import argparse  # noqa: E402
-import contextlib  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-from concurrent.futures import ThreadPoolExecutor  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import NamedTuple  # noqa: E402
-from unittest import mock  # noqa: E402
-
-import gpu_tables  # noqa: E402
-import numpy as np  # noqa: E402
+import gpu_tables
+import numpy as np
+from clock import clock, say
 
 # The oracle is one of the tests'.
 sys.path.append(str(Path(__file__).parents[1]))
@@ -45,14 +43,6 @@ NETWORKS = [
 ROUNDS = 7
 # Seconds of a timed block: the clock and the last wait are nothing beside it.
 BLOCK = 0.08
-
-
-def clock():
-    return time.monotonic() - STARTED
-
-
-def say(*words):
-    print(f"{clock():7.1f} s", *words, flush=True)
 
 
 class Job(NamedTuple):

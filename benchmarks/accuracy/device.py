@@ -10,23 +10,21 @@ networks were tested, and the final weights. All arms go on together, an epoch e
 that what is there is paired at any time. The second writes `results/gpu_accuracy.md`.
 """
 
+import argparse
+import json
+import os
+import sys
 import time
-
-STARTED = time.monotonic()
-
-import argparse  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-from concurrent.futures import ThreadPoolExecutor  # noqa: E402
-from pathlib import Path  # noqa: E402
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 # The folder above, of what all benchmarks share.
 sys.path.append(str(Path(__file__).parents[1]))
 
-import device_tables  # noqa: E402
-import gpu_tables  # noqa: E402
-import numpy as np  # noqa: E402
+import device_tables
+import gpu_tables
+import numpy as np
+from clock import clock, say
 
 EPOCHS = (165, 120, 90, 60, 45, 30, 20, 15)
 ARMS = ("bn", "sn", "en")
@@ -35,14 +33,6 @@ SPARE = 1.1
 AGAIN = 2
 # Seconds that the last tests and files take.
 LAST = 12
-
-
-def clock():
-    return time.monotonic() - STARTED
-
-
-def say(*words):
-    print(f"{clock():7.1f} s", *words, flush=True)
 
 
 def arrays_of(path, limit):

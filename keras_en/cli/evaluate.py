@@ -36,10 +36,7 @@ def add(commands: Any) -> None:
     option("model", type=Path, metavar="RUN", help=text)
     text = "a recipe whose data and treatment of images replace those of the training"
     option("--recipe", metavar="NAME", help=text)
-    text = "digits, folder:PATH, list:FILE, npz:PATH or tfds:NAME"
-    option("--data", metavar="SOURCE", help=text)
-    text = "labels in the place of the training labels"
-    option("--labels", metavar="npz:PATH:KEY", help=text)
+    shared.add_data(option)
     text = "train, validation or test; default: test, or else validation"
     option("--split", metavar="NAME", help=text)
     text = (
@@ -47,10 +44,6 @@ def add(commands: Any) -> None:
     )
     text += "recipe: those of the recipe"
     option("--scales", type=_scales, default=(), metavar="N[,N]", help=text)
-    option("--batch-size", type=shared.integer(1), metavar="N", help="images a batch")
-    text = "of tensorflow-datasets, or of the paths of a list"
-    option("--data-dir", metavar="FOLDER", help=text)
-    option("--skip-broken", action="store_true", help="leave out broken images")
     text = "a .json or .md file to write"
     option("--report", type=Path, metavar="FILE", help=text)
 
@@ -121,11 +114,7 @@ def _recipe(folder, options, input_shape):
             f"--data or --recipe must say which images: {folder} holds no "
             f"{experiment.RECIPE}. Received: neither"
         )
-    overrides = [
-        f"{key}={json.dumps(value)}"
-        for option, key in KEYS.items()
-        if (value := getattr(options, option)) is not None
-    ]
+    overrides = shared.overrides(options, KEYS)
     if name is None:
         size = input_shape[1] if len(input_shape) == 4 else None
         overrides += ["data.train=[]", f"data.image_size={json.dumps(size)}"]

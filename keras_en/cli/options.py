@@ -15,6 +15,7 @@ from keras_en.arguments import check_backend
 from keras_en.export.parity.verify import BATCHES
 from keras_en.models import norms
 from keras_en.text import one_line, printable
+from keras_en.training.data.sources import FORMS
 
 Parser = argparse.ArgumentParser
 NOTHING = "nothing was written"
@@ -106,6 +107,28 @@ def add_digits(command: Parser, output: str) -> None:
     option("--epochs", type=integer(1), default=EPOCHS, help="training epochs")
     text = "normalization of the network"
     option("--norm", choices=norms.NAMES, default="en", help=text)
+
+
+def add_data(option: Callable) -> None:
+    """Which images, by the `add_argument` of a parser or a group."""
+    option("--data", metavar="SOURCE", help=FORMS)
+    text = "labels in the place of the training labels"
+    option("--labels", metavar="npz:PATH:KEY", help=text)
+    text = "images of a (global) batch"
+    option("--batch-size", type=integer(1), metavar="N", help=text)
+    text = "of tensorflow-datasets, or of the paths of a list"
+    option("--data-dir", metavar="FOLDER", help=text)
+    option("--skip-broken", action="store_true", help="leave out broken images")
+
+
+def overrides(options: argparse.Namespace, keys: dict[str, str]) -> list[str]:
+    """Changes of a recipe, by options that were given: `keys` has the key of each."""
+    # JSON is YAML that holds any text.
+    return [
+        f"{key}={json.dumps(value)}"
+        for option, key in keys.items()
+        if (value := getattr(options, option)) is not None
+    ]
 
 
 def add_gates(command: Parser) -> None:

@@ -21,12 +21,12 @@ from keras_en.analysis.page import FILES
 from keras_en.cli import options as shared
 from keras_en.cli.explanation import Batches, explain
 from keras_en.export.serving import loaded
+from keras_en.training import experiment
 from keras_en.training.data import Data, Transform, load
 from keras_en.training.data.sources import FORMS, is_source
 from keras_en.training.recipes import recipe as recipes
 
 _BATCH = 128
-MODEL, RECIPE, HISTORY = "model.keras", "recipe.yaml", "ratios.npz"
 
 
 def add(commands: Any) -> None:
@@ -123,16 +123,16 @@ class Subject(NamedTuple):
         """Of a `.keras` file or of the folder of a run."""
         if not path.is_dir():
             return cls(loaded(path), path.stem, str(path))
-        if not (path / MODEL).is_file():
+        if not (path / experiment.MODEL).is_file():
             raise ValueError(
                 "MODEL_OR_RUN must be a .keras file or a folder with model.keras. "
                 f"Received: {path}"
             )
-        settings, history = path / RECIPE, path / HISTORY
+        settings, history = path / experiment.RECIPE, path / experiment.RATIOS
         return cls(
-            loaded(path / MODEL),
+            loaded(path / experiment.MODEL),
             path.resolve().name,
-            str(path / MODEL),
+            str(path / experiment.MODEL),
             recipes.load(settings) if settings.is_file() else None,
             RatioHistory.load(history) if history.is_file() else None,
         )

@@ -50,16 +50,11 @@ def add(commands: Any) -> None:
 
 def _add_recipe(group):
     option, positive = group.add_argument, shared.integer(1)
-    text = "digits, folder:PATH, list:FILE, npz:PATH or tfds:NAME"
-    option("--data", metavar="SOURCE", help=text)
-    text = "labels in the place of the training labels"
-    option("--labels", metavar="npz:PATH:KEY", help=text)
+    shared.add_data(option)
     text = "a network of keras_en.models, without arguments"
     option("--network", metavar="NAME", help=text)
     option("--norm", choices=norms.NAMES, help="normalization of the network")
     option("--image-size", type=positive, metavar="N", help="height and width")
-    text = "images of a global batch"
-    option("--batch-size", type=positive, metavar="N", help=text)
     text = "milestones and warm-up move along"
     option("--epochs", type=positive, metavar="N", help=text)
     text = "the first N training images only"
@@ -94,9 +89,6 @@ def _add_run(group):
     option("--jit", action="store_true", default=None, help="compile steps with XLA")
     text = "the same bits in every run on the same machine; slower"
     option("--deterministic", action="store_true", help=text)
-    text = "of tensorflow-datasets, or of the paths of a list"
-    option("--data-dir", metavar="FOLDER", help=text)
-    option("--skip-broken", action="store_true", help="leave out broken images")
     text = "say what would be trained, look at a batch, write nothing"
     option("--dry-run", action="store_true", help=text)
 
@@ -146,12 +138,7 @@ def _recipe(options):
     if name is None:
         own = options.data not in (None, "digits")
         name = "images" if own else "digits"
-    overrides = [
-        # JSON is YAML that holds any text.
-        f"{key}={json.dumps(value)}"
-        for option, key in KEYS.items()
-        if (value := getattr(options, option)) is not None
-    ]
+    overrides = shared.overrides(options, KEYS)
     if options.network is not None:
         # The arguments of another network would not fit.
         overrides.append(f"network={json.dumps({'name': options.network})}")

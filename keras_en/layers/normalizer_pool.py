@@ -250,6 +250,15 @@ class NormalizerPool(keras.layers.Layer):
         """Whether "batch" uses, and moves by, the statistics of the batch."""
         return bool(training) and self.trainable and "batch" in self.pool
 
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return self._normalized(inputs, mask, training)[0]
+
+    def compute_output_spec(
+        self, inputs: Any, training: bool | None = None, mask: Any = None
+    ) -> Any:
+        self._check_inputs(inputs, mask)
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
     def _normalized(self, inputs, mask, training, return_ratios=False):
         """Outputs and ratios of one call; moves the moving statistics.
 

@@ -1,7 +1,5 @@
 """`StaticNormalization`: what Exemplar Normalization is when all samples are alike."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -79,12 +77,3 @@ class StaticNormalization(NormalizerPool):
 
     def _make_mixture(self, channels):
         return StaticMixture(self.pool, self.groups)
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        return self._normalized(inputs, mask, training)[0]
-
-    def compute_output_spec(
-        self, inputs: Any, training: bool | None = None, mask: Any = None
-    ) -> Any:
-        self._check_inputs(inputs, mask)
-        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

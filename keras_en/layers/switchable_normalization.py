@@ -111,12 +111,3 @@ class SwitchableNormalization(NormalizerPool):
 
     def _make_mixture(self, channels):
         return SwitchableMixture(self.pool, self.groups, self._projection)
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        return self._normalized(inputs, mask, training)[0]
-
-    def compute_output_spec(
-        self, inputs: Any, training: bool | None = None, mask: Any = None
-    ) -> Any:
-        self._check_inputs(inputs, mask)
-        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
