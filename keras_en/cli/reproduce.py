@@ -3,10 +3,12 @@
 Trains every network of the table with every seed, one after the other, each in a
 process of its own; finished ones are skipped, interrupted ones go on. Prints the table
 in the paper's layout, its figures beside ours, and writes results.md, results.csv and
-curves.png. What stands behind -- are options of `keras-en train`, such as -- --jit.
+curves.png.
 """
 
 import argparse
+import dataclasses
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -43,11 +45,20 @@ def add(commands: Any) -> None:
     option("--output", type=Path, metavar="FOLDER", help=text)
     text = "list the runs, and which are finished; train nothing"
     option("--dry-run", action="store_true", help=text)
-    option("train", nargs="*", metavar="-- OPTIONS", help="of `keras-en train`")
+    text = 'options of `keras-en train`, as --train="--jit --strategy mirrored"'
+    option("--train", type=shlex.split, default=[], metavar="OPTIONS", help=text)
 
 
 def run(options: argparse.Namespace) -> None:
     table = tables.load_table(options.table, options.scale)
+    changes = [*options.overrides]
+    if options.epochs is not None:
+        changes.append(f"{options.epochs} epochs")
+    if changes:
+        parts = [
+            part for part in (table.note, f"changed: {', '.join(changes)}") if part
+        ]
+        table = dataclasses.replace(table, note="; ".join(parts))
     output = options.output or Path("runs", f"{options.table}-{options.scale}")
     trainings = reproduction.trainings(
         table,
@@ -58,11 +69,16 @@ def run(options: argparse.Namespace) -> None:
         options.epochs,
     )
 
+    if not options.dry_run:
+        for training in trainings:
+            # Before anything is written.
+            training.recipe.data.where()
+
     def line(text: str) -> None:
         say(f"{options.scale} scale: {text}")
 
     if table.note:
-        line(f"{table.note}, in the place of the paper's")
+        line(f"not the paper's: {table.note}")
     for number, training in enumerate(trainings, start=1):
         place = f"[{number}/{len(trainings)}] {training.title}"
         if options.dry_run:

@@ -139,7 +139,7 @@ def markdown(table: Table, results: Iterable[Training]) -> str:
     lines += ["", "Ours: mean ± standard deviation, number of seeds; in brackets"]
     lines[-1] += " the paper's figure."
     if table.note:
-        lines += ["", f"Small scale, not the paper's: {table.note}."]
+        lines += ["", f"Not the paper's: {table.note}."]
     return "\n".join(lines) + "\n"
 
 

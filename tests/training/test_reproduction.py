@@ -32,7 +32,7 @@ def test_a_table_by_hand(tmp_path):
         finish(training, top1=top1, top5=0.9)
     text = reproduction.markdown(table, runs)
     assert "| CIFAR-10, ResNet20 | 55.00 ± 7.07, n=2 (92.41) |" in text
-    assert "Small scale, not the paper's: 10,000 images" in text
+    assert "Not the paper's: 10,000 images" in text
     rows = list(csv.DictReader(io.StringIO(reproduction.as_csv(runs, "small"))))
     assert [(row["seed"], row["value"]) for row in rows] == [
         ("0", "50.0"),

@@ -1,0 +1,78 @@
+"""`keras-en reproduce`: a table from the processes of its runs."""
+
+import pytest
+
+from keras_en import cli
+from keras_en.cli import reproduce
+from tests.training.test_reproduction import finish
+
+TABLE = ["reproduce", "table5", "--seeds", "0,1", "--only", "ResNet8"]
+
+
+@pytest.fixture
+def processes(monkeypatch, tmp_path):
+    """The commands that were run; each leaves what a training does."""
+    commands = []
+
+    def run(words, log):
+        commands.append([str(word) for word in words])
+        folder = words[words.index("--output") + 1]
+
+        class Training:
+            seed = 0
+
+        Training.folder = folder
+        finish(Training, top1=0.5 + len(commands) / 100)
+
+    monkeypatch.setenv("KERAS_EN_DATA", str(tmp_path))
+    monkeypatch.setattr(reproduce, "_run", run)
+    return commands
+
+
+def test_a_grid_then_again(processes, tmp_path, capsys):
+    """Seed by seed; what is finished is not trained again."""
+    words = [*TABLE, "--epochs", "2", "--output", str(tmp_path / "t"), "--train=--jit"]
+    assert cli.main(words) == 0
+    assert len(processes) == 6
+    assert [c[c.index("--seed") + 1] for c in processes] == ["0"] * 3 + ["1"] * 3
+    assert all(c[-2:] == ["--resume", "--jit"] for c in processes)
+    text = capsys.readouterr().out
+    lines = [line for line in text.splitlines() if line]
+    assert all(line.startswith("small scale: ") for line in lines)
+    assert "30 epochs; changed: 2 epochs" in text, "what the note says is not so"
+    row = "| CIFAR-10, ResNet8 | 52.50 ± 2.12, n=2 | 53.50 ± 2.12, n=2 | 54.50 ± 2.12"
+    assert row in (tmp_path / "t" / "results.md").read_text(encoding="utf-8")
+    assert len((tmp_path / "t" / "results.csv").read_text().splitlines()) == 7
+    assert cli.main(words) == 0 and len(processes) == 6
+    assert "finished before" in capsys.readouterr().out
+    # With other epochs they would be other runs.
+    words[words.index("--epochs") + 1] = "3"
+    assert cli.main(words) == 2
+    assert "which is another" in capsys.readouterr().err
+
+
+def test_a_dry_run_lists(processes, tmp_path, capsys):
+    assert cli.main([*TABLE, "--dry-run", "--output", str(tmp_path / "t")]) == 0
+    assert capsys.readouterr().out.count(": to do") == 6
+    assert not processes and not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["table12"], "invalid choice: 'table12'"),
+        (["table5", "--seeds", "4-0"], "Received: 4-0"),
+        (["table5", "--only", "ResNet9"], "Received: ResNet9"),
+        (["table5", "--set", "norm.nam=bn"], "the nearest is `norm.name`"),
+        (["table5"], "environment variables are set"),
+    ],
+)
+def test_wrong_usage(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("KERAS_EN_DATA", raising=False)
+    output = tmp_path / "t"
+    try:
+        code = cli.main(["reproduce", *words, "--output", str(output)])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2 and message in capsys.readouterr().err.splitlines()[-1]
+    assert not output.exists()
