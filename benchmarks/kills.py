@@ -1,5 +1,5 @@
-"""Ends `keras-en train` by kill -9 at random moments, goes on with --resume each time, and
-compares the last weights with those of a training that nobody ended.
+"""Ends `keras-en train` by kill -9 at random moments, goes on with --resume each time,
+and compares the last weights with those of a training that nobody ended.
 
     KERAS_EN_DATA=... python benchmarks/kills.py [RECIPE] [--kills 20]
 
