@@ -197,7 +197,8 @@ def plot_spread(ratios: Ratios) -> Any:
 @styled
 def plot_correctness(ratios: Ratios) -> Any:
     """The mean ratio of images that the network gets wrong minus that of those it gets
-    right, with the 95 % interval of a normal distribution.
+    right, with the 95 % interval of a normal distribution, whose variance is that of
+    both: often a few images are wrong, even one.
 
     >>> from keras_en.analysis.running import Layer
     >>> layer, values = Layer("one", ("layer", "batch")), np.array([[0.2, 0.8]] * 4)
@@ -225,7 +226,7 @@ def plot_correctness(ratios: Ratios) -> Any:
             continue
         wrong, others = values[~right], values[right]
         difference = wrong.mean(0) - others.mean(0)
-        error = np.sqrt(wrong.var(0) / len(wrong) + others.var(0) / len(others))
+        error = _error(wrong, others)
         every.append(difference)
         for k, name in enumerate(ratios.normalizers):
             at = i + (k - (len(ratios.normalizers) - 1) / 2) * width
@@ -240,3 +241,11 @@ def plot_correctness(ratios: Ratios) -> Any:
     _layer_axis(axis, ratios)
     style.legend(figure, ratios.normalizers, lines=False)
     return figure
+
+
+def _error(first, second):
+    """The standard error of the difference of two means, of one variance."""
+    sums = len(first) * first.var(0) + len(second) * second.var(0)
+    # Two rows say nothing about it.
+    degrees = len(first) + len(second) - 2 or np.nan
+    return np.sqrt(sums / degrees * (1 / len(first) + 1 / len(second)))

@@ -79,6 +79,19 @@ def test_many_layers_and_classes_fit_on_a_page():
     assert len(axis.get_xticklabels()) == 53
 
 
+def test_mistakes_by_hand():
+    """One wrong image at .8; right ones at .2, .4: their difference is .5, and the
+    deviation of all three about their means .1 * sqrt(2), whatever one image says."""
+    layer, first = Layer("one", ("layer", "batch")), np.array([0.8, 0.2, 0.4])
+    ratios = Ratios.of([layer], [np.stack([first, 1 - first], 1)], [0, 1, 1], [1, 1, 1])
+    axis = analysis.plot_correctness(ratios).axes[0]
+    assert axis.get_title(loc="left") == "1 wrong against 2 right: -.50 to +.50"
+    bars = [box.get_segments()[0][:, 1] for box in axis.collections]
+    half = 1.96 * np.sqrt(2 * 0.1**2 * (1 + 1 / 2))
+    np.testing.assert_allclose(bars[0], [0.5 - half, 0.5 + half], rtol=1e-6)
+    np.testing.assert_allclose(bars[1], [-0.5 - half, -0.5 + half], rtol=1e-6)
+
+
 def test_ternary_places():
     """The corners are the normalizers; the center is where all are alike."""
     corners = np.eye(3)
