@@ -124,9 +124,8 @@ def plot_classes(ratios: Ratios) -> Any:
     limit = max(0.01, np.nanmax(np.abs(difference), initial=0.0))
     count, layers = len(chosen), len(ratios)
     names = [style.shortened(ratios.class_name(ratios.classes[c])) for c in chosen]
-    height = (
-        1.5 + 0.07 * max(map(len, names)) + max(0.14, 0.3 - 0.004 * layers) * layers
-    )
+    rows = max(0.8, max(0.14, 0.3 - 0.004 * layers) * layers)
+    height = 1.5 + 0.07 * max(map(len, names)) + rows
     figure = style.new_figure(height)
     panels = figure.subplots(1, len(ratios.normalizers), sharey=True, squeeze=False)[0]
     for k, (axis, name) in enumerate(zip(panels, ratios.normalizers, strict=True)):

@@ -128,10 +128,10 @@ def _draw_corners(axis, pool, window, points):
     places += (("center", "bottom", 0.5, _HEIGHT + 0.03),)
     for name, (ha, va, x, y) in zip(pool, places, strict=True):
         inset.text(x, y, name, ha=ha, va=va, fontsize=5.5)
-    inset.set_xlim(-0.4, 1.4)
+    # The panel is a square.
+    half = 0.75 * size[0] / size[1]
+    inset.set_xlim(0.5 - half, 0.5 + half)
     inset.set_ylim(-0.3, 1.2)
-    # As wide as the corner is, with its background.
-    inset.set_aspect("equal", adjustable="datalim")
     inset.set_xticks([])
     inset.set_yticks([])
     for spine in inset.spines.values():

@@ -97,8 +97,9 @@ def write(figure: Any, folder: Path, name: str) -> str:
 
 def lay_out(figure: Any) -> None:
     """Gives all parts of a figure their final places."""
-    # Panels of a fixed shape, as images are, have theirs behind the first time only.
-    for _ in range(2):
+    figure.draw_without_rendering()
+    # Images, of a fixed shape, have their places behind the first time only.
+    if any(axis.images for axis in figure.axes):
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
