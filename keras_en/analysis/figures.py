@@ -36,7 +36,8 @@ def plot_layers(sets: Mapping[str, Ratios]) -> Any:
     heights = [1.5 + _names_height(ratios) for ratios in sets.values()]
     figure = style.new_figure(0.7 + sum(heights))
     panels = figure.subplots(len(sets), 1, sharey=True, squeeze=False)[:, 0]
-    limits = style.range_of(np.concatenate([r.mean().ravel() for r in sets.values()]))
+    bands = [r.mean() + s * r.deviation() for r in sets.values() for s in (-1, 1)]
+    limits = style.range_of(np.concatenate([band.ravel() for band in bands]))
     names: dict[str, None] = {}
     for axis, (title, ratios) in zip(panels, sets.items(), strict=True):
         _draw_layers(axis, ratios)
@@ -44,7 +45,8 @@ def plot_layers(sets: Mapping[str, Ratios]) -> Any:
         # Above the lines is room for the sizes.
         axis.set_ylim(low, high + 0.12 * (high - low))
         count = f"{ratios.count:,} sample{'s' * (ratios.count != 1)}"
-        text = f"{title}: {count}, means {style.says_range(ratios.mean())}"
+        text = style.shortened(title, 60)
+        text = f"{text}: {count}, means {style.says_range(ratios.mean())}"
         axis.set_title(text, loc="left")
         axis.set_ylabel("important ratio")
         names.update(dict.fromkeys(ratios.normalizers))

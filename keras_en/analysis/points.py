@@ -88,11 +88,12 @@ def _draw_ternary(axis, values, labels):
     bottom = max((y.min() + y.max() - width) / 2, -0.06 * width)
     _scatter(axis, x[chosen], y[chosen], labels[chosen])
     corner = np.array([[0, 0], [1, 0], [0.5, _HEIGHT], [0, 0]])
-    axis.plot(*corner.T, color=style.INK, linewidth=0.8)
+    axis.plot(*corner.T, color=style.INK, linewidth=0.8, zorder=1)
     # Lines of equal ratio, so far apart that a window has about four.
     step = 10.0 ** np.floor(np.log10(width / 2))
     step *= next(f for f in (1, 2, 5) if width / (step * f) <= 5)
     grid: dict[str, Any] = {"color": style.INK, "linewidth": 0.3, "alpha": 0.35}
+    grid["zorder"] = 1
     for share in np.arange(step, 1, step):
         for k in range(3):
             ends = np.zeros((2, 3))
@@ -109,16 +110,16 @@ def _draw_ternary(axis, values, labels):
 
 def _draw_corners(axis, pool, window, points):
     """The whole triangle, small, with the window in it, in the corner of the panel with
-    the fewest points."""
+    the fewest points, below them and above lines."""
     left, bottom, width = window
     x, y = (points[0] - left) / width, (points[1] - bottom) / width
     size = (0.4, 0.28)
     free = [(a, b) for b in (0.71, 0.01) for a in (0.01, 0.59)]
     hidden = [
-        ((x >= a) & (x <= a + size[0]) & (y >= b) & (y <= b + size[1])).sum()
+        ((abs(x - a - size[0] / 2) < 0.23) & (abs(y - b - size[1] / 2) < 0.17)).sum()
         for a, b in free
     ]
-    inset = axis.inset_axes((*free[int(np.argmin(hidden))], *size))
+    inset = axis.inset_axes((*free[int(np.argmin(hidden))], *size), zorder=1.5)
     inset.set_facecolor(style.PAPER)
     corner = np.array([[0, 0], [1, 0], [0.5, _HEIGHT], [0, 0]])
     inset.plot(*corner.T, color=style.INK, linewidth=0.6)
@@ -211,7 +212,7 @@ def _draw_embedding(axis, values, labels, seed):
 
 def _scatter(axis, x, y, labels):
     """Points with the colour and marker of their class; -1 is grey."""
-    small: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.8}
+    small: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.8, "zorder": 3}
     for label in np.unique(labels):
         chosen = labels == label
         look = {"color": "#808080", "marker": "."}

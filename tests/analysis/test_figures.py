@@ -114,6 +114,20 @@ def test_two_networks_by_hand():
         analysis.plot_difference(ratios, samples.ratios())
 
 
+def test_bands_and_long_titles_are_not_cut_off():
+    figure = analysis.plot_layers({"a_long_name_" * 20: samples.ratios()})
+    (axis,) = figure.axes
+    text = axis.get_title(loc="left")
+    assert text.startswith("a_long_name_") and text.endswith(
+        ": 30 samples, means .26 to .43"
+    )
+    drawn(figure)
+    low, high = axis.get_ylim()
+    for band in axis.collections:
+        places = band.get_paths()[0].vertices[:, 1]
+        assert low <= places.min() and places.max() <= high
+
+
 def test_names_of_layers_are_not_cut_off():
     """Of the length that they have in a network, below images."""
     layers = [Layer(f"net/stage{i}_block1_shortcut_norm", samples.POOL) for i in (1, 2)]
