@@ -7,7 +7,7 @@ import keras
 
 from keras_en import arguments
 from keras_en.arguments import check
-from keras_en.layers.normalizer_pool import NormalizerPool
+from keras_en.layers.normalizer_pool import NormalizerPool, again, configuration
 from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights, is_of_keras
 from keras_en.ops.ratios import check_elementwise, resolve_reduction
 
@@ -246,15 +246,11 @@ class ExemplarNormalization(NormalizerPool):
         self._add_moving_statistics(channels)
         self.resolved_reduction = resolve_reduction(self.reduction, channels)
 
-        def learned(name, shape):
-            initializer = self.ratio_initializer
-            if isinstance(initializer, keras.Initializer):
-                # One called twice repeats its values.
-                initializer = initializer.clone()
+        def learned(name, shape, initializer=None):
             return self._add_exact_weight(
                 name=name,
                 shape=shape,
-                initializer=initializer,
+                initializer=initializer or again(self.ratio_initializer),
                 regularizer=self.ratio_regularizer,
             )
 
@@ -269,12 +265,7 @@ class ExemplarNormalization(NormalizerPool):
         self.ratio_hidden_bias = self._add_exact_weight(
             name="ratio_hidden_bias", shape=(units,), initializer="zeros"
         )
-        self.ratio_output_kernel = self._add_exact_weight(
-            name="ratio_output_kernel",
-            shape=(units, k),
-            initializer="zeros",
-            regularizer=self.ratio_regularizer,
-        )
+        self.ratio_output_kernel = learned("ratio_output_kernel", (units, k), "zeros")
         self.ratio_output_bias = self._add_exact_weight(
             name="ratio_output_bias", shape=(k,), initializer=self._initial_logits
         )
@@ -313,20 +304,6 @@ class ExemplarNormalization(NormalizerPool):
         return outputs, keras.KerasTensor(shape, dtype=self._statistics_dtype(inputs))
 
     def get_config(self) -> dict[str, Any]:
-        config = {
-            name: getattr(self, name)
-            for name in (
-                "reduction",
-                "expansion",
-                "ratio_head",
-                "share_affine",
-            )
-        }
+        config = configuration(self, ExemplarNormalization)
         config["ratio_activation"] = keras.activations.serialize(self.ratio_activation)
-        config["ratio_initializer"] = keras.initializers.serialize(
-            self.ratio_initializer
-        )
-        config["ratio_regularizer"] = keras.regularizers.serialize(
-            self.ratio_regularizer
-        )
         return {**super().get_config(), **config}

@@ -1,5 +1,6 @@
 """What every layer over a pool of normalizers shares."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,21 +15,8 @@ from keras_en.ops.normalize import Inputs, Normalize
 from keras_en.ops.ratios import complete_shares, logits
 from keras_en.ops.renorm import Moving, Renorm
 
-# Arguments of BatchNormalization and of the pool that a configuration holds as such.
-_PLAIN = (
-    "axis",
-    "momentum",
-    "epsilon",
-    "center",
-    "scale",
-    "synchronized",
-    "normalizers",
-    "groups",
-    "initial_ratios",
-    "renorm",
-    "renorm_clipping",
-    "renorm_momentum",
-)
+# What the names of arguments end in that a configuration does not hold as such.
+_OBJECTS = ("_initializer", "_regularizer", "_constraint")
 # Gradients hold the power -3/2 of it, which float32 ends at 3e38.
 _SMALLEST_EPSILON = 1e-20
 
@@ -58,10 +46,23 @@ def checked_pool(normalizers):
     return names
 
 
-def _again(initializer):
+def again(initializer):
     """One that does not repeat the values of another weight's."""
     is_object = isinstance(initializer, keras.Initializer)
     return initializer.clone() if is_object else initializer
+
+
+def configuration(layer, cls):
+    """The arguments of the constructor of a class, as `layer` has them."""
+    config = {}
+    _, *names, _ = inspect.signature(cls.__init__).parameters
+    for name in names:
+        value = getattr(layer, name)
+        is_object = name.endswith(_OBJECTS)
+        config[name] = (
+            keras.saving.serialize_keras_object(value) if is_object else value
+        )
+    return config
 
 
 class NormalizerPool(keras.layers.Layer):
@@ -199,24 +200,18 @@ class NormalizerPool(keras.layers.Layer):
         shares = complete_shares(self.initial_ratios, self.pool)
         return ops.convert_to_tensor(self.logits_of(shares), dtype=dtype)
 
+    def _add_affine_weight(self, name, shape, initializer=None):
+        return self._add_exact_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer or getattr(self, f"{name}_initializer"),
+            regularizer=getattr(self, f"{name}_regularizer"),
+            constraint=getattr(self, f"{name}_constraint"),
+        )
+
     def _add_affine_weights(self, shape):
-        self.gamma = self.beta = None
-        if self.scale:
-            self.gamma = self._add_exact_weight(
-                name="gamma",
-                shape=shape,
-                initializer=self.gamma_initializer,
-                regularizer=self.gamma_regularizer,
-                constraint=self.gamma_constraint,
-            )
-        if self.center:
-            self.beta = self._add_exact_weight(
-                name="beta",
-                shape=shape,
-                initializer=self.beta_initializer,
-                regularizer=self.beta_regularizer,
-                constraint=self.beta_constraint,
-            )
+        self.gamma = self._add_affine_weight("gamma", shape) if self.scale else None
+        self.beta = self._add_affine_weight("beta", shape) if self.center else None
 
     def _add_moving_statistics(self, channels):
         mean, variance = self.moving_mean_initializer, self.moving_variance_initializer
@@ -224,10 +219,10 @@ class NormalizerPool(keras.layers.Layer):
         if self.renorm:
 
             def stddev(shape, dtype=None):
-                return ops.sqrt(_again(variance)(shape, dtype=dtype))
+                return ops.sqrt(again(variance)(shape, dtype=dtype))
 
             initializers["moving_stddev"] = stddev
-            initializers["renorm_mean"] = _again(mean)
+            initializers["renorm_mean"] = again(mean)
             initializers["renorm_stddev"] = stddev
         if "batch" in self.pool:
             replicas.check_strategy()
@@ -333,13 +328,4 @@ class NormalizerPool(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        config = {name: getattr(self, name) for name in _PLAIN}
-        for part in ("beta", "gamma", "moving_mean", "moving_variance"):
-            name = f"{part}_initializer"
-            config[name] = keras.initializers.serialize(getattr(self, name))
-        for part in ("beta", "gamma"):
-            name = f"{part}_regularizer"
-            config[name] = keras.regularizers.serialize(getattr(self, name))
-            name = f"{part}_constraint"
-            config[name] = keras.constraints.serialize(getattr(self, name))
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **configuration(self, NormalizerPool)}

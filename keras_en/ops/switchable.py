@@ -39,10 +39,8 @@ class SwitchableMixture(NamedTuple):
     groups: int
     projection: Any
 
-    @property
-    def pure(self):
-        """`True`: `projection` is one of `ops.ratios`, without state."""
-        return True
+    # `projection` is one of `ops.ratios`, without state.
+    pure = True
 
     def fold(self, statistics, weights, epsilon, training=False, count=None):
         """Scale and shift of each sample, and `None` for ratios of its own.
