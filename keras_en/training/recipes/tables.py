@@ -117,8 +117,7 @@ def load_table(name: str, scale: str = "paper") -> Table:
     )
     for i, run in enumerate(runs):
         heads = [run.column] if run.column else list(run.paper)
-        if not set(heads) <= set(columns):
-            allowed = f"in columns out of {', '.join(columns)}"
-            raise rules.wrong(where, f"runs.{i}", allowed, heads)
+        allowed = f"in columns out of {', '.join(columns)}"
+        rules.require({*heads} <= {*columns}, where, f"runs.{i}", allowed, heads)
     note = file.small.note if scale == "small" else ""
     return Table(name, file.title, note, columns, runs)
