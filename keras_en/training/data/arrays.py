@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from keras_en.training.data import sampling
-from keras_en.training.data.augmentation import Transform
 
 # Batches that are computed at the same time, and that may wait.
 _WORKERS, _AHEAD = 2, 4
 
 
-class ArraySplit:
+class ArraySplit(sampling.Images):
     """Images `(N, H, W, C)`, uint8, with labels `(N,)` or masks `(N, H, W)`.
 
     Attributes:
@@ -45,67 +44,32 @@ class ArraySplit:
             return self.images.shape[1:]
         return self.image_size, self.image_size, channels
 
-    def batches(
-        self,
-        batch_size: int,
-        transform: Transform | None = None,
-        seed: int | None = None,
-        epoch: int = 0,
-        limit: int | None = None,
-    ) -> "ArrayBatches":
-        """The batches of an epoch, `(images, labels)`: float32 and int32; the labels of
-        masks are `(N, H, W)`.
-
-        Args:
-            batch_size: Samples a batch; the last one may be smaller.
-            transform: `Transform`; `None`: images in [0, 1].
-            seed: Integer, the seed of order and augmentation; every epoch has its own.
-                `None`: in order, without random steps.
-            epoch: Integer.
-            limit: Use so many samples, the same in every epoch. `None`: all.
-
-        Returns:
-            `ArrayBatches`, which can be iterated over again.
-
-        Raises:
-            ValueError, TypeError: An argument is not among these, or the transform
-                does not fit the images.
-
-        Example:
-
-        >>> import numpy as np
-        >>> from keras_en.training.data import ArraySplit
-        >>> images = np.array([0, 255, 255], "uint8").reshape(3, 1, 1, 1)
-        >>> split = ArraySplit(images, np.array([7, 8, 9], "int32"))
-        >>> [(x.ravel().tolist(), y.tolist()) for x, y in split.batches(2)]
-        [([0.0, 1.0], [7, 8]), ([1.0], [9])]
-        """
-        transform = sampling.checked(self, batch_size, transform, seed, epoch, limit)
-        return ArrayBatches(self, batch_size, transform, seed, epoch, limit)
+    def _batches(self, draw):
+        return ArrayBatches(self, draw)
 
 
 class ArrayBatches:
     """The batches of an epoch; each can be computed by itself, and two threads compute
     them ahead of an iteration."""
 
-    def __init__(self, split, batch_size, transform, seed, epoch, limit):
-        self._split, self._batch_size, self._transform = split, batch_size, transform
-        self._seed, self._epoch = seed, epoch
-        self._order = sampling.order(len(split), seed, epoch, limit)
+    def __init__(self, split, draw):
+        self._split, self._draw = split, draw
+        self._order = sampling.order(len(split), draw.seed, draw.epoch, draw.limit)
 
     def __len__(self) -> int:
-        return -(-len(self._order) // self._batch_size)
+        return -(-len(self._order) // self._draw.batch_size)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        split, size = self._split, self._batch_size
-        chosen = self._order[number * size : (number + 1) * size]
-        shape = len(chosen), self._transform.draws
-        images, masks = self._transform(
+        split, draw = self._split, self._draw
+        start = number * draw.batch_size
+        chosen = self._order[start : start + draw.batch_size]
+        shape = len(chosen), draw.transform.draws
+        images, masks = draw.transform(
             split.images[chosen],
             None if split.masks is None else split.masks[chosen],
-            sampling.uniform(self._seed, self._epoch, number, shape),
+            sampling.uniform(draw.seed, draw.epoch, number, shape),
             split.maximum,
         )
         return images, split.labels[chosen] if masks is None else masks
