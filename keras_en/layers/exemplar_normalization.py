@@ -12,22 +12,6 @@ from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights, is_of_keras
 from keras_en.ops.ratios import check_elementwise, resolve_reduction
 
 
-def _checked_head(ratio_head, reduction):
-    check(
-        ratio_head in ("correlation", "mlp"),
-        "ratio_head",
-        '"correlation" or "mlp"',
-        ratio_head,
-    )
-    check(
-        reduction is not None or ratio_head == "correlation",
-        "reduction",
-        'an integer or "auto" with ratio_head="mlp", which has no convolution',
-        reduction,
-    )
-    return ratio_head
-
-
 def _checked_activation(ratio_activation):
     activation = keras.activations.get(ratio_activation)
     if is_of_keras(activation):
@@ -233,7 +217,12 @@ class ExemplarNormalization(NormalizerPool):
             **kwargs,
         )
         self.reduction = arguments.reduction(reduction)
-        self.ratio_head = _checked_head(ratio_head, reduction)
+        self.ratio_head = ratio_head
+        valid = ratio_head in ("correlation", "mlp")
+        check(valid, "ratio_head", '"correlation" or "mlp"', ratio_head)
+        valid = reduction is not None or ratio_head == "correlation"
+        allowed = 'an integer or "auto" with ratio_head="mlp", which has no convolution'
+        check(valid, "reduction", allowed, reduction)
         self.expansion = arguments.integer("expansion", expansion, minimum=1)
         self.ratio_activation = _checked_activation(ratio_activation)
         self.ratio_initializer = keras.initializers.get(ratio_initializer)
@@ -247,11 +236,10 @@ class ExemplarNormalization(NormalizerPool):
         self.resolved_reduction = resolve_reduction(self.reduction, channels)
 
         def learned(name, shape, initializer=None):
+            initializer = initializer or again(self.ratio_initializer)
+            regularizer = self.ratio_regularizer
             return self._add_exact_weight(
-                name=name,
-                shape=shape,
-                initializer=initializer or again(self.ratio_initializer),
-                regularizer=self.ratio_regularizer,
+                name, shape, initializer, regularizer=regularizer
             )
 
         self.ratio_conv = None
@@ -263,11 +251,11 @@ class ExemplarNormalization(NormalizerPool):
                 self.ratio_conv = learned("ratio_conv", (channels,))
         self.ratio_hidden_kernel = learned("ratio_hidden_kernel", (features, units))
         self.ratio_hidden_bias = self._add_exact_weight(
-            name="ratio_hidden_bias", shape=(units,), initializer="zeros"
+            "ratio_hidden_bias", (units,), "zeros"
         )
         self.ratio_output_kernel = learned("ratio_output_kernel", (units, k), "zeros")
         self.ratio_output_bias = self._add_exact_weight(
-            name="ratio_output_bias", shape=(k,), initializer=self._initial_logits
+            "ratio_output_bias", (k,), self._initial_logits
         )
 
     def _make_mixture(self, channels):
@@ -296,8 +284,7 @@ class ExemplarNormalization(NormalizerPool):
         mask: Any = None,
         return_ratios: bool = False,
     ) -> Any:
-        self._check_inputs(inputs, mask)
-        outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        outputs = super().compute_output_spec(inputs, training, mask)
         if not return_ratios:
             return outputs
         shape = (inputs.shape[0], len(self.pool))

@@ -30,19 +30,13 @@ def checked_pool(normalizers):
     """`normalizers` as a tuple of known names without duplicates, or `None`."""
     if normalizers is None:
         return None
-    if not isinstance(normalizers, (list, tuple)):
-        raise TypeError(
-            "Argument `normalizers` must be None, a list or a tuple of names. "
-            f"Received: normalizers={normalizers!r}"
-        )
+    valid = isinstance(normalizers, (list, tuple))
+    allowed = "None, a list or a tuple of names"
+    check(valid, "normalizers", allowed, normalizers, kind=TypeError)
     names = tuple(normalizers)
-    allowed = all(name in NORMALIZERS for name in names)
-    check(
-        names and allowed and len(set(names)) == len(names),
-        "normalizers",
-        f"a non-empty choice, without duplicates, of {NORMALIZERS}",
-        names,
-    )
+    valid = all(name in NORMALIZERS for name in names) and len({*names}) == len(names)
+    allowed = f"a non-empty choice, without duplicates, of {NORMALIZERS}"
+    check(names and valid, "normalizers", allowed, names)
     return names
 
 
@@ -138,45 +132,25 @@ class NormalizerPool(keras.layers.Layer):
             self._renorm = Renorm.of(self.renorm_clipping, self.renorm_momentum)
         self.supports_masking = True
         check(0 <= self.momentum <= 1, "momentum", "in [0, 1]", self.momentum)
-        check(
-            self.epsilon >= _SMALLEST_EPSILON,
-            "epsilon",
-            f"positive, and at least {_SMALLEST_EPSILON}: gradients of less are "
-            "beyond float32 where a variance is 0",
-            self.epsilon,
-        )
-        check(
-            not synchronized or keras.backend.backend() != "torch",
-            "synchronized",
-            "False on the torch backend",
-            synchronized,
-        )
+        allowed = f"positive, and at least {_SMALLEST_EPSILON}: gradients of less are "
+        allowed += "beyond float32 where a variance is 0"
+        check(self.epsilon >= _SMALLEST_EPSILON, "epsilon", allowed, self.epsilon)
+        valid = not synchronized or keras.backend.backend() != "torch"
+        check(valid, "synchronized", "False on the torch backend", synchronized)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         rank = len(input_shape)
         check(2 <= rank <= 5, "inputs", "of rank 2 to 5", tuple(input_shape), "shape")
-        check(
-            -rank < self.axis < rank,
-            "axis",
-            f"between {1 - rank} and {rank - 1}, and not 0, for inputs of rank {rank}",
-            self.axis,
-        )
+        limits = f"between {1 - rank} and {rank - 1}, and not 0, for inputs of rank "
+        check(-rank < self.axis < rank, "axis", f"{limits}{rank}", self.axis)
         axis = self.axis % rank
         channels = input_shape[axis]
-        check(
-            channels is not None,
-            "inputs",
-            f"of a defined size on the channel axis, axis={self.axis}",
-            tuple(input_shape),
-            "shape",
-        )
+        allowed = f"of a defined size on the channel axis, axis={self.axis}"
+        defined = channels is not None
+        check(defined, "inputs", allowed, tuple(input_shape), "shape")
         pool = self.normalizers or default_pool(rank)
-        check(
-            rank > 2 or "instance" not in pool,
-            "normalizers",
-            'without "instance" for inputs of rank 2, which have no spatial axes',
-            pool,
-        )
+        allowed = 'without "instance" for inputs of rank 2, which have no spatial axes'
+        check(rank > 2 or "instance" not in pool, "normalizers", allowed, pool)
         if "group" in pool:
             arguments.divisor("groups", self.groups, channels)
         self.channel_axis = axis
@@ -185,9 +159,9 @@ class NormalizerPool(keras.layers.Layer):
         self.mixture = self._make_mixture(channels)
         self.input_spec = keras.layers.InputSpec(ndim=rank, axes={axis: channels})
 
-    def _add_exact_weight(self, **kwargs):
+    def _add_exact_weight(self, name, shape, initializer, **kwargs):
         # Mixed precision must not round a weight before the statistics use it.
-        return self.add_weight(autocast=False, **kwargs)
+        return self.add_weight(shape, initializer, name=name, autocast=False, **kwargs)
 
     @staticmethod
     def logits_of(shares: Sequence[float]) -> list[float]:
@@ -202,9 +176,9 @@ class NormalizerPool(keras.layers.Layer):
 
     def _add_affine_weight(self, name, shape, initializer=None):
         return self._add_exact_weight(
-            name=name,
-            shape=shape,
-            initializer=initializer or getattr(self, f"{name}_initializer"),
+            name,
+            shape,
+            initializer or getattr(self, f"{name}_initializer"),
             regularizer=getattr(self, f"{name}_regularizer"),
             constraint=getattr(self, f"{name}_constraint"),
         )
@@ -230,10 +204,7 @@ class NormalizerPool(keras.layers.Layer):
             weight = None
             if "batch" in self.pool and name in initializers:
                 weight = self._add_exact_weight(
-                    name=name,
-                    shape=(channels,),
-                    initializer=initializers[name],
-                    trainable=False,
+                    name, (channels,), initializers[name], trainable=False
                 )
             setattr(self, name, weight)
 

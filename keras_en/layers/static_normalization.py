@@ -55,9 +55,8 @@ class StaticNormalization(NormalizerPool):
         shares = complete_shares(self.initial_ratios or {}, self.pool)
 
         def gamma(shape, dtype=None):
-            return (
-                ops.ones(shape, dtype) * ops.convert_to_tensor(shares, dtype)[:, None]
-            )
+            column = ops.convert_to_tensor(shares, dtype)[:, None]
+            return ops.broadcast_to(column, shape)
 
         shape = (len(self.pool), channels)
         self.gamma = self._add_affine_weight("gamma", shape, gamma)
