@@ -19,6 +19,7 @@ class ArraySplit(sampling.Images):
         images, masks: uint8; `masks` is `None` where there are `labels`, int32.
         maximum: The value of white.
         image_size: What the images are resized to; `None`: as they are.
+        image_shape: `(H, W, C)` of the images, then.
     """
 
     def __init__(
@@ -32,17 +33,11 @@ class ArraySplit(sampling.Images):
         self.images, self.labels, self.masks = images, labels, masks
         self.maximum, self.image_size = maximum, image_size
         self.has_masks = masks is not None
+        size = images.shape[1:3] if image_size is None else (image_size, image_size)
+        self.image_shape = (*size, images.shape[3])
 
     def __len__(self) -> int:
         return len(self.images)
-
-    @property
-    def image_shape(self) -> tuple:
-        """`(H, W, C)` of the images."""
-        channels = self.images.shape[3]
-        if self.image_size is None:
-            return self.images.shape[1:]
-        return self.image_size, self.image_size, channels
 
     def _batches(self, draw):
         return ArrayBatches(self, draw)
