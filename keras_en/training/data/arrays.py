@@ -39,6 +39,15 @@ class ArraySplit(sampling.Images):
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, chosen: slice) -> "ArraySplit":
+        """Some of the samples, as a split of their own."""
+        labels, masks = (
+            None if values is None else values[chosen]
+            for values in (self.labels, self.masks)
+        )
+        images = self.images[chosen]
+        return ArraySplit(images, labels, masks, self.maximum, self.image_size)
+
     def _batches(self, draw):
         return ArrayBatches(self, draw)
 
