@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_en.arguments import check_installed
+from keras_en.arguments import check_installed, refused
 from keras_en.text import one_line
 
 from . import facts
@@ -112,10 +112,9 @@ def read(path: str | os.PathLike[str]) -> Artefact:
         with _reading(path, "an ONNX file"):
             return _onnx(path)
     if not path.exists():
-        raise FileNotFoundError(
-            "Argument `artefact` must be the path of a SavedModel's version or of an "
-            f"ONNX file that is there. Received: {path}, which does not exist"
-        )
+        allowed = "the path of a SavedModel's version or of an ONNX file that is there"
+        absent = f"{path}, which does not exist"
+        raise refused("artefact", allowed, absent, FileNotFoundError)
     versions = [p for p in path.glob("*") if (p / "saved_model.pb").is_file()]
     hint = f"; its versions are {sorted(map(str, versions))}" if versions else ""
     raise FileNotFoundError(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_en.arguments import check, refused
+from keras_en.arguments import check, fault, refused, require
 from keras_en.keras_private import layers_of, nodes, output_structure
 from keras_en.layers.recording import recording, takes_ratios
 from keras_en.text import one_line, unique_all
@@ -21,6 +21,7 @@ from .precision import computing_in, structure
 # As TensorFlow allows them, but for a backslash, which its nodes refuse.
 _SCOPE, _ROOT_SCOPE = r"[A-Za-z0-9_./>-]*", r"[A-Za-z0-9.][A-Za-z0-9_./>-]*"
 INPUT, OUTPUT, BYTES = "inputs", "outputs", "image_bytes"
+_MODEL = "Argument `model`"
 
 
 class Interface(NamedTuple):
@@ -103,10 +104,8 @@ def _check_inference(model):
             usual = "training" in call and call["training"].default is True
             if arguments.kwargs.get("training") and not usual:
                 # Keras would call it in inference mode: another function.
-                raise ValueError(
-                    "Argument `model` must not hold a layer that was called with "
-                    f"training=True. Received: {operation.name} in {graph.name}"
-                )
+                what = "not hold a layer that was called with training=True"
+                raise fault(_MODEL, what, f"{operation.name} in {graph.name}")
 
 
 def _check_scopes(model):
@@ -149,10 +148,8 @@ def interface(model: keras.Model, image_size: Any = None) -> Interface:
         "another, make one: x = keras.Input(...); keras.Model(x, model(x))"
     )
     check(tensors and outputs, "model", allowed, model)
-    if any(len(tensor.shape) == 0 for tensor in outputs):
-        raise ValueError(
-            f"Argument `model` must have outputs with a batch axis. Received: {outputs}"
-        )
+    right = all(len(tensor.shape) for tensor in outputs)
+    require(right, _MODEL, "have outputs with a batch axis", outputs)
     if image_size is not None:
         _check_image_size(image_size, tensors)
     fed = [INPUT] if len(tensors) == 1 else [x.name for x in tensors]
@@ -190,11 +187,9 @@ def _check_names(inputs, outputs):
     for name in inputs:
         plain = name.isidentifier() and name.isascii() and name != "self"
         if not plain or folded.count(name.lower()) > 1 or name in outputs:
-            raise ValueError(
-                "Argument `model` must have inputs whose names are identifiers, that "
-                "differ in more than case, and are not names of outputs. Received: "
-                f"{inputs}, outputs {outputs}"
-            )
+            what = "have inputs whose names are identifiers, that differ in more than "
+            what += "case, and are not names of outputs"
+            raise fault(_MODEL, what, f"{inputs}, outputs {outputs}")
 
 
 def _check_image_size(image_size, tensors):

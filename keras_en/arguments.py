@@ -8,16 +8,27 @@ from numbers import Real
 import keras
 
 
+def fault(subject, what, received, kind=ValueError):
+    """The error of a subject: what it must be or do, and in words what was received."""
+    return kind(f"{subject} must {what}. Received: {received}")
+
+
+def require(condition, subject, what, received, kind=ValueError):
+    """Raises the `fault` of a subject unless `condition` holds."""
+    if not condition:
+        raise fault(subject, what, received, kind)
+
+
 def refused(name, allowed, received, kind=ValueError):
     """The error of an argument: what is allowed, and in words what was received."""
-    return kind(f"Argument `{name}` must be {allowed}. Received: {received}")
+    return fault(f"Argument `{name}`", f"be {allowed}", received, kind)
 
 
-def check(condition, name, allowed, received, attribute=None):
-    """Raises `ValueError` unless `condition` holds."""
+def check(condition, name, allowed, received, attribute=None, kind=ValueError):
+    """Raises an error of the argument `name` unless `condition` holds."""
     if not condition:
         shown = name if attribute is None else f"{name}.{attribute}"
-        raise refused(name, allowed, f"{shown}={received!r}")
+        raise refused(name, allowed, f"{shown}={received!r}", kind)
 
 
 def integer(name, value, minimum=None, not_zero=""):

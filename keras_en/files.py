@@ -143,11 +143,22 @@ def staged(target, name="new"):
                 path.rmdir()
 
 
-def write_text(path, text):
-    """Writes a file that is there as a whole, or as it was."""
+def write(path, save):
+    """Writes a file, and what `save` puts beside it, that is there as a whole, or as it
+    was.
+
+    Args:
+        path: `pathlib.Path`.
+        save: Function of the path that it is to write.
+    """
     with staged(path, path.name) as new:
-        new.path.write_text(text, encoding="utf-8")
+        save(new.path)
         new.publish()
+
+
+def write_text(path, text):
+    """Writes a text that is there as a whole, or as it was."""
+    write(path, lambda new: new.write_text(text, encoding="utf-8"))
 
 
 def write_whole(path, partial, write):

@@ -30,6 +30,12 @@ def children(layer):
     return layer._layers
 
 
+def own_variables(layer):
+    """Those that belong to none of the layers inside it."""
+    inner = {id(v) for child in children(layer) for v in child.variables}
+    return [v for v in layer.variables if id(v) not in inner]
+
+
 def tracker(layer):
     """What notes the layers and variables that are set as attributes."""
     return layer._tracker

@@ -64,11 +64,9 @@ class Options:
             isinstance(weights, str | os.PathLike) and os.path.isfile(weights)
         )
         check(valid, "weights", "None or the path of a file", weights)
-        if not isinstance(self.norm_kwargs, dict | None):
-            raise TypeError(
-                "Argument `norm_kwargs` must be None or a dictionary of arguments. "
-                f"Received: norm_kwargs={self.norm_kwargs!r}"
-            )
+        valid = isinstance(self.norm_kwargs, dict | None)
+        allowed = "None or a dictionary of arguments"
+        check(valid, "norm_kwargs", allowed, self.norm_kwargs, kind=TypeError)
         check_norm("norm", self.norm, self.norms)
         self.classes = integer("classes", self.classes, minimum=1)
 

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_en.arguments import require
+
 
 @keras.saving.register_keras_serializable(package="keras_en")
 class RelativeAttention2D(keras.layers.Layer):
@@ -46,16 +48,12 @@ class RelativeAttention2D(keras.layers.Layer):
         if not self.channels_first:
             height, width, channels = input_shape[1:]
         values = channels - 2 * self.keys
-        if None in (height, width):
-            raise ValueError(
-                "Argument `inputs` must have a known height and width. "
-                f"Received: inputs.shape={tuple(input_shape)}"
-            )
-        if self.keys % self.heads or values % self.heads or values <= 0:
-            raise ValueError(
-                f"Argument `heads` must divide the channels of queries, {self.keys}, "
-                f"and of values, {values}. Received: heads={self.heads}"
-            )
+        what, received = "have a known height and width", tuple(input_shape)
+        fixed = None not in (height, width)
+        require(fixed, "Argument `inputs`", what, f"inputs.shape={received}")
+        divides = not (self.keys % self.heads or values % self.heads) and values > 0
+        what = f"divide the channels of queries, {self.keys}, and of values, {values}"
+        require(divides, "Argument `heads`", what, f"heads={self.heads}")
         depth = self.keys // self.heads
         # As queries and keys: their products have to be of the order of 1.
         initializer = keras.initializers.RandomNormal(stddev=depth**-0.5)

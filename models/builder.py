@@ -32,12 +32,9 @@ class Builder:
         if self.options.norm == "en":
             self.norm_kwargs.setdefault("reduction", reduction)
 
-    def convolution(self, x, filters, size, stride=1, *, name, dilation=1):
-        """`x` through `convolution_layers` of these arguments."""
-        parts = self.convolution_layers(
-            filters, size, stride, name=name, dilation=dilation
-        )
-        return chained(parts, x)
+    def convolution(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """`x` through the `convolution_layers` of these arguments."""
+        return chained(self.convolution_layers(*args, **kwargs), x)
 
     def convolution_layers(self, filters, size, stride=1, *, name, dilation=1):
         """The layers, one or two, of a convolution without bias that keeps the size but
@@ -59,18 +56,11 @@ class Builder:
             "use_bias": False,
             "name": f"{name}_conv",
         }
-        initializer = "he_normal"
         if filters is None:
-            return [
-                *parts,
-                layers.DepthwiseConv2D(
-                    size, depthwise_initializer=initializer, **common
-                ),
-            ]
-        return [
-            *parts,
-            layers.Conv2D(filters, size, kernel_initializer=initializer, **common),
-        ]
+            common["depthwise_initializer"] = "he_normal"
+            return [*parts, layers.DepthwiseConv2D(size, **common)]
+        common["kernel_initializer"] = "he_normal"
+        return [*parts, layers.Conv2D(filters, size, **common)]
 
     def conv(
         self, x, filters, size, stride=1, *, name, dilation=1, relu=False, **norm_kwargs

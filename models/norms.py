@@ -21,12 +21,8 @@ NAMES = tuple(LAYERS)
 
 def check_norm(argument: str, norm: Any, names: tuple[str, ...] = NAMES) -> None:
     """Raises `ValueError` unless `norm` is a name, a layer class or a callable."""
-    check(
-        callable(norm) or (isinstance(norm, str) and norm in names),
-        argument,
-        f"one of {names}, a layer class or a callable",
-        norm,
-    )
+    valid = callable(norm) or (isinstance(norm, str) and norm in names)
+    check(valid, argument, f"one of {names}, a layer class or a callable", norm)
 
 
 def normalization(

@@ -102,12 +102,10 @@ def last_gamma(build: Builder) -> dict[str, str]:
 def _squeeze_and_excite(x, channels, prefix, reduction=16):
     """Hu et al. 2018, Sec. 3."""
     scale = layers.GlobalAveragePooling2D(keepdims=True, name=f"{prefix}_squeeze")(x)
-    scale = layers.Conv2D(
-        channels // reduction, 1, activation="relu", name=f"{prefix}_excite_1"
-    )(scale)
-    scale = layers.Conv2D(channels, 1, activation="sigmoid", name=f"{prefix}_excite_2")(
-        scale
-    )
+    parts = (channels // reduction, "relu"), (channels, "sigmoid")
+    for i, (filters, activation) in enumerate(parts, start=1):
+        name = f"{prefix}_excite_{i}"
+        scale = layers.Conv2D(filters, 1, activation=activation, name=name)(scale)
     return layers.Multiply(name=f"{prefix}_scale")([x, scale])
 
 

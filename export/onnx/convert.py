@@ -109,11 +109,9 @@ def staged_onnx(
     facts = {**source.facts, "options": chosen._asdict()}
     facts["graph_hash"] = onnx_graph.graph_hash(proto)
     reserved = sorted(set(facts) & set(metadata or {}))
-    if reserved:
-        raise ValueError(
-            f"Argument `metadata` must not hold the keys {reserved}, which the export "
-            f"writes. Received: metadata={metadata!r}"
-        )
+    what = f"not hold the keys {reserved}, which the export writes"
+    received = f"metadata={metadata!r}"
+    arguments.require(not reserved, "Argument `metadata`", what, received)
     onnx_graph.set_metadata(proto, {**facts, **(metadata or {})})
     # It names its external weights, which are beside it.
     with files.staged(path, path.name) as staged:

@@ -118,18 +118,16 @@ def _quiet():
         log.setLevel(level)
 
 
-@contextlib.contextmanager
 def _symbolic_sizes(onnx_ir, is_symbolic):
-    """onnx_ir takes JAX's symbolic sizes, which have `__int__`, for integers: padding
-    then fails."""
+    """A context: onnx_ir takes JAX's symbolic sizes, which have `__int__`, for
+    integers, and padding then fails."""
     core = onnx_ir._core
     original = core._maybe_convert_to_symbolic_dim
 
     def named(size):
         return original(str(size) if is_symbolic(size) else size)
 
-    with mock.patch.object(core, "_maybe_convert_to_symbolic_dim", named):
-        yield
+    return mock.patch.object(core, "_maybe_convert_to_symbolic_dim", named)
 
 
 def _move_pooling(ir, graph):

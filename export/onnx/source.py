@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_en.arguments import check_backend
+from keras_en.arguments import check_backend, fault, require
 from keras_en.keras_private import layers_of
 from keras_en.text import unique_all
 
@@ -91,11 +91,9 @@ def _with_weights_as_inputs(model, returned):
     count, split = len(model.inputs), len(model.trainable_variables)
     for variable in variables:
         if 4 * math.prod(variable.shape) > onnx_graph.TENSOR:
-            raise ValueError(
-                "Argument `model` must have weights below 2 GB each, which is what "
-                f"protobuf can hold. Received: {variable.path} of shape "
-                f"{tuple(variable.shape)}"
-            )
+            what = "have weights below 2 GB each, which is what protobuf can hold"
+            received = f"{variable.path} of shape {tuple(variable.shape)}"
+            raise fault("Argument `model`", what, received)
 
     def serve(*tensors):
         inputs = keras.tree.pack_sequence_as(structure(model), tensors[:count])
@@ -141,15 +139,11 @@ def _sized(tensor, dynamic):
     for axis, name in dimensions(shape).items():
         if name not in DIMENSIONS[1:]:
             continue
-        if shape[axis] is None and name not in dynamic:
-            raise ValueError(
-                f"Argument `image_size` or `dynamic` must be given: the {name} of "
-                f"{tensor.name!r} is not known. Received: shape={tuple(tensor.shape)}, "
-                f"dynamic={tuple(dynamic)}"
-            )
-        if shape[axis] is not None and name in dynamic:
-            raise ValueError(
-                f"Argument `dynamic` must not hold {name!r}, which is fixed. "
-                f"Received: dynamic={tuple(dynamic)}, shape={tuple(tensor.shape)}"
-            )
+        size, opened = f"shape={tuple(tensor.shape)}", f"dynamic={tuple(dynamic)}"
+        fixed, wanted = shape[axis] is not None, name in dynamic
+        subject = "Argument `image_size` or `dynamic`"
+        what = f"be given: the {name} of {tensor.name!r} is not known"
+        require(fixed or wanted, subject, what, f"{size}, {opened}")
+        subject, what = "Argument `dynamic`", f"not hold {name!r}, which is fixed"
+        require(not (fixed and wanted), subject, what, f"{opened}, {size}")
     return keras.KerasTensor(shape, tensor.dtype, name=tensor.name)

@@ -3,6 +3,8 @@
 import collections
 from typing import Any
 
+from keras_en.arguments import require
+
 from ..calls import scopes
 from ..keras_private import without_xla
 from .graph import fill, in_standard_operators, set_groups
@@ -69,11 +71,10 @@ def _captured(function):
 
 def _check_inputs(proto, specs, source):
     names = [value.name for value in proto.graph.input]
-    if sorted(names) != sorted(spec.name for spec in specs):
-        raise ValueError(
-            "Argument `model` must have an ONNX form with the inputs of the model, "
-            f"{[x.name for x in source.inputs]}. Received: {names}"
-        )
+    right = sorted(names) == sorted(spec.name for spec in specs)
+    inputs = [x.name for x in source.inputs]
+    what = f"have an ONNX form with the inputs of the model, {inputs}"
+    require(right, "Argument `model`", what, names)
 
 
 def _argument(path):

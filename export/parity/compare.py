@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from keras_en.arguments import require
 from keras_en.keras_private import layers_of
 
 from .. import serving
@@ -147,10 +148,8 @@ class Reference:
     def _compared(self, actual, expected, own, exact, moved):
         """What is measured of one output. `own` is that of the model, `exact` of its
         float64 copy, `moved` those of the model for inputs with other last bits."""
-        if actual.shape != expected.shape:
-            raise Unequal(
-                f"the shape must be {expected.shape}. Received: {actual.shape}"
-            )
+        right, what = actual.shape == expected.shape, f"be {expected.shape}"
+        require(right, "the shape", what, actual.shape, Unequal)
         measured, rounding = {"difference": _largest(actual, expected)}, 0.0
         if exact is not None:
             measured["error"] = _largest(actual, exact)

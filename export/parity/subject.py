@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_en.arguments import require
 from keras_en.keras_private import layers_of
 from keras_en.text import one_line
 
@@ -142,11 +143,8 @@ def _names(ours, theirs, path):
     another."""
     if len(ours) == len(theirs) == 1:
         return dict(zip(ours, theirs, strict=True))
-    if set(ours) != set(theirs):
-        raise ValueError(
-            f"{path} must have the inputs and outputs of the model, {sorted(ours)}. "
-            f"Received: {sorted(theirs)}"
-        )
+    what = f"have the inputs and outputs of the model, {sorted(ours)}"
+    require(set(ours) == set(theirs), path, what, sorted(theirs))
     return {name: name for name in ours}
 
 
@@ -171,11 +169,9 @@ def _check_inputs(inputs, prepared, path):
         # Open in either, or the same.
         right = all(size == n or (n is None and size > 0) for size, n in fixed)
         drawn = math.prod(size for size, n in fixed if n is None)
-        if len(shape) != len(wanted) or not right or drawn > LARGEST:
-            raise ValueError(
-                f"{path} must have the inputs of the model, {tensor.name}: {wanted}. "
-                f"Received: {shape}"
-            )
+        right = right and len(shape) == len(wanted) and drawn <= LARGEST
+        what = f"have the inputs of the model, {tensor.name}: {wanted}"
+        require(right, path, what, shape)
 
 
 def _integers(model):

@@ -1,5 +1,7 @@
 """Gate 7 of a SavedModel: TensorFlow Serving plays its warm-up requests to itself."""
 
+from keras_en.arguments import require
+
 from ..artefact import Artefact
 from ..saved_model.warmup import FILE
 from . import runners
@@ -24,11 +26,9 @@ def played(artefact: Artefact) -> Outcome:
     for call, arrays in zip(calls, outputs, strict=True):
         for name, (_, shape) in artefact.signatures[call.signature][1].items():
             # `None` is any size, or all sizes.
-            if not TensorShape(shape).is_compatible_with(arrays[name].shape):
-                raise Unequal(
-                    f"{name} of {call.signature} must have the shape {shape}. "
-                    f"Received: {arrays[name].shape}"
-                )
+            right = TensorShape(shape).is_compatible_with(arrays[name].shape)
+            subject, what = f"{name} of {call.signature}", f"have the shape {shape}"
+            require(right, subject, what, arrays[name].shape, Unequal)
     names = sorted({call.signature for call in calls})
     return f"{len(calls)} played, {', '.join(names)}", {"requests": len(calls)}
 

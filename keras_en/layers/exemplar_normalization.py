@@ -7,25 +7,9 @@ import keras
 
 from keras_en import arguments
 from keras_en.arguments import check
-from keras_en.layers.normalizer_pool import NormalizerPool
+from keras_en.layers.normalizer_pool import NormalizerPool, again, configuration
 from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights, is_of_keras
 from keras_en.ops.ratios import check_elementwise, resolve_reduction
-
-
-def _checked_head(ratio_head, reduction):
-    check(
-        ratio_head in ("correlation", "mlp"),
-        "ratio_head",
-        '"correlation" or "mlp"',
-        ratio_head,
-    )
-    check(
-        reduction is not None or ratio_head == "correlation",
-        "reduction",
-        'an integer or "auto" with ratio_head="mlp", which has no convolution',
-        reduction,
-    )
-    return ratio_head
 
 
 def _checked_activation(ratio_activation):
@@ -233,7 +217,12 @@ class ExemplarNormalization(NormalizerPool):
             **kwargs,
         )
         self.reduction = arguments.reduction(reduction)
-        self.ratio_head = _checked_head(ratio_head, reduction)
+        self.ratio_head = ratio_head
+        valid = ratio_head in ("correlation", "mlp")
+        check(valid, "ratio_head", '"correlation" or "mlp"', ratio_head)
+        valid = reduction is not None or ratio_head == "correlation"
+        allowed = 'an integer or "auto" with ratio_head="mlp", which has no convolution'
+        check(valid, "reduction", allowed, reduction)
         self.expansion = arguments.integer("expansion", expansion, minimum=1)
         self.ratio_activation = _checked_activation(ratio_activation)
         self.ratio_initializer = keras.initializers.get(ratio_initializer)
@@ -246,16 +235,11 @@ class ExemplarNormalization(NormalizerPool):
         self._add_moving_statistics(channels)
         self.resolved_reduction = resolve_reduction(self.reduction, channels)
 
-        def learned(name, shape):
-            initializer = self.ratio_initializer
-            if isinstance(initializer, keras.Initializer):
-                # One called twice repeats its values.
-                initializer = initializer.clone()
+        def learned(name, shape, initializer=None):
+            initializer = initializer or again(self.ratio_initializer)
+            regularizer = self.ratio_regularizer
             return self._add_exact_weight(
-                name=name,
-                shape=shape,
-                initializer=initializer,
-                regularizer=self.ratio_regularizer,
+                name, shape, initializer, regularizer=regularizer
             )
 
         self.ratio_conv = None
@@ -267,16 +251,11 @@ class ExemplarNormalization(NormalizerPool):
                 self.ratio_conv = learned("ratio_conv", (channels,))
         self.ratio_hidden_kernel = learned("ratio_hidden_kernel", (features, units))
         self.ratio_hidden_bias = self._add_exact_weight(
-            name="ratio_hidden_bias", shape=(units,), initializer="zeros"
+            "ratio_hidden_bias", (units,), "zeros"
         )
-        self.ratio_output_kernel = self._add_exact_weight(
-            name="ratio_output_kernel",
-            shape=(units, k),
-            initializer="zeros",
-            regularizer=self.ratio_regularizer,
-        )
+        self.ratio_output_kernel = learned("ratio_output_kernel", (units, k), "zeros")
         self.ratio_output_bias = self._add_exact_weight(
-            name="ratio_output_bias", shape=(k,), initializer=self._initial_logits
+            "ratio_output_bias", (k,), self._initial_logits
         )
 
     def _make_mixture(self, channels):
@@ -305,28 +284,13 @@ class ExemplarNormalization(NormalizerPool):
         mask: Any = None,
         return_ratios: bool = False,
     ) -> Any:
-        self._check_inputs(inputs, mask)
-        outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        outputs = super().compute_output_spec(inputs, training, mask)
         if not return_ratios:
             return outputs
         shape = (inputs.shape[0], len(self.pool))
         return outputs, keras.KerasTensor(shape, dtype=self._statistics_dtype(inputs))
 
     def get_config(self) -> dict[str, Any]:
-        config = {
-            name: getattr(self, name)
-            for name in (
-                "reduction",
-                "expansion",
-                "ratio_head",
-                "share_affine",
-            )
-        }
+        config = configuration(self, ExemplarNormalization)
         config["ratio_activation"] = keras.activations.serialize(self.ratio_activation)
-        config["ratio_initializer"] = keras.initializers.serialize(
-            self.ratio_initializer
-        )
-        config["ratio_regularizer"] = keras.regularizers.serialize(
-            self.ratio_regularizer
-        )
         return {**super().get_config(), **config}

@@ -1,5 +1,6 @@
 """What every layer over a pool of normalizers shares."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,21 +15,8 @@ from keras_en.ops.normalize import Inputs, Normalize
 from keras_en.ops.ratios import complete_shares, logits
 from keras_en.ops.renorm import Moving, Renorm
 
-# Arguments of BatchNormalization and of the pool that a configuration holds as such.
-_PLAIN = (
-    "axis",
-    "momentum",
-    "epsilon",
-    "center",
-    "scale",
-    "synchronized",
-    "normalizers",
-    "groups",
-    "initial_ratios",
-    "renorm",
-    "renorm_clipping",
-    "renorm_momentum",
-)
+# What the names of arguments end in that a configuration does not hold as such.
+_OBJECTS = ("_initializer", "_regularizer", "_constraint")
 # Gradients hold the power -3/2 of it, which float32 ends at 3e38.
 _SMALLEST_EPSILON = 1e-20
 
@@ -42,26 +30,33 @@ def checked_pool(normalizers):
     """`normalizers` as a tuple of known names without duplicates, or `None`."""
     if normalizers is None:
         return None
-    if not isinstance(normalizers, (list, tuple)):
-        raise TypeError(
-            "Argument `normalizers` must be None, a list or a tuple of names. "
-            f"Received: normalizers={normalizers!r}"
-        )
+    valid = isinstance(normalizers, (list, tuple))
+    allowed = "None, a list or a tuple of names"
+    check(valid, "normalizers", allowed, normalizers, kind=TypeError)
     names = tuple(normalizers)
-    allowed = all(name in NORMALIZERS for name in names)
-    check(
-        names and allowed and len(set(names)) == len(names),
-        "normalizers",
-        f"a non-empty choice, without duplicates, of {NORMALIZERS}",
-        names,
-    )
+    valid = all(name in NORMALIZERS for name in names) and len({*names}) == len(names)
+    allowed = f"a non-empty choice, without duplicates, of {NORMALIZERS}"
+    check(names and valid, "normalizers", allowed, names)
     return names
 
 
-def _again(initializer):
+def again(initializer):
     """One that does not repeat the values of another weight's."""
     is_object = isinstance(initializer, keras.Initializer)
     return initializer.clone() if is_object else initializer
+
+
+def configuration(layer, cls):
+    """The arguments of the constructor of a class, as `layer` has them."""
+    config = {}
+    _, *names, _ = inspect.signature(cls.__init__).parameters
+    for name in names:
+        value = getattr(layer, name)
+        is_object = name.endswith(_OBJECTS)
+        config[name] = (
+            keras.saving.serialize_keras_object(value) if is_object else value
+        )
+    return config
 
 
 class NormalizerPool(keras.layers.Layer):
@@ -137,45 +132,25 @@ class NormalizerPool(keras.layers.Layer):
             self._renorm = Renorm.of(self.renorm_clipping, self.renorm_momentum)
         self.supports_masking = True
         check(0 <= self.momentum <= 1, "momentum", "in [0, 1]", self.momentum)
-        check(
-            self.epsilon >= _SMALLEST_EPSILON,
-            "epsilon",
-            f"positive, and at least {_SMALLEST_EPSILON}: gradients of less are "
-            "beyond float32 where a variance is 0",
-            self.epsilon,
-        )
-        check(
-            not synchronized or keras.backend.backend() != "torch",
-            "synchronized",
-            "False on the torch backend",
-            synchronized,
-        )
+        allowed = f"positive, and at least {_SMALLEST_EPSILON}: gradients of less are "
+        allowed += "beyond float32 where a variance is 0"
+        check(self.epsilon >= _SMALLEST_EPSILON, "epsilon", allowed, self.epsilon)
+        valid = not synchronized or keras.backend.backend() != "torch"
+        check(valid, "synchronized", "False on the torch backend", synchronized)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         rank = len(input_shape)
         check(2 <= rank <= 5, "inputs", "of rank 2 to 5", tuple(input_shape), "shape")
-        check(
-            -rank < self.axis < rank,
-            "axis",
-            f"between {1 - rank} and {rank - 1}, and not 0, for inputs of rank {rank}",
-            self.axis,
-        )
+        limits = f"between {1 - rank} and {rank - 1}, and not 0, for inputs of rank "
+        check(-rank < self.axis < rank, "axis", f"{limits}{rank}", self.axis)
         axis = self.axis % rank
         channels = input_shape[axis]
-        check(
-            channels is not None,
-            "inputs",
-            f"of a defined size on the channel axis, axis={self.axis}",
-            tuple(input_shape),
-            "shape",
-        )
+        allowed = f"of a defined size on the channel axis, axis={self.axis}"
+        defined = channels is not None
+        check(defined, "inputs", allowed, tuple(input_shape), "shape")
         pool = self.normalizers or default_pool(rank)
-        check(
-            rank > 2 or "instance" not in pool,
-            "normalizers",
-            'without "instance" for inputs of rank 2, which have no spatial axes',
-            pool,
-        )
+        allowed = 'without "instance" for inputs of rank 2, which have no spatial axes'
+        check(rank > 2 or "instance" not in pool, "normalizers", allowed, pool)
         if "group" in pool:
             arguments.divisor("groups", self.groups, channels)
         self.channel_axis = axis
@@ -184,9 +159,9 @@ class NormalizerPool(keras.layers.Layer):
         self.mixture = self._make_mixture(channels)
         self.input_spec = keras.layers.InputSpec(ndim=rank, axes={axis: channels})
 
-    def _add_exact_weight(self, **kwargs):
+    def _add_exact_weight(self, name, shape, initializer, **kwargs):
         # Mixed precision must not round a weight before the statistics use it.
-        return self.add_weight(autocast=False, **kwargs)
+        return self.add_weight(shape, initializer, name=name, autocast=False, **kwargs)
 
     @staticmethod
     def logits_of(shares: Sequence[float]) -> list[float]:
@@ -199,24 +174,18 @@ class NormalizerPool(keras.layers.Layer):
         shares = complete_shares(self.initial_ratios, self.pool)
         return ops.convert_to_tensor(self.logits_of(shares), dtype=dtype)
 
+    def _add_affine_weight(self, name, shape, initializer=None):
+        return self._add_exact_weight(
+            name,
+            shape,
+            initializer or getattr(self, f"{name}_initializer"),
+            regularizer=getattr(self, f"{name}_regularizer"),
+            constraint=getattr(self, f"{name}_constraint"),
+        )
+
     def _add_affine_weights(self, shape):
-        self.gamma = self.beta = None
-        if self.scale:
-            self.gamma = self._add_exact_weight(
-                name="gamma",
-                shape=shape,
-                initializer=self.gamma_initializer,
-                regularizer=self.gamma_regularizer,
-                constraint=self.gamma_constraint,
-            )
-        if self.center:
-            self.beta = self._add_exact_weight(
-                name="beta",
-                shape=shape,
-                initializer=self.beta_initializer,
-                regularizer=self.beta_regularizer,
-                constraint=self.beta_constraint,
-            )
+        self.gamma = self._add_affine_weight("gamma", shape) if self.scale else None
+        self.beta = self._add_affine_weight("beta", shape) if self.center else None
 
     def _add_moving_statistics(self, channels):
         mean, variance = self.moving_mean_initializer, self.moving_variance_initializer
@@ -224,10 +193,10 @@ class NormalizerPool(keras.layers.Layer):
         if self.renorm:
 
             def stddev(shape, dtype=None):
-                return ops.sqrt(_again(variance)(shape, dtype=dtype))
+                return ops.sqrt(again(variance)(shape, dtype=dtype))
 
             initializers["moving_stddev"] = stddev
-            initializers["renorm_mean"] = _again(mean)
+            initializers["renorm_mean"] = again(mean)
             initializers["renorm_stddev"] = stddev
         if "batch" in self.pool:
             replicas.check_strategy()
@@ -235,10 +204,7 @@ class NormalizerPool(keras.layers.Layer):
             weight = None
             if "batch" in self.pool and name in initializers:
                 weight = self._add_exact_weight(
-                    name=name,
-                    shape=(channels,),
-                    initializer=initializers[name],
-                    trainable=False,
+                    name, (channels,), initializers[name], trainable=False
                 )
             setattr(self, name, weight)
 
@@ -333,13 +299,4 @@ class NormalizerPool(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        config = {name: getattr(self, name) for name in _PLAIN}
-        for part in ("beta", "gamma", "moving_mean", "moving_variance"):
-            name = f"{part}_initializer"
-            config[name] = keras.initializers.serialize(getattr(self, name))
-        for part in ("beta", "gamma"):
-            name = f"{part}_regularizer"
-            config[name] = keras.regularizers.serialize(getattr(self, name))
-            name = f"{part}_constraint"
-            config[name] = keras.constraints.serialize(getattr(self, name))
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **configuration(self, NormalizerPool)}

@@ -65,9 +65,7 @@ class SparseSwitchableNormalization(SwitchableNormalization):
 
     def _add_weights(self, channels):
         super()._add_weights(channels)
-        self.radius = self._add_exact_weight(
-            name="radius", shape=(), initializer="zeros", trainable=False
-        )
+        self.radius = self._add_exact_weight("radius", (), "zeros", trainable=False)
 
     def set_radius(self, share: float) -> None:
         """Sets the radius to a share, in [0, 1], of the largest one. The layer must be

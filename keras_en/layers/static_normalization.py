@@ -55,24 +55,12 @@ class StaticNormalization(NormalizerPool):
         shares = complete_shares(self.initial_ratios or {}, self.pool)
 
         def gamma(shape, dtype=None):
-            return (
-                ops.ones(shape, dtype) * ops.convert_to_tensor(shares, dtype)[:, None]
-            )
+            column = ops.convert_to_tensor(shares, dtype)[:, None]
+            return ops.broadcast_to(column, shape)
 
-        self.gamma = self._add_exact_weight(
-            name="gamma",
-            shape=(len(self.pool), channels),
-            initializer=gamma,
-            regularizer=self.gamma_regularizer,
-            constraint=self.gamma_constraint,
-        )
-        self.beta = self._add_exact_weight(
-            name="beta",
-            shape=(channels,),
-            initializer=self.beta_initializer,
-            regularizer=self.beta_regularizer,
-            constraint=self.beta_constraint,
-        )
+        shape = (len(self.pool), channels)
+        self.gamma = self._add_affine_weight("gamma", shape, gamma)
+        self.beta = self._add_affine_weight("beta", (channels,))
         self._add_moving_statistics(channels)
 
     def _make_mixture(self, channels):

@@ -82,11 +82,7 @@ class SwitchableNormalization(NormalizerPool):
         self.mean_logits = self.variance_logits = self.radius = None
         if len(self.pool) > 1:
             self.mean_logits, self.variance_logits = (
-                self._add_exact_weight(
-                    name=name,
-                    shape=(len(self.pool),),
-                    initializer=self._initial_logits,
-                )
+                self._add_exact_weight(name, (len(self.pool),), self._initial_logits)
                 for name in LOGITS
             )
 

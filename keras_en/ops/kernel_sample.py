@@ -97,12 +97,8 @@ class Sample:
             product - share * _total(products)
             for product, share in zip(products, self.shares, strict=True)
         ]
-        d_active = _total(
-            [
-                d * kernel
-                for d, kernel in zip(d_logits, self._output_columns(), strict=True)
-            ]
-        )
+        columns = zip(d_logits, self._output_columns(), strict=True)
+        d_active = _total([d * kernel for d, kernel in columns])
         (d_units,) = jax.vjp(self.mixture.activation, self.units)[1](d_active)
         rows["ratio_output_kernel"] = [d * self.active for d in d_logits]
         rows["ratio_output_bias"] = d_logits

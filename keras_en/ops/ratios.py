@@ -165,11 +165,9 @@ def complete_shares(initial_ratios, normalizers):
         ValueError: A name is not in `normalizers`, a share is outside [0, 1], or
             the shares sum to more than 1 (or to less, with none left to share).
     """
-    if not isinstance(initial_ratios, dict):
-        raise TypeError(
-            "Argument `initial_ratios` must be None or a dictionary from normalizer "
-            f"to its share. Received: initial_ratios={initial_ratios!r}"
-        )
+    valid = isinstance(initial_ratios, dict)
+    allowed = "None or a dictionary from normalizer to its share"
+    arguments.check(valid, "initial_ratios", allowed, initial_ratios, kind=TypeError)
     absent = [name for name in initial_ratios if name not in normalizers]
     if absent:
         raise ValueError(

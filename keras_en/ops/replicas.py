@@ -88,15 +88,8 @@ def merge(batch):
     counts = total.shape[-1] if total.shape.rank else 1
     if getattr(_local, "standing_in", False):
         total = total * 0
-    sums = tf.concat(
-        [
-            total * mean,
-            total * (variance + mean * mean),
-            tf.broadcast_to(total, (1, counts)),
-        ],
-        axis=1,
-    )
-    sums = all_reduce(sums)
+    square, every = variance + mean * mean, tf.broadcast_to(total, (1, counts))
+    sums = all_reduce(tf.concat([total * mean, total * square, every], axis=1))
     channels = batch.mean.shape[1]
     mean, square, total = tf.split(sums, [channels, channels, counts], axis=1)
     share = 1 / tf.maximum(total, 1)

@@ -28,10 +28,8 @@ class StaticMixture(NamedTuple):
     pool: tuple
     groups: int
 
-    @property
-    def pure(self):
-        """`True`: there is no function of a user's."""
-        return True
+    # There is no function of a user's.
+    pure = True
 
     def fold(self, statistics, weights, epsilon, training=False, count=None):
         """Scale and shift of each sample, and `None` for ratios of its own.

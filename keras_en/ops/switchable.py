@@ -39,10 +39,8 @@ class SwitchableMixture(NamedTuple):
     groups: int
     projection: Any
 
-    @property
-    def pure(self):
-        """`True`: `projection` is one of `ops.ratios`, without state."""
-        return True
+    # `projection` is one of `ops.ratios`, without state.
+    pure = True
 
     def fold(self, statistics, weights, epsilon, training=False, count=None):
         """Scale and shift of each sample, and `None` for ratios of its own.
@@ -57,13 +55,11 @@ class SwitchableMixture(NamedTuple):
         Returns:
             `a` and `b`, `(N, C)`, and `None`.
         """
-        means, variances = zip(
-            *(
-                moments.statistics_of(name, statistics, self.groups, count)
-                for name in self.pool
-            ),
-            strict=True,
-        )
+
+        def of(name):
+            return moments.statistics_of(name, statistics, self.groups, count)
+
+        means, variances = zip(*map(of, self.pool), strict=True)
         zero = ops.zeros_like(statistics.mean)
         mean = self._mixed(means, weights.mean_logits, weights.radius) + zero
         variance = self._mixed(variances, weights.variance_logits, weights.radius)

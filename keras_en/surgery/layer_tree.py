@@ -6,7 +6,9 @@ import warnings
 
 import keras
 
-from keras_en.keras_private import children, output_structure, source, tracker
+from keras_en import keras_private
+from keras_en.arguments import fault, require
+from keras_en.keras_private import children, own_variables, source, tracker
 from keras_en.text import one_line
 
 # What Keras itself keeps in a layer or a model.
@@ -60,11 +62,10 @@ def remake(layer, path):
             return _same_lambda(layer)
         return type(layer).from_config(_without_variables(layer.get_config()))
     except (KeyError, NotImplementedError, TypeError, ValueError) as error:
-        raise ValueError(
-            "Argument `model` must hold layers that Keras can make again from "
-            "their `get_config`: registered, if they are not Keras's own. "
-            f"Received: {path}, of class {type(layer).__name__}: {one_line(error)}"
-        ) from error
+        what = "hold layers that Keras can make again from their `get_config`: "
+        what += "registered, if they are not Keras's own"
+        received = f"{path}, of class {type(layer).__name__}: {one_line(error)}"
+        raise fault("Argument `model`", what, received) from error
 
 
 def _without_variables(config):
@@ -122,7 +123,7 @@ def clone_graph(model, path, clone):
             inputs = [remake(first, path)] * isinstance(first, keras.layers.InputLayer)
             layers = [*inputs, *map(clone, model.layers)]
             return keras.Sequential(layers, name=model.name)
-        outputs = output_structure(model)
+        outputs = keras_private.output_structure(model)
         model = keras.Model(model.input, outputs, name=model.name)
     graph = {}
     if not isinstance(model, keras.Sequential):
@@ -218,12 +219,6 @@ def exchange(layer, others):
     return others[id(layer)]
 
 
-def own_variables(layer):
-    """Those that belong to none of the layers inside it."""
-    inner = {id(v) for child in children(layer) for v in child.variables}
-    return [v for v in layer.variables if id(v) not in inner]
-
-
 def copy_state(old, new, path):
     """Copies the variables and assets of a layer, without those of inner layers, and
     returns the number of variables.
@@ -232,13 +227,11 @@ def copy_state(old, new, path):
         ValueError: Variables of `new` have other shapes; `path` says where.
     """
     sources, targets = own_variables(old), own_variables(new)
-    shapes = [[tuple(v.shape) for v in side] for side in (sources, targets)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            "Argument `model` must hold layers that can be built again as they "
-            f"were. Received: {path}, of class {type(old).__name__}, with weights "
-            f"{shapes[0]}, and {shapes[1]} when built again"
-        )
+    before, after = ([tuple(v.shape) for v in side] for side in (sources, targets))
+    what = "hold layers that can be built again as they were"
+    received = f"{path}, of class {type(old).__name__}, with weights {before}, and "
+    received += f"{after} when built again"
+    require(before == after, "Argument `model`", what, received)
     # What a layer has beside its variables it computes when it loads them.
     store = {}
     old.save_own_variables(store)

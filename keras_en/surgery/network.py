@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from keras_en.arguments import check, refused
-from keras_en.keras_private import children
+from keras_en.keras_private import children, own_variables
 from keras_en.models import norms
 from keras_en.surgery import layer_tree, rebuilt, selection, transplant
 from keras_en.surgery.report import Report
@@ -237,12 +237,11 @@ class _Surgery:
         """Makes what the parent of a layer has made again its copy: it knows best how,
         and a configuration may not say all."""
         is_alike = type(there) is type(child) and there is not child
+        chosen = id(child) in self.selection.chosen
         if is_alike and id(child) not in self.clones:
             if id(child) not in self.holders:
                 self._pair_rest(child, there)
-            elif id(child) not in self.selection.chosen and not layer_tree.is_graph(
-                there
-            ):
+            elif not (chosen or layer_tree.is_graph(there)):
                 self.clones[id(child)] = there
                 self._replace_inside(child, there)
 
@@ -317,10 +316,10 @@ class _Surgery:
             for pair in self._pairs():
                 chosen = id(pair[0]) in self.selection.chosen
                 layer = pair[position]
-                own = layer.variables if chosen else layer_tree.own_variables(layer)
+                own = layer.variables if chosen else own_variables(layer)
                 ids |= {id(v) for v in own}
             gone = [x for i, x in self.beside.items() if i not in self.clones]
-            ids |= {id(v) for x in gone for v in layer_tree.own_variables(x)}
+            ids |= {id(v) for x in gone for v in own_variables(x)}
             missed = [v.path for v in model.variables if id(v) not in ids]
             allowed = "a network whose layers are attributes of others, or in lists or "
             allowed += "dictionaries of them"

@@ -5,12 +5,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_en.arguments import check
-from keras_en.layers import (
-    ExemplarNormalization,
-    SparseSwitchableNormalization,
-    SwitchableNormalization,
-)
+from keras_en import layers
+from keras_en.arguments import check, require
 from keras_en.layers.normalizer_pool import default_pool
 from keras_en.models import norms
 from keras_en.ops import ratios
@@ -18,11 +14,11 @@ from keras_en.ops import ratios
 _KINDS = ("mean", "variance")
 # Of batch renormalization, beside the moving statistics.
 _RENORM = ("moving_stddev", "renorm_mean", "renorm_stddev")
-SWITCHABLE = (SwitchableNormalization, SparseSwitchableNormalization)
+SWITCHABLE = (layers.SwitchableNormalization, layers.SparseSwitchableNormalization)
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
-    ExemplarNormalization,
+    layers.ExemplarNormalization,
     *SWITCHABLE,
 )
 # What the configuration of one layer says to another, if that has it too.
@@ -50,12 +46,10 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
         ValueError, TypeError: `old` behaves in a way that no other layer has, or the
             new layer refuses its arguments or shape.
     """
-    if type(old) not in NORMALIZATIONS:
-        raise ValueError(
-            "Argument `model` must be a network without subclasses of "
-            f"{[c.__name__ for c in NORMALIZATIONS]} among the selected layers. "
-            f"Received: {path}, of class {type(old).__name__}"
-        )
+    names = [c.__name__ for c in NORMALIZATIONS]
+    what = f"be a network without subclasses of {names} among the selected layers"
+    received = f"{path}, of class {type(old).__name__}"
+    require(type(old) in NORMALIZATIONS, "Argument `model`", what, received)
     learned, shape = Learned.of(old), _input_shape(old)
     try:
         arguments = norm_kwargs
@@ -159,7 +153,7 @@ class Learned(NamedTuple):
         if isinstance(layer, keras.layers.GroupNormalization):
             normalizers = {_input_shape(layer)[layer.axis]: "instance", 1: "layer"}
             values = values._replace(own=normalizers.get(layer.groups, "group"))
-        elif isinstance(layer, ExemplarNormalization):
+        elif isinstance(layer, layers.ExemplarNormalization):
             values = values.of_exemplar(layer)
         elif isinstance(layer, SWITCHABLE):
             values = values.of_switchable(layer)
@@ -241,7 +235,7 @@ class Learned(NamedTuple):
             return [f'no "{self.own}", which it was, to start with'] if absent else []
         if not set(self.shares) <= set(pool):
             return ["ratios dropped"]
-        if isinstance(layer, ExemplarNormalization) or self.pair is None:
+        if isinstance(layer, layers.ExemplarNormalization) or self.pair is None:
             return ["ratios are those that are the same for all samples"]
         if with_ratios and isinstance(layer, SWITCHABLE):
             for kind, shares in zip(_KINDS, self.pair, strict=True):

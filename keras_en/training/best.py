@@ -26,6 +26,4 @@ class Best(keras.callbacks.Callback):
         before = self.model.history.history.get(name, [])
         if name is None or (before and logs[name] <= max(before)):
             return
-        with files.staged(self._path, NAME) as staged:
-            build.without_auxiliary(self.model).save(staged.path)
-            staged.publish()
+        files.write(self._path, build.without_auxiliary(self.model).save)

@@ -53,10 +53,9 @@ def facts(data: Data, recipe: Recipe) -> Facts:
     if data.task == "segmentation":
         # A test of several sizes has others than the training.
         train = evaluate = (None, None, shape[2])
-    if train != evaluate:
-        where, allowed = f"Recipe {recipe.name}", f"{train[:2]}, those of data.train"
-        allowed = f"steps to images of {allowed}"
-        raise rules.wrong(where, "data.evaluate", allowed, evaluate[:2])
+    where, same = f"Recipe {recipe.name}", train == evaluate
+    allowed = f"steps to images of {train[:2]}, those of data.train"
+    rules.require(same, where, "data.evaluate", allowed, evaluate[:2])
     labels = data.splits["train"].labels
     return Facts(len(data.class_names), train, data.task, data.void, labels)
 
@@ -222,23 +221,21 @@ def _heads(model):
 
 def _check_task(recipe, data):
     of_segmentation = recipe.network.name.startswith("DeepLab")
-    if of_segmentation != (data.task == "segmentation"):
-        allowed = f"a network for {data.task}, as the data has it"
-        name = recipe.network.name
-        raise rules.wrong(f"Recipe {recipe.name}", "network.name", allowed, name)
+    where, name = f"Recipe {recipe.name}", recipe.network.name
+    allowed = f"a network for {data.task}, as the data has it"
+    valid = of_segmentation == (data.task == "segmentation")
+    rules.require(valid, where, "network.name", allowed, name)
     if of_segmentation and keras.config.image_data_format() != "channels_last":
         raise ValueError(
             'Segmentation must have keras.config.image_data_format() "channels_last", '
             "as its loss and its metric do. Received: channels_first"
         )
-    if recipe.loss.balanced and data.labels is None:
-        allowed = "false for data without a label of every image"
-        raise rules.wrong(f"Recipe {recipe.name}", "loss.balanced", allowed, True)
-    if recipe.loss.label_smoothing and data.void is not None:
-        allowed, value = "0 for data with a void label", recipe.loss.label_smoothing
-        raise rules.wrong(
-            f"Recipe {recipe.name}", "loss.label_smoothing", allowed, value
-        )
+    valid = not recipe.loss.balanced or data.labels is not None
+    allowed = "false for data without a label of every image"
+    rules.require(valid, where, "loss.balanced", allowed, True)
+    allowed, smoothing = "0 for data with a void label", recipe.loss.label_smoothing
+    valid = not smoothing or data.void is None
+    rules.require(valid, where, "loss.label_smoothing", allowed, smoothing)
 
 
 def _input_shape(shape):
@@ -276,13 +273,7 @@ def _loss(recipe, data):
 
 def _metrics(data):
     if data.task == "segmentation":
-        return [
-            keras.metrics.MeanIoU(
-                data.classes,
-                name="mean_iou",
-                ignore_class=data.void,
-                sparse_y_pred=False,
-            )
-        ]
+        options = dict(ignore_class=data.void, sparse_y_pred=False)
+        return [keras.metrics.MeanIoU(data.classes, "mean_iou", **options)]
     top = keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5")
     return ["accuracy", *([top] if data.classes > 5 else [])]

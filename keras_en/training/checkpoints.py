@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_en import files
-from keras_en.arguments import integer
+from keras_en.arguments import fault, integer, require
 from keras_en.text import one_line
 from keras_en.training import identity, keras_private
 from keras_en.training.strategies import is_chief
@@ -75,11 +75,9 @@ def folder_of_run(folder, strategy):
     except OSError as error:
         reason = f", {error.strerror}"
     writable = not reason and os.access(folder, os.W_OK)
-    if not writable or Path(folder, NAME).is_dir():
-        raise ValueError(
-            "Argument `checkpoint` must be a folder that can be written to, and hold "
-            f"no folder of the name {NAME}. Received: {folder}{reason}"
-        )
+    what = "be a folder that can be written to, and hold no folder of the name " + NAME
+    fits = writable and not Path(folder, NAME).is_dir()
+    require(fits, "Argument `checkpoint`", what, f"{folder}{reason}")
     try:
         with files.locked(folder):
             yield
@@ -148,10 +146,9 @@ def read(folder, model, resume, run):
         values, state, progress, set_random_states = _contents(path)
     # Zip files, NumPy, JSON and what the state lacks have their own.
     except Exception as error:
-        raise ValueError(
-            f"Argument `checkpoint` must hold a checkpoint of this run. Received: "
-            f"{path}, which cannot be read ({one_line(error)})"
-        ) from error
+        received = f"{path}, which cannot be read ({one_line(error)})"
+        what = "hold a checkpoint of this run"
+        raise fault("Argument `checkpoint`", what, received) from error
     variables = _variables(model)
     _check_variables(path, values, state.get("dtypes", {}), variables)
     others = identity.differences(run, state.get("run"))

@@ -111,6 +111,7 @@ def counted(
 ) -> Confusion:
     """As `confusion`, with a function from images to outputs."""
     integer("classes", classes, minimum=1)
+    allowed = f"labels from 0 to {classes - 1}, or void"
     matrix = np.zeros((classes, classes), "int64")
     top5: int | None = 0 if classes > _TOP else None
     for batch in batches:
@@ -124,7 +125,8 @@ def counted(
         check(outputs.shape == expected, "batches", f"for {expected}", outputs.shape)
         valid = slice(None) if void is None else labels != void
         truths, scores = labels[valid].ravel(), outputs[valid].reshape(-1, classes)
-        _check_labels(truths, classes)
+        wrong = truths[(truths < 0) | (truths >= classes)]
+        check(not len(wrong), "batches", allowed, wrong[:1].tolist())
         pairs = truths * classes + scores.argmax(axis=-1)
         matrix += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
         top5 = None if labels.ndim > 1 else top5
@@ -132,12 +134,6 @@ def counted(
             own = np.take_along_axis(scores, truths[:, None], axis=-1)
             top5 += int(((scores > own).sum(axis=-1) < _TOP).sum())
     return Confusion(matrix, top5)
-
-
-def _check_labels(labels, classes):
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    allowed = f"labels from 0 to {classes - 1}, or void"
-    check(not len(wrong), "batches", allowed, wrong[:1].tolist())
 
 
 def _ratio(part, whole):

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_en.arguments import check
+from keras_en.arguments import check, check_backend
 from keras_en.training import strategies
 
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -26,10 +26,7 @@ def distributed(strategy: str, replicas: int | None) -> Iterator[Any]:
         return
     several = strategy == "mirrored" and keras.backend.backend() == "jax"
     if strategy != "none" and not several:
-        raise RuntimeError(
-            f"--strategy {strategy} needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
+        check_backend(f"--strategy {strategy} needs the TensorFlow backend")
     if not several:
         check(replicas is None, "replicas", "None", replicas)
         yield None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_en.arguments import check
+from keras_en.arguments import check, require
 from keras_en.training.confusion import Confusion, counted
 from keras_en.training.honest import statistics_gap
 from keras_en.training.material import Material
@@ -69,12 +69,9 @@ def evaluate(
     facts, split = material.facts, material.split(split)
     segments = facts.task == "segmentation"
     check(segments or not scales, "scales", "() but for segmentation", tuple(scales))
-    classes = _classes(model)
-    if classes != facts.classes:
-        raise ValueError(
-            "The network and the data must have as many classes. Received: a network "
-            f"of {classes}, data of {facts.classes}"
-        )
+    classes, what = model.output_shape[-1], "have as many classes"
+    received = f"a network of {classes}, data of {facts.classes}"
+    require(classes == facts.classes, "The network and the data", what, received)
     sides = [material.evaluate(split, side) for side in scales]
     images = 0
 
@@ -116,10 +113,6 @@ def gap_warning(model: keras.Model, material: Material, split: str) -> str | Non
     segments = facts.task == "segmentation"
     gap = statistics_gap(model, batches, facts.classes, facts.void, segments)
     return None if gap is None else gap.warning
-
-
-def _classes(model):
-    return model.output_shape[-1]
 
 
 def _main(model, images):

@@ -24,7 +24,6 @@ from keras_en.training import (
     report,
     strategies,
 )
-from keras_en.training.best import Best
 from keras_en.training.evaluation import Scores, evaluate, gap_warning, samples
 from keras_en.training.material import Material, material
 from keras_en.training.monitor import TensorBoard
@@ -225,7 +224,7 @@ def _fit(experiment):
     callbacks = [*build.callbacks(recipe, images.steps), progress]
     callbacks += _recorders(experiment)
     if experiment.chief:
-        callbacks += [_Begin(experiment), Best(settings.output)]
+        callbacks += [_start(experiment), best.Best(settings.output)]
     try:
         return fit(
             model,
@@ -270,23 +269,13 @@ def _recorders(experiment):
     return recorders
 
 
-class _Begin(keras.callbacks.Callback):
-    """Writes the recipe into the folder as soon as that is there: it is what a run
-    that was killed goes on with."""
-
-    def __init__(self, experiment):
-        super().__init__()
-        self._experiment = experiment
-
-    def on_train_begin(self, logs=None):
-        settings, recipe = self._experiment.settings, self._experiment.recipe
-        self._experiment.folder.start(
-            recipe,
-            settings.command,
-            settings.seed,
-            settings.strategy,
-            self._experiment.replicas,
-        )
+def _start(experiment):
+    """A callback that writes the recipe into the folder as soon as that is there: it is
+    what a run that was killed goes on with."""
+    recipe, run = experiment.recipe, experiment.settings
+    facts = recipe, run.command, run.seed, run.strategy, experiment.replicas
+    start = experiment.folder.start
+    return keras.callbacks.LambdaCallback(on_train_begin=lambda logs: start(*facts))
 
 
 def _finish(experiment, history):
@@ -298,9 +287,7 @@ def _finish(experiment, history):
     if not experiment.chief:
         return None
     output = experiment.settings.output
-    with files.staged(output / MODEL, MODEL) as staged:
-        build.without_auxiliary(model).save(staged.path)
-        staged.publish()
+    files.write(output / MODEL, build.without_auxiliary(model).save)
     written = keras.models.load_model(output / MODEL, compile=False)
     scores = evaluate(written, images)
     warning = gap_warning(written, images, images.split())
@@ -311,11 +298,8 @@ def _finish(experiment, history):
 
 
 def _report(experiment, model, scores, history, seconds, warnings):
-    recipe, images, settings = (
-        experiment.recipe,
-        experiment.material,
-        experiment.settings,
-    )
+    recipe, settings = experiment.recipe, experiment.settings
+    images = experiment.material
     segments = scores.task == "segmentation"
     split = images.split()
     content = report.Report(

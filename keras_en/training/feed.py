@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_en.arguments import check
+from keras_en.arguments import check, require
 
 
 class Source(NamedTuple):
@@ -33,12 +33,10 @@ def source(x, y, sample_weight, batch_size, shuffle=False, seed=0):
     if _is_array(x) or _are_arrays(x):
         _check_dense((x, y, sample_weight))
         return _from_arrays((x, y, sample_weight), batch_size, shuffle, seed)
-    if y is not None or sample_weight is not None:
-        raise ValueError(
-            "Arguments `y` and `sample_weight` must be None where `x` yields batches, "
-            "which hold them. "
-            f"Received: y={type(y)}, sample_weight={type(sample_weight)}"
-        )
+    absent = y is None and sample_weight is None
+    what = "be None where `x` yields batches, which hold them"
+    received = f"y={type(y)}, sample_weight={type(sample_weight)}"
+    require(absent, "Arguments `y` and `sample_weight`", what, received)
     # -1 of an endless one, -2 of one that does not know.
     cardinality = int(x.cardinality()) if hasattr(x, "cardinality") else -2
     endless = cardinality == -1
@@ -116,11 +114,8 @@ def _iterables(x):
 
 def _from_arrays(arrays, batch_size, shuffle, seed):
     sizes = [len(leaf) for leaf in leaves(arrays)]
-    if len(set(sizes)) > 1 or not sizes[0]:
-        raise ValueError(
-            "Arguments `x`, `y` and `sample_weight` must hold as many samples, at "
-            f"least one. Received: {sizes}"
-        )
+    subject, fits = "Arguments `x`, `y` and `sample_weight`", len(set(sizes)) == 1
+    require(fits and sizes[0], subject, "hold as many samples, at least one", sizes)
     count = sizes[0]
 
     def batches(epoch):
@@ -146,11 +141,8 @@ def length(batch):
     """The number of samples of a batch. Raises `ValueError` if its tensors differ in
     it, or have none."""
     sizes = {int(leaf.shape[0]) for leaf in leaves(batch)}
-    if len(sizes) != 1 or 0 in sizes:
-        raise ValueError(
-            "A batch must hold tensors of one length, its samples, at least one. "
-            f"Received: lengths {sorted(sizes)}"
-        )
+    what = "hold tensors of one length, its samples, at least one"
+    require(len(sizes) == 1 and all(sizes), "A batch", what, f"lengths {sorted(sizes)}")
     return sizes.pop()
 
 

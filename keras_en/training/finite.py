@@ -6,7 +6,7 @@ import itertools
 import keras
 import numpy as np
 
-from keras_en.keras_private import children, layers_of
+from keras_en.keras_private import layers_of, own_variables
 from keras_en.layers.recording import replaced_calls
 from keras_en.training import feed, keras_private
 from keras_en.training.checkpoints import value_of
@@ -98,7 +98,7 @@ def first_not_finite(model, x):
     def watching(layer, original):
         def call(*args, **kwargs):
             if not faults:
-                faults.extend(v.path for v in _own_variables(layer) if _is_wrong(v))
+                faults.extend(v.path for v in own_variables(layer) if _is_wrong(v))
             outputs = original(*args, **kwargs)
             tensors = feed.leaves(outputs)
             if not faults and not all(map(_is_finite, tensors)):
@@ -116,12 +116,6 @@ def first_not_finite(model, x):
     ):
         model(x, **keras_private.mode(model, False))
     return faults[0] if faults else not_finite(model)
-
-
-def _own_variables(layer):
-    """Those that are not of a layer inside."""
-    others = {id(v) for child in children(layer) for v in child.variables}
-    return [v for v in layer.variables if id(v) not in others]
 
 
 def _is_wrong(variable):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from keras_en.arguments import require
 from keras_en.training import build
 from keras_en.training.data import ArraySplit, Data, Transform, load
 from keras_en.training.recipes import rules
@@ -51,11 +52,8 @@ class Material(NamedTuple):
         names = [name for name in self.data.splits if name != "train"]
         if name is None:
             return "test" if "test" in names else names[0]
-        if name not in self.data.splits:
-            raise ValueError(
-                f"--split must be one of {', '.join(self.data.splits)}. "
-                f"Received: {name}"
-            )
+        what = f"be one of {', '.join(self.data.splits)}"
+        require(name in self.data.splits, "--split", what, name)
         return name
 
     @property

@@ -44,8 +44,7 @@ def draw_curves(path: Path, history: Mapping[str, Sequence[float]]) -> None:
                 epochs = range(1, 1 + len(values))
                 # A single epoch is a point.
                 axis.plot(epochs, values, label=label, marker="o", markersize=3)
-        axis.set_xlabel("epoch")
-        axis.set_ylabel(name.replace("_", " "))
+        axis.set(xlabel="epoch", ylabel=name.replace("_", " "))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         if axis.lines:
@@ -61,8 +60,7 @@ def draw_confusion(path: Path, matrix: np.ndarray, class_names: Sequence[str]) -
     figure = _figure(side + 1, side)
     axis = figure.subplots()
     image = axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
+    axis.set(xlabel="predicted", ylabel="true")
     if classes <= _NAMES:
         names = [_plain(name) for name in class_names]
         axis.set_xticks(range(classes), names, rotation=90, fontsize=8)
@@ -96,8 +94,7 @@ def draw_samples(path: Path, samples: Samples, class_names: Sequence[str]) -> No
                 np.where(inside[..., None], colors[np.where(inside, mask, 0)], 0)
             )
         for axis in axes:
-            axis.set_xticks([])
-            axis.set_yticks([])
+            axis.set(xticks=[], yticks=[])
     for axis, title in zip(panels[0], ("image", "truth", "prediction"), strict=True):
         axis.set_title(title)
     if seen and len(seen) <= _LEGEND:
@@ -107,14 +104,11 @@ def draw_samples(path: Path, samples: Samples, class_names: Sequence[str]) -> No
 
 
 def _figure(width, height):
-    # The canvas is made without pyplot: no window, no global state.
+    # Made without pyplot: no window, no global state.
     check_installed("A picture", ["matplotlib"], "plot")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _colors(classes):

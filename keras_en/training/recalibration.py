@@ -14,6 +14,7 @@ from keras_en.arguments import check, integer
 from keras_en.keras_private import layers_of
 from keras_en.layers import BatchKalmanNormalization
 from keras_en.layers.normalizer_pool import NormalizerPool
+from keras_en.layers.recording import replaced_calls
 from keras_en.ops import moments, replicas
 from keras_en.training import feed, keras_private
 
@@ -181,13 +182,11 @@ def _watched(layers):
         run()
         return local.calls
 
-    for i, layer in enumerate(layers):
-        layer.call = functools.partial(call, i, layer, layer.call)
-    try:
+    with replaced_calls(
+        (layer, functools.partial(call, i, layer, layer.call))
+        for i, layer in enumerate(layers)
+    ):
         yield observe
-    finally:
-        for layer in layers:
-            del layer.call
 
 
 def _tensorflow_step(model, observe):

@@ -56,10 +56,12 @@ def write_report(folder: Path, report: Report) -> None:
     Without matplotlib it has no pictures and says so.
     """
     drawn = importlib.util.find_spec("matplotlib") is not None
-    with files.staged(folder / NAME, NAME) as staged:
-        text = _text(report, staged.path.parent, drawn)
-        staged.path.write_text(printable(text), encoding="utf-8")
-        staged.publish()
+
+    def save(path):
+        text = _text(report, path.parent, drawn)
+        path.write_text(printable(text), encoding="utf-8")
+
+    files.write(folder / NAME, save)
 
 
 def _text(report, folder, drawn):
@@ -88,19 +90,13 @@ def _text(report, folder, drawn):
 def _classes(report, folder, drawn):
     """What becomes of each class."""
     confusion, names = report.confusion, report.class_names
+    counts = [f"{count:,}" for count in confusion.matrix.sum(axis=1)]
+    shares = map(_percent, confusion.per_class)
     if report.segmentation:
-        rows = [
-            (name, f"{pixels:,}", _percent(iou), _percent(accuracy))
-            for name, pixels, iou, accuracy in zip(
-                names, confusion.matrix.sum(axis=1), confusion.iou, confusion.per_class,
-                strict=True,
-            )
-        ]  # fmt: skip
-        head = ("class", "pixels", "IoU", "accuracy")
-        rows.append(
-            ("mean", f"{confusion.samples:,}", _percent(confusion.mean_iou), "")
-        )
-        return ["## Classes", _table(head, rows)]
+        rows = [*zip(names, counts, map(_percent, confusion.iou), shares, strict=True)]
+        mean = "mean", f"{confusion.samples:,}", _percent(confusion.mean_iou), ""
+        head = "class", "pixels", "IoU", "accuracy"
+        return ["## Classes", _table(head, [*rows, mean])]
     parts = ["## Confusions"]
     few = len(names) <= _DRAWN
     if few and drawn:
@@ -110,12 +106,7 @@ def _classes(report, folder, drawn):
         rows = [(names[t], names[p], f"{n:,}") for t, p, n in confusion.worst(_LISTED)]
         parts.append(_table(("true", "predicted", "images"), rows))
     if few:
-        rows = [
-            (name, f"{images:,}", _percent(accuracy))
-            for name, images, accuracy in zip(
-                names, confusion.matrix.sum(axis=1), confusion.per_class, strict=True
-            )
-        ]
+        rows = zip(names, counts, shares, strict=True)
         parts += ["## Classes", _table(("class", "images", "accuracy"), rows)]
     return parts
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_en.arguments import fault
 from keras_en.training import best, experiment
 from keras_en.training.recipes.recipe import Recipe, load
 from keras_en.training.recipes.tables import Run, Table
@@ -95,7 +96,7 @@ def trainings(
     """
     result = []
     for run in table.runs:
-        text = ", ".join((*run.row, run.column or ""))
+        text = _row_and_column(run)
         if only and not any(part.lower() in text.lower() for part in only):
             continue
         recipe = load(run.recipe, (*run.set, *overrides))
@@ -106,13 +107,9 @@ def trainings(
             folder = output / name / f"seed{seed}"
             result.append(Training(run, recipe, seed, folder))
     if not result:
-        rows = dict.fromkeys(
-            ", ".join((*run.row, run.column or "")) for run in table.runs
-        )
-        raise ValueError(
-            f"--only must be part of a row or column: {'; '.join(rows)}. "
-            f"Received: {', '.join(only)}"
-        )
+        rows = dict.fromkeys(map(_row_and_column, table.runs))
+        what = f"be part of a row or column: {'; '.join(rows)}"
+        raise fault("--only", what, ", ".join(only))
     result.sort(key=lambda training: training.seed)
     return result
 
@@ -136,11 +133,15 @@ def markdown(table: Table, results: Iterable[Training]) -> str:
         texts = [_cell(cells.get((row, c)), paper.get((row, c))) for c in columns]
         if any(texts):
             lines.append(f"| {', '.join(row)} | {' | '.join(texts)} |")
-    lines += ["", "Ours: mean ± standard deviation, number of seeds; in brackets"]
-    lines[-1] += " the paper's figure."
+    ours = "Ours: mean ± standard deviation, number of seeds; in brackets the paper's"
+    lines += ["", f"{ours} figure."]
     if table.note:
         lines += ["", f"Not the paper's: {table.note}."]
     return "\n".join(lines) + "\n"
+
+
+def _row_and_column(run):
+    return ", ".join((*run.row, run.column or ""))
 
 
 def _cell(values, paper):

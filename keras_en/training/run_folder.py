@@ -82,9 +82,7 @@ class RunFolder:
         Returns:
             The seconds of all processes that came to their ends.
         """
-        with files.staged(self._folder / HISTORY, HISTORY) as staged:
-            _write_history(staged.path, dict(history))
-            staged.publish()
+        files.write(self._folder / HISTORY, lambda new: _write_history(new, history))
         self._facts["metrics"] = dict(metrics)
         process = self._facts["processes"][-1]
         process["ended"] = _now()

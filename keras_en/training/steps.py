@@ -6,7 +6,7 @@ import functools
 import keras
 import numpy as np
 
-from keras_en.arguments import check
+from keras_en.arguments import check, check_backend
 from keras_en.ops import replicas, tracing
 from keras_en.text import one_line
 from keras_en.training import feed, keras_private, losses
@@ -200,12 +200,10 @@ def _where(condition, gradient):
 
 def _check_model(model):
     """Raises unless steps of `model` can be compiled here; see `fit`."""
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise RuntimeError(
-            "keras_en.training needs the TensorFlow backend; on JAX, model.fit under "
-            f"keras.distribution does the same. Received: KERAS_BACKEND={backend}"
-        )
+    check_backend(
+        "keras_en.training needs the TensorFlow backend; on JAX, model.fit under "
+        "keras.distribution does the same"
+    )
     compiled = isinstance(model, keras.Model) and model.compiled
     check(compiled, "model", "a compiled keras.Model", model)
     for name in ("train_step", "test_step"):
@@ -223,12 +221,7 @@ def _check_of_several_replicas(model):
     check(not model.run_eagerly, "model", allowed, model)
     averages = ("sum_over_batch_size", "mean", "auto")
     allowed = "compiled with losses that average over samples for several replicas, "
+    allowed += f'reduction="{averages[0]}"'
     for loss in losses.of(model):
         reduction = getattr(loss, "reduction", averages[0])
-        check(
-            reduction in averages,
-            "model",
-            f'{allowed}reduction="{averages[0]}"',
-            reduction,
-            "loss.reduction",
-        )
+        check(reduction in averages, "model", allowed, reduction, "loss.reduction")

@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-from keras_en.arguments import check
+from keras_en.arguments import check, refused
 
 NAMES = ("none", "mirrored", "multiworker")
 
@@ -40,10 +40,8 @@ def strategy(name: str, replicas: int | None = None, timeout: int = 600) -> Any:
     """
     check(name in NAMES, "strategy", f"one of {NAMES}", name)
     if replicas is not None and name != "mirrored":
-        raise ValueError(
-            'Argument `replicas` must be None but for strategy="mirrored". '
-            f"Received: replicas={replicas}, strategy={name!r}"
-        )
+        received = f"replicas={replicas}, strategy={name!r}"
+        raise refused("replicas", 'None but for strategy="mirrored"', received)
     import tensorflow as tf
 
     if name == "none":

@@ -7,19 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from keras_en.training.data import sampling
-from keras_en.training.data.augmentation import Transform
 
 # Batches that are computed at the same time, and that may wait.
 _WORKERS, _AHEAD = 2, 4
 
 
-class ArraySplit:
+class ArraySplit(sampling.Images):
     """Images `(N, H, W, C)`, uint8, with labels `(N,)` or masks `(N, H, W)`.
 
     Attributes:
         images, masks: uint8; `masks` is `None` where there are `labels`, int32.
         maximum: The value of white.
         image_size: What the images are resized to; `None`: as they are.
+        image_shape: `(H, W, C)` of the images, then.
     """
 
     def __init__(
@@ -33,17 +33,11 @@ class ArraySplit:
         self.images, self.labels, self.masks = images, labels, masks
         self.maximum, self.image_size = maximum, image_size
         self.has_masks = masks is not None
+        size = images.shape[1:3] if image_size is None else (image_size, image_size)
+        self.image_shape = (*size, images.shape[3])
 
     def __len__(self) -> int:
         return len(self.images)
-
-    @property
-    def image_shape(self) -> tuple:
-        """`(H, W, C)` of the images."""
-        channels = self.images.shape[3]
-        if self.image_size is None:
-            return self.images.shape[1:]
-        return self.image_size, self.image_size, channels
 
     def part(self, chosen: slice) -> "ArraySplit":
         """Some of the samples, as a split of their own."""
@@ -54,67 +48,32 @@ class ArraySplit:
         images = self.images[chosen]
         return ArraySplit(images, labels, masks, self.maximum, self.image_size)
 
-    def batches(
-        self,
-        batch_size: int,
-        transform: Transform | None = None,
-        seed: int | None = None,
-        epoch: int = 0,
-        limit: int | None = None,
-    ) -> "ArrayBatches":
-        """The batches of an epoch, `(images, labels)`: float32 and int32; the labels of
-        masks are `(N, H, W)`.
-
-        Args:
-            batch_size: Samples a batch; the last one may be smaller.
-            transform: `Transform`; `None`: images in [0, 1].
-            seed: Integer, the seed of order and augmentation; every epoch has its own.
-                `None`: in order, without random steps.
-            epoch: Integer.
-            limit: Use so many samples, the same in every epoch. `None`: all.
-
-        Returns:
-            `ArrayBatches`, which can be iterated over again.
-
-        Raises:
-            ValueError, TypeError: An argument is not among these, or the transform
-                does not fit the images.
-
-        Example:
-
-        >>> import numpy as np
-        >>> from keras_en.training.data import ArraySplit
-        >>> images = np.array([0, 255, 255], "uint8").reshape(3, 1, 1, 1)
-        >>> split = ArraySplit(images, np.array([7, 8, 9], "int32"))
-        >>> [(x.ravel().tolist(), y.tolist()) for x, y in split.batches(2)]
-        [([0.0, 1.0], [7, 8]), ([1.0], [9])]
-        """
-        transform = sampling.checked(self, batch_size, transform, seed, epoch, limit)
-        return ArrayBatches(self, batch_size, transform, seed, epoch, limit)
+    def _batches(self, draw):
+        return ArrayBatches(self, draw)
 
 
 class ArrayBatches:
     """The batches of an epoch; each can be computed by itself, and two threads compute
     them ahead of an iteration."""
 
-    def __init__(self, split, batch_size, transform, seed, epoch, limit):
-        self._split, self._batch_size, self._transform = split, batch_size, transform
-        self._seed, self._epoch = seed, epoch
-        self._order = sampling.order(len(split), seed, epoch, limit)
+    def __init__(self, split, draw):
+        self._split, self._draw = split, draw
+        self._order = sampling.order(len(split), draw.seed, draw.epoch, draw.limit)
 
     def __len__(self) -> int:
-        return -(-len(self._order) // self._batch_size)
+        return -(-len(self._order) // self._draw.batch_size)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        split, size = self._split, self._batch_size
-        chosen = self._order[number * size : (number + 1) * size]
-        shape = len(chosen), self._transform.draws
-        images, masks = self._transform(
+        split, draw = self._split, self._draw
+        start = number * draw.batch_size
+        chosen = self._order[start : start + draw.batch_size]
+        shape = len(chosen), draw.transform.draws
+        images, masks = draw.transform(
             split.images[chosen],
             None if split.masks is None else split.masks[chosen],
-            sampling.uniform(self._seed, self._epoch, number, shape),
+            sampling.uniform(draw.seed, draw.epoch, number, shape),
             split.maximum,
         )
         return images, split.labels[chosen] if masks is None else masks

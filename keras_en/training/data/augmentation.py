@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_en.arguments import check
+from keras_en.arguments import check, require
 from keras_en.training.data import transformations
 from keras_en.training.data.transformations import Batch, Step
 
@@ -200,8 +200,7 @@ class Transform:
 
 
 def _require(condition, name, allowed, value):
-    if not condition:
-        raise ValueError(f"Step `{name}` must be {allowed}. Received: {value!r}")
+    require(condition, f"Step `{name}`", f"be {allowed}", repr(value))
 
 
 def _name(step):

@@ -1,24 +1,15 @@
 """The data sets of tensorflow-datasets."""
 
 import difflib
-import errno
 import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_en import files
-from keras_en.arguments import check_installed
+from keras_en.arguments import check_installed, fault, require
 from keras_en.text import one_line
-from keras_en.training.data import images, sampling
-from keras_en.training.data.augmentation import Transform
-from keras_en.training.data.encoded import (
-    EncodedBatches,
-    batched,
-    crop_of,
-    mapped,
-    tensorflow,
-)
+from keras_en.training.data import encoded, images, sampling
 from keras_en.training.data.parts import HELD_OUT, IN_MEMORY, VOID, Contents, Part
 
 # Encoded examples among which the next one is drawn; files come in random order, too.
@@ -70,7 +61,7 @@ def contents(text: str, data_dir: str | None, image_size: int | None) -> Content
     # The first one imports the second one and does not ask for it.
     packages = ["tensorflow_datasets", "importlib_resources"]
     check_installed(f"The data set {text}", packages, "train")
-    tensorflow()
+    encoded.tensorflow()
     where = f"The data set {text}"
     builder = _builder(where, text, data_dir)
     keys = _keys(where, builder)
@@ -79,15 +70,15 @@ def contents(text: str, data_dir: str | None, image_size: int | None) -> Content
         for name in ("train", "validation", "test")
         if name in builder.info.splits and builder.info.splits[name].num_examples
     }
-    if "train" not in splits:
-        received = ", ".join(builder.info.splits)
-        raise ValueError(f"{where} must have a split train. Received: {received}")
+    received = ", ".join(builder.info.splits)
+    require("train" in splits, where, "have a split train", received)
     if keys.masks is not None:
         splits = {name: name for name in splits if name in keys.masks.splits}
-    shape = builder.info.features[keys.image].shape
+    features = builder.info.features
+    shape = features[keys.image].shape
     total = sum(builder.info.splits[name].num_examples for name in splits)
     fixed = None not in shape and keys.masks is None
-    names = _names(builder, keys)
+    names = keys.masks.names if keys.masks else tuple(features[keys.label].names)
     if fixed and np.prod(shape) * total <= IN_MEMORY:
         parts = {name: _part(where, builder, name, keys) for name in splits}
         # Where the labels of a contest's test are secret they are -1.
@@ -122,20 +113,16 @@ def _builder(where, text, data_dir):
         name = text.split("/")[0].split(":")[0]
         close = difflib.get_close_matches(name, tfds.list_builders(), 3)
         meant = f"; the nearest are {', '.join(close)}" if close else ""
-        raise ValueError(
-            f"{where} must be one of tensorflow-datasets, or lie in the data_dir"
-            f"{meant}. Received: tfds:{text}"
-        ) from None
+        what = f"be one of tensorflow-datasets, or lie in the data_dir{meant}"
+        raise fault(where, what, f"tfds:{text}") from None
     except (ValueError, OSError) as error:
         raise ValueError(f"{where} cannot be opened: {one_line(error)}") from error
     try:
         builder.download_and_prepare()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    except Exception as error:  # every builder has its own
+        if isinstance(error, OSError) and files.cannot_write(error):
             text = f"{builder.data_dir} cannot be written: {error.strerror}"
             raise files.CannotWrite(text) from error
-        raise ValueError(f"{where} cannot be prepared: {one_line(error)}") from error
-    except Exception as error:  # every builder has its own
         raise ValueError(f"{where} cannot be prepared: {one_line(error)}") from error
     return builder
 
@@ -156,18 +143,10 @@ def _keys(where, builder):
     kinds = [type(features[key]).__name__ if key else None for key in pair]
     labels = pair[1] and isinstance(features[pair[1]], tfds.features.ClassLabel)
     pictures = pair[0] and isinstance(features[pair[0]], tfds.features.Image)
-    if not labels or not pictures or features[pair[0]].np_dtype != np.uint8:
-        raise ValueError(
-            f"{where} must have an Image, uint8, and a ClassLabel. "
-            f"Received: {', '.join(map(str, kinds))} of {', '.join(features)}"
-        )
+    fits = labels and pictures and features[pair[0]].np_dtype == np.uint8
+    received = f"{', '.join(map(str, kinds))} of {', '.join(features)}"
+    require(fits, where, "have an Image, uint8, and a ClassLabel", received)
     return _Keys(pair[0], pair[1], None)
-
-
-def _names(builder, keys):
-    if keys.masks is not None:
-        return keys.masks.names
-    return tuple(builder.info.features[keys.label].names)
 
 
 def _part(where, builder, split, keys):
@@ -195,7 +174,7 @@ def _own_order(identifiers):
     return np.argsort(numbers) if distinct else None
 
 
-class StreamSplit:
+class StreamSplit(sampling.Images):
     """A split that is read from the records of tensorflow-datasets, in which order and
     speed they lie; each epoch and seed has its own order of files and examples."""
 
@@ -231,27 +210,20 @@ class StreamSplit:
             return True
         return next(int(e[2]) >= 0 for e in self._examples(None, 0).take(1))
 
-    def batches(
-        self,
-        batch_size: int,
-        transform: Transform | None = None,
-        seed: int | None = None,
-        epoch: int = 0,
-        limit: int | None = None,
-    ) -> EncodedBatches:
-        """As `EncodedSplit.batches`; `limit` is the first so many of the records."""
-        transform = sampling.checked(self, batch_size, transform, seed, epoch, limit)
-        tf = tensorflow()
-        count = len(self) if limit is None else min(limit, len(self))
-        chosen = None if seed is None else int(_seed_of(seed, epoch))
+    def _batches(self, draw):
+        """`limit` is the first so many of the records."""
+        tf = encoded.tensorflow()
+        count = min(draw.limit or len(self), len(self))
+        chosen = None if draw.seed is None else int(_seed_of(draw.seed, draw.epoch))
         data = self._examples(None if count < len(self) else chosen, count)
         if chosen is not None:
             data = data.shuffle(
                 min(count, _SHUFFLED), seed=chosen, reshuffle_each_iteration=False
             )
         data = data.apply(tf.data.experimental.assert_cardinality(count))
-        crop = crop_of(transform, self.has_masks)
-        row = sampling.uniform_rows(seed, epoch, crop.draws if crop else 0)
+        crop = encoded.crop_of(draw.transform, self.has_masks)
+        draws = crop.draws if crop else 0
+        row = sampling.uniform_rows(draw.seed, draw.epoch, draws)
 
         def box(image, position):
             size = np.array([images.size_of(image)])
@@ -266,10 +238,9 @@ class StreamSplit:
                 part = tf.ensure_shape(part, [4])
             return (*example, position, part)
 
-        data = mapped(data.enumerate(), sample)
-        data = batched(data, self, batch_size, transform, seed, epoch)
-        steps = -(-count // batch_size)
-        return EncodedBatches(
+        data = encoded.batched(encoded.mapped(data.enumerate(), sample), self, draw)
+        steps = -(-count // draw.batch_size)
+        return encoded.EncodedBatches(
             data, steps, lambda batch: f"{self._where}, batch {batch}"
         )
 
@@ -277,7 +248,7 @@ class StreamSplit:
         """`tf.data.Dataset` of the bytes of an image and of its mask, and a label."""
         import tensorflow_datasets as tfds
 
-        tf = tensorflow()
+        tf = encoded.tensorflow()
         keys = self._keys
         skip = {keys.image: tfds.decode.SkipDecoding()}
         if self.has_masks:
@@ -299,7 +270,7 @@ class StreamSplit:
                 return example[keys.image], label, tf.constant(0)
             return example[keys.image], tf.constant(b""), tf.cast(label, "int32")
 
-        return mapped(data.take(count) if count else data, parts)
+        return encoded.mapped(data.take(count) if count else data, parts)
 
 
 def _seed_of(seed, epoch):

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_en.arguments import check_installed
+from keras_en.arguments import check, check_installed
 from keras_en.training.data import images, sampling
 from keras_en.training.data.augmentation import Transform
 from keras_en.training.data.transformations import RandomResizedCrop, Resize
@@ -21,7 +21,7 @@ CACHED = 1 << 29
 _SAMPLES, _BATCHES = 1, 2
 
 
-class EncodedSplit:
+class EncodedSplit(sampling.Images):
     """Images in files, or in memory as the bytes of files, with labels or masks.
 
     Attributes:
@@ -49,27 +49,12 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self._sources)
 
-    def batches(
-        self,
-        batch_size: int,
-        transform: Transform | None = None,
-        seed: int | None = None,
-        epoch: int = 0,
-        limit: int | None = None,
-    ) -> "EncodedBatches":
-        """As `ArraySplit.batches`; the batches are tensors of TensorFlow.
-
-        Raises:
-            ValueError: See there; or images of different sizes are to be in one batch.
-                While iterating: an image that is broken, with its name.
-        """
-        transform = sampling.checked(self, batch_size, transform, seed, epoch, limit)
-        _output_shape(self, batch_size, transform)  # before a file is read
-        order = sampling.order(len(self), seed, epoch, limit)
+    def _batches(self, draw):
+        _output_shape(self, draw)  # before a file is read
+        order = sampling.order(len(self), draw.seed, draw.epoch, draw.limit)
         tf = tensorflow()
         # The number of a sample in the epoch is what its random numbers depend on.
-        positions = np.arange(len(order))
-        boxes = self._boxes(order, transform, seed, epoch)
+        positions, boxes = np.arange(len(order)), self._boxes(order, draw)
         data = tf.data.Dataset.from_tensor_slices((order, positions, boxes))
         read, labels = self._tensors
 
@@ -77,23 +62,22 @@ class EncodedSplit:
             mask = read(1, index) if self.has_masks else tf.constant(b"")
             return read(0, index), mask, tf.gather(labels, index), position, box
 
-        data = batched(mapped(data, sample), self, batch_size, transform, seed, epoch)
-        steps = -(-len(order) // batch_size)
+        data = batched(mapped(data, sample), self, draw)
 
         def first_fault(batch):
-            return self._first_fault(order[batch * batch_size :])
+            return self._first_fault(order[batch * draw.batch_size :])
 
-        return EncodedBatches(data, steps, first_fault)
+        return EncodedBatches(data, -(-len(order) // draw.batch_size), first_fault)
 
-    def _boxes(self, order, transform, seed, epoch):
+    def _boxes(self, order, draw):
         """What `crop_of` needs of each image, `(N, 4)`, int32."""
         boxes = np.zeros((len(order), 4), "int32")
-        crop = crop_of(transform, self.has_masks)
+        crop = crop_of(draw.transform, self.has_masks)
         if crop is not None:
             for start in range(0, len(order), 1 << 16):
                 sizes = self._sizes[order[start : start + (1 << 16)]]
                 shape = len(sizes), crop.draws
-                uniform = sampling.uniform(seed, epoch, start, shape)
+                uniform = sampling.uniform(draw.seed, draw.epoch, start, shape)
                 boxes[start : start + len(sizes)] = crop.boxes(sizes, uniform)
         return boxes
 
@@ -185,39 +169,31 @@ def _common_shape(sizes, image_size):
     return height, width, 3
 
 
-def batched(
-    data: Any,
-    split: Any,
-    batch_size: int,
-    transform: Transform,
-    seed: int | None,
-    epoch: int,
-) -> Any:
+def batched(data: Any, split: sampling.Images, draw: sampling.Draw) -> Any:
     """Batches of `(images, labels or masks)`.
 
     Args:
         data: `tf.data.Dataset` of the bytes of an image and of a mask, a label, the
             number of the sample in the epoch, and the part of the image that
             `crop_of` needs, or nothing.
-        split: Has `image_shape`, `image_size`, `has_masks` and `table`.
-        batch_size, seed, epoch: See `batches`.
-        transform: Of `sampling.checked`.
+        split: Has a `table`, the label of each value of a mask.
+        draw: What of it is drawn.
     """
     tf = tensorflow()
-    shape = _output_shape(split, batch_size, transform)
-    alone, together = transform.stages(None not in _file_shape(split))
-    sample = _Sample(alone, split, seed, epoch)
-    data = mapped(data, sample.in_graph).batch(batch_size).enumerate()
+    shape = _output_shape(split, draw)
+    alone, together = draw.transform.stages(None not in _file_shape(split))
+    sample = _Sample(alone, split, draw)
+    data = mapped(data, sample.in_graph).batch(draw.batch_size).enumerate()
 
     def augmented(number, batch):
         masks = batch[1] if split.has_masks else None
         size = len(batch[0]), together.draws
-        uniform = sampling.uniform(seed, epoch, number, size, _BATCHES)
+        uniform = sampling.uniform(draw.seed, draw.epoch, number, size, _BATCHES)
         result = together.apply(batch[0], masks, uniform)
         return result.images, batch[1] if masks is None else result.masks
 
-    factor, summand = transform.scaling(255)
-    types = transform.dtype, sample.label_dtype
+    factor, summand = draw.transform.scaling(255)
+    types = draw.transform.dtype, sample.label_dtype
 
     def finished(number, batch):
         images, labels = batch
@@ -253,29 +229,31 @@ def _file_shape(split):
     return split.image_shape if split.image_size is None else (None, None, 3)
 
 
-def _output_shape(split, batch_size, transform):
+def _output_shape(split, draw):
     """The shape of the results."""
-    shape = transform.output_shape(_file_shape(split))
-    if None in shape and batch_size > 1:
-        raise ValueError(
-            "Argument `batch_size` must be 1 where images differ in size; `image_size` "
-            "brings them to one, or the steps random_resized_crop, "
-            f"random_scale_crop or center_crop. Received: batch_size={batch_size}"
-        )
+    shape = draw.transform.output_shape(_file_shape(split))
+    allowed = (
+        "1 where images differ in size; `image_size` brings them to one, or the steps "
+        "random_resized_crop, random_scale_crop or center_crop"
+    )
+    fits = None not in shape or draw.batch_size == 1
+    check(fits, "batch_size", allowed, draw.batch_size)
     return shape
 
 
 class _Sample:
     """All that is done to a sample by itself."""
 
-    def __init__(self, transform, split, seed, epoch):
+    def __init__(self, transform, split, draw):
         self._crop = crop_of(transform, split.has_masks)
         if self._crop is not None:
             # Its part is cut when it gets here.
             resize = Resize((self._crop.size, self._crop.size))
             transform = replace(transform, steps=(resize, *transform.steps[1:]))
         self._transform, self._split = transform, split
-        self._row = sampling.uniform_rows(seed, epoch, transform.draws, _SAMPLES)
+        self._row = sampling.uniform_rows(
+            draw.seed, draw.epoch, transform.draws, _SAMPLES
+        )
         self.label_dtype = "uint8" if split.has_masks else "int32"
         self._shape = transform.output_shape(_file_shape(split))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_en.arguments import fault, require
 from keras_en.training.data import images
 from keras_en.training.data.parts import Contents, Part, path_of
 
@@ -20,7 +21,6 @@ _NAMES = "classes.txt"
 # The one of ADE20K's scene parsing, in which label 0 is none of the classes.
 _ADE_NAMES = "objectInfo150.txt"
 _VOID = "void"
-_SUFFIXES = ", ".join(images.SUFFIXES)
 
 
 def contents(text: str) -> Contents:
@@ -31,18 +31,15 @@ def contents(text: str) -> Contents:
     """
     root = path_of(text)
     where = f"The folder {root}"
-    if not root.is_dir():
-        state = "a file" if root.exists() else "no such folder"
-        raise ValueError(f"{where} must be a folder of images. Received: {state}")
+    state = "a file" if root.exists() else "no such folder"
+    require(root.is_dir(), where, "be a folder of images", state)
     masks = _mask_folders(root)
     if masks:
         parts = {name: _with_masks(where, *pair) for name, pair in masks.items()}
         names, void = _class_names(root)
-        _check_train(where, parts)
+        require("train" in parts, where, "hold a folder train", list(parts))
         return Contents(where, parts, names, void)
-    folders = _splits(root) or {"train": root}
-    _check_train(where, folders)
-    return _with_classes(where, folders)
+    return _with_classes(where, _splits(root) or {"train": root})
 
 
 def from_list(text: str, data_dir: str | None) -> Contents:
@@ -50,10 +47,7 @@ def from_list(text: str, data_dir: str | None) -> Contents:
     line, the path from `data_dir`, or from where the file is."""
     listed = [path_of(part) for part in text.split(",")]
     where = f"The list {listed[0]}"
-    if len(listed) > 2:
-        raise ValueError(
-            f"{where} must be followed by one list at most. Received: {text}"
-        )
+    require(len(listed) < 3, where, "be followed by one list at most", text)
     splits = zip(("train", "validation"), listed, strict=False)
     parts = {name: _listed(path, data_dir) for name, path in splits}
     names, _ = _class_names(listed[0].parent)
@@ -110,11 +104,6 @@ def _mask_folders(root):
     return pairs
 
 
-def _check_train(where, parts):
-    if "train" not in parts:
-        raise ValueError(f"{where} must hold a folder train. Received: {list(parts)}")
-
-
 def _images(folder: Path) -> Iterator[Path]:
     """The image files below a folder, in the order of their paths."""
     allowed = (*images.SUFFIXES, *images.UNREADABLE)
@@ -127,27 +116,19 @@ def _images(folder: Path) -> Iterator[Path]:
 def _with_classes(where, folders):
     """A folder a class, in each of `folders`."""
     names = [folder.name for folder in _folders(folders["train"])]
-    if not names:
-        raise ValueError(
-            f"{where} must hold a folder of images a class, or train and val with such "
-            f"folders. Received: no folder in {folders['train']}"
-        )
+    what = "hold a folder of images a class, or train and val with such folders"
+    require(names, where, what, f"no folder in {folders['train']}")
     parts = {}
     for split, root in folders.items():
         others = [folder.name for folder in _folders(root)]
-        if others != names:
-            differing = sorted(set(names) ^ set(others))
-            raise ValueError(
-                f"{where} must hold the same classes in train and {split}. "
-                f"Received: {', '.join(differing[:5])} in one of them only"
-            )
+        differing = sorted(set(names) ^ set(others))
+        received = f"{', '.join(differing[:5])} in one of them only"
+        what = f"hold the same classes in train and {split}"
+        require(not differing, where, what, received)
         paths = [list(_images(folder)) for folder in _folders(root)]
         for name, members in zip(names, paths, strict=True):
-            if not members:
-                raise ValueError(
-                    f"{where} must hold images ({_SUFFIXES}) of every class. "
-                    f"Received: none in {root / name}"
-                )
+            what = f"hold images ({', '.join(images.SUFFIXES)}) of every class"
+            require(members, where, what, f"none in {root / name}")
         labels = np.repeat(np.arange(len(names)), [len(p) for p in paths])
         listed = [path for members in paths for path in members]
         parts[split] = Part(listed, labels, None, list(map(str, listed)))
@@ -160,13 +141,11 @@ def _with_masks(where, image_folder, mask_folder):
 
     pictures, masks = by_stem(image_folder), by_stem(mask_folder)
     lonely = sorted(pictures.keys() ^ masks.keys())
-    if lonely:
-        paths = [str(pictures.get(stem) or masks[stem]) for stem in lonely]
-        raise ValueError(
-            f"{where} must hold a mask of the same name beside every image, in "
-            f"{mask_folder}. Received: {', '.join(paths[:3])} without its other half"
-        )
-    listed = [pictures[stem] for stem in pictures]
+    paths = [str(pictures.get(stem) or masks[stem]) for stem in lonely]
+    what = f"hold a mask of the same name beside every image, in {mask_folder}"
+    received = f"{', '.join(paths[:3])} without its other half"
+    require(not lonely, where, what, received)
+    listed = list(pictures.values())
     return Part(
         listed, None, [masks[stem] for stem in pictures], list(map(str, listed))
     )
@@ -177,21 +156,17 @@ def _listed(path, data_dir):
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"The list {path} must be a text file. "
-            f"Received: {getattr(error, 'strerror', None) or error}"
-        ) from error
+        received = getattr(error, "strerror", None) or error
+        raise fault(f"The list {path}", "be a text file", received) from error
     paths, labels = [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         *name, label = line.rsplit(maxsplit=1)
         # Longer ones are no numbers of classes.
-        if not name or not (label.isascii() and label.isdigit() and len(label) < 9):
-            raise ValueError(
-                f"The list {path} must hold a path, a space and a label of at least 0 "
-                f"a line. Received: {line!r} in line {number}"
-            )
+        fits = name and label.isascii() and label.isdigit() and len(label) < 9
+        what = "hold a path, a space and a label of at least 0 a line"
+        require(fits, f"The list {path}", what, f"{line!r} in line {number}")
         paths.append(root / name[0].strip())
         labels.append(int(label))
     return Part(paths, np.array(labels, "int64"), None, list(map(str, paths)))

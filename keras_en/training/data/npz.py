@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_en.arguments import fault, require
 from keras_en.training.data.parts import Contents, Part, path_of
 
 # The splits, and how files call them.
@@ -15,6 +16,7 @@ _SPLITS = {
     "validation": ("val", "validation", "valid"),
     "test": ("test",),
 }
+_FILE = "be an npz file"
 
 
 def contents(text: str) -> Contents:
@@ -31,12 +33,9 @@ def contents(text: str) -> Contents:
                 part = _part(where, file, alias)
                 if part is not None:
                     parts[split] = part
-        if "train" not in parts:
-            raise ValueError(
-                f"{where} must hold x_train and y_train, train_images and train_labels "
-                "or train_masks, or train_jpeg, train_offsets and train_labels. "
-                f"Received: {', '.join(file)}"
-            )
+        what = "hold x_train and y_train, train_images and train_labels or train_masks,"
+        what += " or train_jpeg, train_offsets and train_labels"
+        require("train" in parts, where, what, ", ".join(file))
         names, void = None, None
         if "class_names" in file:
             names = tuple(map(str, array(where, file, "class_names").ravel()))
@@ -48,43 +47,37 @@ def contents(text: str) -> Contents:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     """The file, open inside. Raises `ValueError` if it is none, or broken."""
-    must = f"{path} must be an npz file. Received:"
     with contextlib.ExitStack() as stack:
         try:
             # NumPy leaves a file open that it cannot read.
             file = stack.enter_context(path.open("rb"))
             arrays = np.load(file, allow_pickle=False)
         except OSError as error:
-            raise ValueError(f"{must} {error.strerror or error}") from error
+            raise fault(path, _FILE, error.strerror or error) from error
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{must} one that is broken, or no npz") from error
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise ValueError(f"{must} a single array")
+            raise fault(path, _FILE, "one that is broken, or no npz") from error
+        several = isinstance(arrays, np.lib.npyio.NpzFile)
+        require(several, path, _FILE, "a single array")
         yield stack.enter_context(arrays)
 
 
 def array(where: str, file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     """One of its arrays. Raises `ValueError` if it is not there, or broken."""
-    if key not in file:
-        raise ValueError(f"{where} must hold {key}. Received: {', '.join(file)}")
+    require(key in file, where, f"hold {key}", ", ".join(file))
     try:
         return file[key]
     except Exception as error:  # of zlib, zipfile and NumPy
-        raise ValueError(
-            f"{where} must hold arrays of numbers or texts that can be read. "
-            f"Received: {key}, {error}"
-        ) from error
+        what = "hold arrays of numbers or texts that can be read"
+        raise fault(where, what, f"{key}, {error}") from error
 
 
 def labels_of(where: str, values: np.ndarray, key: str) -> np.ndarray:
     """Labels as `(N,)`, int64. Raises `ValueError` if they are none."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise ValueError(
-            f"{where} must hold labels of shape (N,), integers, as {key}. "
-            f"Received: {values.dtype}, {values.shape}"
-        )
+    fits = values.ndim == 1 and values.dtype.kind in "iu"
+    what = f"hold labels of shape (N,), integers, as {key}"
+    require(fits, where, what, _shown(values))
     return values.astype("int64")
 
 
@@ -100,11 +93,8 @@ def _part(where, file, alias):
     if images.ndim == 3:
         images = images[..., None]
     fits = images.ndim == 4 and images.dtype == np.uint8
-    if not fits:
-        raise ValueError(
-            f"{where} must hold images of shape (N, H, W, C) or (N, H, W), uint8, as "
-            f"{key}. Received: {images.dtype}, {images.shape}"
-        )
+    what = f"hold images of shape (N, H, W, C) or (N, H, W), uint8, as {key}"
+    require(fits, where, what, _shown(images))
     names = [f"{where}, {key}[{i}]" for i in range(len(images))]
     masks_key = f"{alias}_masks"
     if masks_key not in file:
@@ -112,11 +102,9 @@ def _part(where, file, alias):
         return Part(images, values, None, names)
     masks = array(where, file, masks_key)
     fits = masks.shape == images.shape[:3] and masks.dtype.kind in "iu"
-    if not fits or masks.min(initial=0) < 0 or masks.max(initial=0) > 255:
-        raise ValueError(
-            f"{where} must hold masks of shape {images.shape[:3]}, integers from 0 to "
-            f"255, as {masks_key}. Received: {masks.dtype}, {masks.shape}"
-        )
+    fits = fits and masks.min(initial=0) >= 0 and masks.max(initial=0) <= 255
+    what = f"hold masks of shape {images.shape[:3]}, integers from 0 to 255, as "
+    require(fits, where, what + masks_key, _shown(masks))
     return Part(images, None, masks.astype("uint8"), names)
 
 
@@ -125,18 +113,16 @@ def _packed(where, file, alias):
     data, offsets, labels = (array(where, file, key) for key in keys)
     flat = data.ndim == 1 and data.dtype == np.uint8
     fits = flat and offsets.ndim == 1 and offsets.dtype.kind in "iu" and len(offsets)
-    if not fits or offsets[0] < 0 or offsets[-1] > len(data) or _falls(offsets):
-        received = f"{data.dtype}, {data.shape}; {offsets.dtype}, {offsets.shape}"
-        raise ValueError(
-            f"{where} must hold {keys[0]}, all bytes in one uint8 array, and "
-            f"{keys[1]}, where each image begins and the last one ends. "
-            f"Received: {received}"
-        )
+    fits = fits and offsets[0] >= 0 and offsets[-1] <= len(data)
+    fits = fits and not (offsets[1:] < offsets[:-1]).any()
+    what = f"hold {keys[0]}, all bytes in one uint8 array, and {keys[1]}, where each "
+    what += "image begins and the last one ends"
+    require(fits, where, what, f"{_shown(data)}; {_shown(offsets)}")
     ends = offsets.tolist()
     images = [data[a:b].tobytes() for a, b in zip(ends[:-1], ends[1:], strict=True)]
     names = [f"{where}, {keys[0]}[{i}]" for i in range(len(images))]
     return Part(images, labels_of(where, labels, keys[2]), None, names)
 
 
-def _falls(offsets):
-    return bool((offsets[1:] < offsets[:-1]).any())
+def _shown(array):
+    return f"{array.dtype}, {array.shape}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_en.arguments import fault, require
 from keras_en.training.data import images, sampling
 from keras_en.training.data.arrays import ArraySplit
 from keras_en.training.data.encoded import EncodedSplit
@@ -16,6 +17,7 @@ IN_MEMORY = 1 << 31
 VOID = 255
 # Of the training images, where a source has nothing else.
 HELD_OUT = 0.2
+_EVERY_CLASS = "hold training images of every class"
 
 
 @dataclass
@@ -28,6 +30,8 @@ class Part:
         masks: `None`, or as `images`, without a channel.
         names: What errors call each image.
         ordered: Whether their order is one that the source has by itself.
+        sizes: `(N, 2)`, height and width of each image, once it is checked.
+        histograms: `(N, 256)`, how often its mask has each value; or `None`.
     """
 
     images: Any
@@ -35,6 +39,8 @@ class Part:
     masks: Any
     names: list[str]
     ordered: bool = True
+    sizes: np.ndarray | None = None
+    histograms: np.ndarray | None = None
 
     def __len__(self):
         return len(self.images)
@@ -48,7 +54,7 @@ class Part:
                 return values if values is None else values[numbers]
             return [values[i] for i in numbers]
 
-        own = ("images", "labels", "masks", "names")
+        own = ("images", "labels", "masks", "names", "sizes", "histograms")
         return replace(self, **{name: of(getattr(self, name)) for name in own})
 
 
@@ -83,66 +89,34 @@ def settled(contents, image_size, skip_broken, seed):
     parts, skipped = {}, []
     for name, part in contents.parts.items():
         parts[name] = _checked(contents, name, part, skip_broken, skipped)
-    first = parts["train"][0]
-    if first.masks is None:
-        names = _classes(contents, {n: p.labels for n, (p, _) in parts.items()})
+    if parts["train"].masks is None:
+        names = _classes(contents, {n: p.labels for n, p in parts.items()})
         void, table = None, None
     else:
         names, void, table = _labelling(contents, parts)
     if not {"validation", "test"} & set(parts):
         parts = _with_held_out(parts, seed)
-    splits = {
-        name: _split(part, measures, table, image_size)
-        for name, (part, measures) in parts.items()
-    }
+    splits = {name: _split(part, table, image_size) for name, part in parts.items()}
     return splits, names, void, skipped
 
 
-@dataclass
-class _Measures:
-    """Of each image of a part.
-
-    Attributes:
-        sizes: `(N, 2)`, height and width.
-        histograms: `(N, 256)`, how often its mask has each value; or `None`.
-    """
-
-    sizes: np.ndarray
-    histograms: np.ndarray | None
-
-    def only(self, chosen):
-        histograms = self.histograms
-        histograms = None if histograms is None else histograms[chosen]
-        return _Measures(self.sizes[chosen], histograms)
-
-
 def _checked(contents, name, part, skip_broken, skipped):
-    """A part without what is broken, decoded where it is small, and its measures."""
-    if not len(part):
-        raise ValueError(
-            f"{contents.where} must hold images. Received: none for {name}"
-        )
+    """A part without what is broken, decoded where it is small, and measured."""
+    where = contents.where
+    require(len(part), where, "hold images", f"none for {name}")
     for values, what in ((part.labels, "labels"), (part.masks, "masks")):
-        if values is not None and len(values) != len(part):
-            raise ValueError(
-                f"{contents.where} must hold as many {what} as images. "
-                f"Received: {len(values)} and {len(part)} for {name}"
-            )
+        count = len(part) if values is None else len(values)
+        received = f"{count} and {len(part)} for {name}"
+        require(count == len(part), where, f"hold as many {what} as images", received)
     results = _inspected(part)
     broken = [isinstance(result, images.Broken) for result in results]
     texts = [f"{part.names[i]}: {results[i]}" for i in np.flatnonzero(broken).tolist()]
-    if texts and not skip_broken:
-        more = ", ..." if len(texts) > 3 else ""
-        raise ValueError(
-            f"{contents.where} must hold images that can be used; skip_broken=True "
-            f"(--skip-broken) leaves out those that cannot. Received: {len(texts)} of "
-            f"{len(part)}: {', '.join(texts[:3])}{more}"
-        )
-    if len(texts) == len(part):
-        raise ValueError(
-            f"{contents.where} must hold images that can be used. "
-            f"Received: {name}, of which all {len(part)} are broken"
-        )
+    usable, more = "hold images that can be used", ", ..." if len(texts) > 3 else ""
+    what = f"{usable}; skip_broken=True (--skip-broken) leaves out those that cannot"
+    received = f"{len(texts)} of {len(part)}: {', '.join(texts[:3])}{more}"
+    require(not texts or skip_broken, where, what, received)
+    received = f"{name}, of which all {len(part)} are broken"
+    require(len(texts) < len(part), where, usable, received)
     if texts:
         skipped.extend(texts)
         part = part.only(~np.array(broken))
@@ -181,64 +155,51 @@ def _inspected(part):
 
 
 def _decoded(part, results):
-    """The part, with pixels in the place of any bytes, and its measures."""
+    """The part, with pixels in the place of any bytes, and measured."""
     if not isinstance(results[0], np.ndarray):
         sizes, histograms = zip(*results, strict=True)
         counted = None if histograms[0] is None else np.stack(histograms)
-        return part, _Measures(np.array(sizes), counted)
+        return replace(part, sizes=np.array(sizes), histograms=counted)
     sizes = np.array([result.shape[:2] for result in results])
     if (sizes == sizes[0]).all():
-        part.images = np.stack(results)
-    return part, _Measures(sizes, None)
+        part = replace(part, images=np.stack(results))
+    return replace(part, sizes=sizes)
 
 
 def _with_held_out(parts, seed):
-    part, measures = parts["train"]
+    part = parts["train"]
     strata = np.zeros(len(part)) if part.labels is None else part.labels
     chosen = sampling.small_part(strata, HELD_OUT, seed)
-    return {
-        "train": (part.only(~chosen), measures.only(~chosen)),
-        "validation": (part.only(chosen), measures.only(chosen)),
-    }
+    return {"train": part.only(~chosen), "validation": part.only(chosen)}
 
 
 def _classes(contents, labels):
     """The names of the classes, of which every one is there."""
-    count = len(contents.class_names or ()) or int(labels["train"].max()) + 1
-    if count > max(len(labels["train"]), len(contents.class_names or ())):
-        raise ValueError(
-            f"{contents.where} must hold training images of every class. "
-            f"Received: label {count - 1} and {len(labels['train'])} images"
-        )
+    named, samples = len(contents.class_names or ()), len(labels["train"])
+    count = named or int(labels["train"].max()) + 1
+    received = f"label {count - 1} and {samples} images"
+    require(count <= max(samples, named), contents.where, _EVERY_CLASS, received)
     for name, values in labels.items():
         wrong = np.flatnonzero((values < 0) | (values >= count))
         if len(wrong):
-            raise ValueError(
-                f"{contents.where} must hold labels from 0 to {count - 1}. "
-                f"Received: {values[wrong[0]]} at {wrong[0]} of {name}"
-            )
+            received = f"{values[wrong[0]]} at {wrong[0]} of {name}"
+            raise fault(contents.where, f"hold labels from 0 to {count - 1}", received)
     names = contents.class_names or tuple(map(str, range(count)))
     _check_classes(contents, names, np.bincount(labels["train"], minlength=count))
     return names
 
 
 def _check_classes(contents, names, counts, hint=""):
-    if len(names) < 2:
-        raise ValueError(
-            f"{contents.where} must hold at least two classes{hint}. "
-            f"Received: {', '.join(names) or 'none'}"
-        )
+    where, received = contents.where, ", ".join(names) or "none"
+    require(len(names) > 1, where, f"hold at least two classes{hint}", received)
     missing = [name for name, n in zip(names, counts, strict=True) if not n]
-    if missing:
-        raise ValueError(
-            f"{contents.where} must hold training images of every class. "
-            f"Received: none of {', '.join(missing[:5])}"
-        )
+    received = f"none of {', '.join(missing[:5])}"
+    require(not missing, where, _EVERY_CLASS, received)
 
 
 def _labelling(contents, parts):
     """Names of the classes, the label `void`, and the label of each value of a mask."""
-    counts = {name: measures.histograms.sum(0) for name, (_, measures) in parts.items()}
+    counts = {name: part.histograms.sum(0) for name, part in parts.items()}
     void, names = contents.void, contents.class_names
     values = np.flatnonzero(counts["train"])
     if names is None:
@@ -249,13 +210,11 @@ def _labelling(contents, parts):
         allowed = {*numbers, VOID, void}
         for value in np.flatnonzero(histogram).tolist():
             if value not in allowed:
-                part, measures = parts[name]
-                index = int(np.flatnonzero(measures.histograms[:, value])[0])
-                raise ValueError(
-                    f"{contents.where} must hold masks of labels from 0 to "
-                    f"{len(names) - 1}, or void. "
-                    f"Received: {value} in the mask of {part.names[index]}"
-                )
+                part = parts[name]
+                index = int(np.flatnonzero(part.histograms[:, value])[0])
+                what = f"hold masks of labels from 0 to {len(names) - 1}, or void"
+                received = f"{value} in the mask of {part.names[index]}"
+                raise fault(contents.where, what, received)
     # It stays what it is, unless it stands among the classes.
     label = void if void is not None and void >= len(numbers) else VOID
     table = np.full(256, label, "uint8")
@@ -266,13 +225,13 @@ def _labelling(contents, parts):
     return names, label, table
 
 
-def _split(part, measures, table, image_size):
+def _split(part, table, image_size):
     labels = None if part.labels is None else part.labels.astype("int32")
     if isinstance(part.images, np.ndarray):
         masks = part.masks if part.masks is None else table[part.masks]
         return ArraySplit(part.images, labels, masks, 255, image_size)
     return EncodedSplit(
-        part.images, part.names, measures.sizes, labels, part.masks, table, image_size
+        part.images, part.names, part.sizes, labels, part.masks, table, image_size
     )
 
 

@@ -1,6 +1,8 @@
 """Which samples are drawn, and the random numbers that they get."""
 
+import abc
 import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,20 +13,83 @@ from keras_en.training.data.augmentation import Transform
 BLOCK = 256
 
 
-def checked(split, batch_size, transform, seed, epoch, limit):
-    """The transform of a split's images, which brings them to its `image_size`; raises
-    `ValueError` or `TypeError` unless these are arguments of `batches`."""
-    transform = Transform() if transform is None else transform
-    integer("batch_size", batch_size, minimum=1)
-    integer("epoch", epoch, minimum=0)
-    if limit is not None:
-        integer("limit", limit, minimum=1)
-    if seed is not None:
-        integer("seed", seed, minimum=0)
-    allowed = "an integer where steps of the transform are random"
-    check(seed is not None or not transform.draws, "seed", allowed, seed)
-    transform.check_fits(split.image_shape[2], split.has_masks)
-    return transform.sized(split.image_size)
+class Draw(NamedTuple):
+    """The arguments of `Images.batches`, checked; the transform brings images to the
+    size of the split."""
+
+    batch_size: int
+    transform: Transform
+    seed: int | None
+    epoch: int
+    limit: int | None
+
+
+class Images(abc.ABC):
+    """A split, of which batches are drawn.
+
+    Attributes:
+        image_shape: `(H, W, C)`, with `None` where sizes differ.
+        image_size: What the images are resized to; `None`: as they are.
+        has_masks: Whether there are masks, in the place of labels.
+    """
+
+    image_shape: Any
+    image_size: int | None
+    has_masks: bool
+
+    def batches(
+        self,
+        batch_size: int,
+        transform: Transform | None = None,
+        seed: int | None = None,
+        epoch: int = 0,
+        limit: int | None = None,
+    ) -> Any:
+        """The batches of an epoch, `(images, labels)`: float32 and int32; the labels of
+        masks are `(N, H, W)`.
+
+        Args:
+            batch_size: Samples a batch; the last one may be smaller.
+            transform: `Transform`; `None`: images in [0, 1].
+            seed: Integer, the seed of order and augmentation; every epoch has its own.
+                `None`: in order, without random steps.
+            epoch: Integer.
+            limit: Use so many samples, the same in every epoch. `None`: all.
+
+        Returns:
+            Batches with a length, which can be iterated over again: arrays of NumPy;
+            of files of images tensors of TensorFlow.
+
+        Raises:
+            ValueError, TypeError: An argument is not among these, or the transform
+                does not fit the images; or images of different sizes are to be in one
+                batch. While iterating: an image that is broken, with its name.
+
+        Example:
+
+        >>> import numpy as np
+        >>> from keras_en.training.data import ArraySplit
+        >>> images = np.array([0, 255, 255], "uint8").reshape(3, 1, 1, 1)
+        >>> split = ArraySplit(images, np.array([7, 8, 9], "int32"))
+        >>> [(x.ravel().tolist(), y.tolist()) for x, y in split.batches(2)]
+        [([0.0, 1.0], [7, 8]), ([1.0], [9])]
+        """
+        transform = Transform() if transform is None else transform
+        integer("batch_size", batch_size, minimum=1)
+        integer("epoch", epoch, minimum=0)
+        if limit is not None:
+            integer("limit", limit, minimum=1)
+        if seed is not None:
+            integer("seed", seed, minimum=0)
+        allowed = "an integer where steps of the transform are random"
+        check(seed is not None or not transform.draws, "seed", allowed, seed)
+        transform.check_fits(self.image_shape[2], self.has_masks)
+        transform = transform.sized(self.image_size)
+        return self._batches(Draw(batch_size, transform, seed, epoch, limit))
+
+    @abc.abstractmethod
+    def _batches(self, draw):
+        """The batches of a `Draw`."""
 
 
 def order(count, seed, epoch, limit):

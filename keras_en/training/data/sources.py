@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_en.arguments import check, integer, refused
+from keras_en.arguments import check, fault, integer, refused, require
 from keras_en.training.data import catalogue, folders, npz, parts
 from keras_en.training.data.arrays import ArraySplit
 from keras_en.training.data.catalogue import StreamSplit
@@ -159,18 +159,13 @@ def _replace_labels(contents, text):
     where = f"The file {path}"
     with npz.opened(parts.path_of(path)) as file:
         values = npz.labels_of(where, npz.array(where, file, key), key)
-    if len(values) != len(part):
-        raise ValueError(
-            f"{where} must hold a label for each of {len(part)} training images. "
-            f"Received: {len(values)} in {key}"
-        )
+    what = f"hold a label for each of {len(part)} training images"
+    require(len(values) == len(part), where, what, f"{len(values)} in {key}")
     before, part.labels = part.labels, values
     highest = before.max(initial=0)
     if values.min(initial=0) < 0 or values.max(initial=0) > highest:
-        raise ValueError(
-            f"{where} must hold labels from 0 to {highest}, as the source does. "
-            f"Received: {values.min()} to {values.max()} in {key}"
-        )
+        what = f"hold labels from 0 to {highest}, as the source does"
+        raise fault(where, what, f"{values.min()} to {values.max()} in {key}")
     same = np.mean(before == values)
     if same < 2 / (1 + highest):
         warnings.warn(

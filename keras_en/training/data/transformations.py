@@ -124,7 +124,8 @@ class Resize(Step):
         size = self.shape(*batch.images.shape[1:3])
         if size == batch.images.shape[1:3]:
             return batch
-        return _stacked(batch, [_resized(batch, i, size) for i in _range(batch)])
+        numbers = range(len(batch.images))
+        return _stacked(batch, [_resized(batch, i, size) for i in numbers])
 
 
 @dataclass(frozen=True)
@@ -269,10 +270,6 @@ class Lighting(Step):
         shift = (normal * self.deviation * _PCA_VALUES) @ _PCA_VECTORS.T
         shift = (shift * batch.maximum).astype("float32")[:, None, None]
         return replace(batch, images=batch.images + shift)
-
-
-def _range(batch):
-    return range(len(batch.images))
 
 
 def _stacked(batch, results):

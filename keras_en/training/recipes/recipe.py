@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,13 +99,11 @@ def _values(recipe, above):
     elif path.suffix not in (".yaml", ".yml"):
         near = rules.nearest(str(recipe), names())
         hint = f"the nearest is {near}" if near else f"there are {', '.join(names())}"
-        raise ValueError(
-            f"A recipe must be a name or a .yaml file; {hint}. "
-            f"Received: {rules.SHOWN.repr(str(recipe))}"
-        )
+        allowed = f"a name or a .yaml file; {hint}"
+        raise rules.wrong("A recipe", "", allowed, str(recipe))
     where = f"Recipe {path.stem if path.parent == FOLDER else path}"
-    if path.resolve() in above:
-        raise rules.wrong(where, "base", "another recipe, not itself", str(recipe))
+    other = path.resolve() not in above
+    rules.require(other, where, "base", "another recipe, not itself", str(recipe))
     values = yaml_files.read(path, where)
     if "base" not in values:
         return where, values
@@ -132,36 +131,32 @@ def _change(values, override, where):
     for part in parts:
         inner = values.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise ValueError(
-                rules.unknown(where, name.strip(), rules.every_key(Recipe), text)
-            )
+            raise rules.unknown(where, name.strip(), rules.every_key(Recipe), text)
         values = inner
     values[last] = yaml_files.parse(text, f"{where}: key `{name.strip()}`")
+
+
+def _check_names(where, part, values, allowed):
+    others = [f"{part}.{name}" for name in allowed]
+    for name, value in values.items():
+        if name not in allowed:
+            raise rules.unknown(where, f"{part}.{name}", others, value)
 
 
 def _check_network(network, where):
     signature = inspect.signature(keys.BUILDERS[network.name])
     allowed = [name for name in signature.parameters if name not in _OF_OTHERS]
-    for name, value in network.arguments.items():
-        if name not in allowed:
-            others = [f"network.arguments.{other}" for other in allowed]
-            path, owner = f"network.arguments.{name}", f"{where}, {network.name}"
-            raise ValueError(rules.unknown(owner, path, others, value))
+    owner = f"{where}, {network.name}"
+    _check_names(owner, "network.arguments", network.arguments, allowed)
     for name in allowed:
         needed = signature.parameters[name].default is inspect.Parameter.empty
         if needed and name not in network.arguments:
-            path = f"network.arguments.{name}"
-            raise ValueError(
-                f"{where}: key `{path}` is missing. Received: {network.name} without"
-            )
+            missing = f"{where}: key `network.arguments.{name}` is missing"
+            raise ValueError(f"{missing}. Received: {network.name} without")
 
 
 def _check_exemplar(norm, where):
-    for name, value in norm.exemplar.items():
-        if name not in _EXEMPLAR:
-            others = [f"norm.exemplar.{other}" for other in _EXEMPLAR]
-            path = f"norm.exemplar.{name}"
-            raise ValueError(rules.unknown(where, path, others, value))
+    _check_names(where, "norm.exemplar", norm.exemplar, _EXEMPLAR)
     try:
         ExemplarNormalization(**norm.exemplar)
     except (ValueError, TypeError) as error:
@@ -169,28 +164,26 @@ def _check_exemplar(norm, where):
 
 
 def _check_optimizer(part, where):
-    if part.nesterov and not (part.name == "sgd" and part.momentum):
-        allowed = "false without SGD's momentum"
-        raise rules.wrong(where, "optimizer.nesterov", allowed, part.nesterov)
+    valid = not part.nesterov or (part.name == "sgd" and part.momentum)
+    allowed = "false without SGD's momentum"
+    rules.require(valid, where, "optimizer.nesterov", allowed, part.nesterov)
     if part.decay == "decoupled":
         default = keys.Optimizer()
         own = ("ratio_weight_decay", "ratio_lr_multiplier", "ratio_clipnorm")
         for name in ("exclude", *own):
             value, usual = getattr(part, name), getattr(default, name)
-            if value != usual:
-                allowed = 'absent with optimizer.decay: "decoupled"'
-                raise rules.wrong(where, f"optimizer.{name}", allowed, value)
+            allowed = 'absent with optimizer.decay: "decoupled"'
+            rules.require(value == usual, where, f"optimizer.{name}", allowed, value)
 
 
 def _check_schedule(part, where):
     stones = part.milestones
-    if bool(stones) != (part.name == "steps"):
-        allowed = "a list of numbers with schedule.name: steps, and absent otherwise"
-        raise rules.wrong(where, "schedule.milestones", allowed, list(stones))
-    rising = [*stones, part.duration]
-    if any(a >= b for a, b in zip(rising, rising[1:], strict=False)):
-        allowed = f"rising numbers below the duration, {part.duration:g}"
-        raise rules.wrong(where, "schedule.milestones", allowed, list(stones))
-    if part.warmup >= part.duration:
-        allowed = f"below the duration, {part.duration:g}"
-        raise rules.wrong(where, "schedule.warmup", allowed, part.warmup)
+    valid = bool(stones) == (part.name == "steps")
+    allowed = "a list of numbers with schedule.name: steps, and absent otherwise"
+    rules.require(valid, where, "schedule.milestones", allowed, list(stones))
+    valid = all(a < b for a, b in itertools.pairwise([*stones, part.duration]))
+    allowed = f"rising numbers below the duration, {part.duration:g}"
+    rules.require(valid, where, "schedule.milestones", allowed, list(stones))
+    valid = part.warmup < part.duration
+    allowed = f"below the duration, {part.duration:g}"
+    rules.require(valid, where, "schedule.warmup", allowed, part.warmup)

@@ -7,6 +7,8 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from keras_en.arguments import fault
+
 SHOWN = reprlib.Repr()
 SHOWN.maxstring = SHOWN.maxother = 60
 SHOWN.maxlevel = 3
@@ -58,7 +60,7 @@ def read(kind: type, values: Any, where: str, path: str = "") -> Any:
     for name, value in values.items():
         inner = f"{path}.{name}" if path else str(name)
         if name not in fields:
-            raise ValueError(unknown(where, inner, every_key(kind, path), value))
+            raise unknown(where, inner, every_key(kind, path), value)
         metadata = fields[name].metadata
         if "part" in metadata:
             result[name] = read(metadata["part"], value, where, inner)
@@ -88,18 +90,22 @@ def every_key(kind: type, path: str = "") -> list[str]:
 
 def wrong(where: str, path: str, allowed: str, value: Any) -> ValueError:
     """The error of a value."""
-    shown = SHOWN.repr(value)
-    if not path:
-        return ValueError(f"{where} must be {allowed}. Received: {shown}")
-    return ValueError(f"{where}: key `{path}` must be {allowed}. Received: {shown}")
+    subject = f"{where}: key `{path}`" if path else where
+    return fault(subject, f"be {allowed}", SHOWN.repr(value))
 
 
-def unknown(where: str, path: str, keys: Sequence[str], value: Any) -> str:
-    """The text of an error about a key that is none of `keys`."""
+def require(condition: Any, where: str, path: str, allowed: str, value: Any) -> None:
+    """Raises the error of a value unless `condition` holds."""
+    if not condition:
+        raise wrong(where, path, allowed, value)
+
+
+def unknown(where: str, path: str, keys: Sequence[str], value: Any) -> ValueError:
+    """The error of a key that is none of `keys`."""
     text = f"{where}: there is no key `{path}`"
     near = nearest(path, keys)
     text += f"; the nearest is `{near}`" if near else f"; keys are {', '.join(keys)}"
-    return f"{text}. Received: {path}={SHOWN.repr(value)}"
+    return ValueError(f"{text}. Received: {path}={SHOWN.repr(value)}")
 
 
 def nearest(word: str, words: Sequence[str]) -> str | None:
@@ -114,13 +120,22 @@ def nearest(word: str, words: Sequence[str]) -> str | None:
     return tails[close[0]] if close else None
 
 
-def integer(minimum: int) -> Rule:
+def unchanged(valid: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function that returns a value for which `valid` holds, and takes no other."""
+
     def of(value):
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        if not valid(value):
             raise Wrong
         return value
 
-    return Rule(f"an integer of at least {minimum}", of)
+    return of
+
+
+def integer(minimum: int) -> Rule:
+    def valid(value):
+        return type(value) is int and value >= minimum
+
+    return Rule(f"an integer of at least {minimum}", unchanged(valid))
 
 
 def number(minimum: float, maximum: float = math.inf, above: bool = False) -> Rule:
@@ -143,32 +158,20 @@ def number(minimum: float, maximum: float = math.inf, above: bool = False) -> Ru
 
 
 def one_of(names: Sequence[str]) -> Rule:
-    def of(value):
-        if value not in names:
-            raise Wrong
-        return value
-
-    return Rule(f"one of {', '.join(names)}", of)
+    return Rule(f"one of {', '.join(names)}", unchanged(lambda value: value in names))
 
 
 def flag() -> Rule:
-    def of(value):
-        if not isinstance(value, bool):
-            raise Wrong
-        return value
-
-    return Rule("true or false", of)
+    return Rule("true or false", unchanged(lambda value: isinstance(value, bool)))
 
 
 def text(allowed: str = "a text", valid: Callable[[str], Any] = bool) -> Rule:
     """A text without line ends for which `valid` holds."""
 
-    def of(value):
-        if not isinstance(value, str) or not value.isprintable() or not valid(value):
-            raise Wrong
-        return value
+    def is_text(value):
+        return isinstance(value, str) and value.isprintable() and valid(value)
 
-    return Rule(allowed, of)
+    return Rule(allowed, unchanged(is_text))
 
 
 def optional(rule: Rule) -> Rule:

@@ -135,11 +135,10 @@ def load_table(name: str, scale: str = "paper") -> Table:
     )
     for i, run in enumerate(runs):
         heads = [run.column] if run.column else list(run.paper)
-        if not set(heads) <= set(columns):
-            allowed = f"in columns out of {', '.join(columns)}"
-            raise rules.wrong(where, f"runs.{i}", allowed, heads)
+        allowed = f"in columns out of {', '.join(columns)}"
+        rules.require({*heads} <= {*columns}, where, f"runs.{i}", allowed, heads)
     compare = grid.compare or file.compare
     arms = dict.fromkeys(run.arm for run in runs)
-    if compare is not None and compare not in arms:
-        raise rules.wrong(where, "compare", f"one of {', '.join(arms)}", compare)
+    valid = compare is None or compare in arms
+    rules.require(valid, where, "compare", f"one of {', '.join(arms)}", compare)
     return Table(path.stem, file.title, grid.note, columns, compare, runs)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from keras_en.arguments import check_installed
+from keras_en.arguments import check_installed, fault, require
 from keras_en.text import one_line
 
 
@@ -22,13 +22,11 @@ def read(path: Path, where: str) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ValueError(
-            f"{where} must be a YAML file that can be read: {reason}. Received: {path}"
-        ) from None
+        what = f"be a YAML file that can be read: {reason}"
+        raise fault(where, what, path) from None
     values = parse(text, where)
-    if not isinstance(values, dict):
-        kind = type(values).__name__
-        raise ValueError(f"{where} must be a mapping from keys. Received: {kind}")
+    kind = type(values).__name__
+    require(isinstance(values, dict), where, "be a mapping from keys", kind)
     return values
 
 
@@ -57,15 +55,12 @@ def parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
+        lines, mark = text.splitlines(), getattr(error, "problem_mark", None)
         reason = one_line(getattr(error, "problem", None) or error, limit=200)
-        raise ValueError(
-            f"{where} must be YAML: {reason}. "
-            f"Received: {text.splitlines()[mark.line][:60]!r}{place}"
-            if mark and mark.line < len(text.splitlines())
-            else f"{where} must be YAML: {reason}. Received: {text[:60]!r}"
-        ) from None
+        received = repr(text[:60])
+        if mark and mark.line < len(lines):
+            received = f"{lines[mark.line][:60]!r}, line {mark.line + 1}"
+        raise fault(where, f"be YAML: {reason}", received) from None
 
 
 def dump(values: Any) -> str:
@@ -79,10 +74,6 @@ def dump(values: Any) -> str:
         def ignore_aliases(self, data):
             return True
 
-    def as_list(dumper, value):
-        return dumper.represent_list(list(value))
-
-    Dumper.add_representer(tuple, as_list)
     return yaml.dump(
         values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=80
     )
