@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_en import arguments, files
+from keras_en.keras_private import layers_of
 from keras_en.text import one_line
 
 from .. import facts, serving
@@ -128,11 +129,11 @@ def staged_saved_model(
     model = serving.prepare(model).model
     chosen = _chosen(model, **options)
     endpoints = _built(model, chosen, options.get("signatures") is None)
-    archive = _archive(model, endpoints)
+    saved = _saved(model, endpoints)
     requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
     with files.staged(path) as staged:
         with _writing(path):
-            archive.write_out(str(staged.path), verbose=False)
+            _write(saved, endpoints, staged.path)
             if warmup_requests:
                 warmup.write(staged.path / warmup.FILE, model.name, requests)
         graph = tensorflow_graph.read(staged.path)
@@ -222,22 +223,44 @@ def _built(model, chosen, by_default):
         return build(model, chosen)
 
 
-def _archive(model, endpoints):
+def _saved(model, endpoints):
+    """Holds the functions, and what they need. Not the model: TensorFlow would trace
+    the functions of Keras in it, and save its variables twice."""
     import tensorflow as tf
 
-    archive = keras.export.ExportArchive()
-    # Tables and the like, wherever a layer holds them, are looked for in what is
-    # tracked. Not the model itself: every variable would be saved twice.
-    holder = tf.Module()
-    holder.model = model
-    archive.track(holder)
+    saved = tf.Module()
+    used = [v for e in endpoints.values() for v in e.function.variables]
+    saved.weights = list({id(variable): variable for variable in used}.values())
+    saved.tables = _tables(model)
     for name, endpoint in endpoints.items():
-        archive.add_endpoint(name, endpoint.function)
-    return archive
+        setattr(saved, name, endpoint.function)
+    return saved
+
+
+def _tables(model):
+    """Tables and the like, wherever a layer holds them."""
+    import tensorflow as tf
+
+    kind, tables = tf.saved_model.experimental.TrackableResource, {}
+    for layer in layers_of(model):
+        for value in keras.tree.flatten([*vars(layer).values()]):
+            # Layers and variables have their own turn, or hold none.
+            other = isinstance(value, (keras.Layer, keras.Variable))
+            if isinstance(value, tf.__internal__.tracking.Trackable) and not other:
+                inside = tf.train.TrackableView(value).descendants()
+                tables.update({id(one): one for one in inside if isinstance(one, kind)})
+    return list(tables.values())
+
+
+def _write(saved, endpoints, path):
+    import tensorflow as tf
+
+    functions = {name: endpoint.function for name, endpoint in endpoints.items()}
+    tf.saved_model.save(saved, str(path), signatures=functions)
 
 
 class Endpoint(NamedTuple):
-    """A `tf.function` that has been traced once, for `specs`."""
+    """A `tf.ConcreteFunction` of `specs`."""
 
     function: Callable
     specs: list
@@ -279,7 +302,7 @@ def _endpoint(model, name, options):
     _check_servable(traced, name)
     if compiled:
         _check_plain_kernels(traced, name, specs)
-    return Endpoint(function, specs)
+    return Endpoint(traced, specs)
 
 
 def available(model: keras.Model, image_size: Any = None) -> list[str]:
