@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_en import arguments, files
-from keras_en.keras_private import layers_of
 from keras_en.text import one_line
 
 from .. import facts, serving
 from ..keras_private import without_xla
 from ..pixels import resolved
 from . import graph as tensorflow_graph
-from . import warmup
+from . import warmup, written
 
 SIGNATURES = ("serving_default", "serving_bytes", "ratios")
 # TensorFlow Serving keeps it in 64 bits.
@@ -129,11 +128,11 @@ def staged_saved_model(
     model = serving.prepare(model).model
     chosen = _chosen(model, **options)
     endpoints = _built(model, chosen, options.get("signatures") is None)
-    saved = _saved(model, endpoints)
+    functions = {name: endpoint.function for name, endpoint in endpoints.items()}
     requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
     with files.staged(path) as staged:
         with _writing(path):
-            _write(saved, endpoints, staged.path)
+            written.save(model, functions, staged.path)
             if warmup_requests:
                 warmup.write(staged.path / warmup.FILE, model.name, requests)
         graph = tensorflow_graph.read(staged.path)
@@ -221,42 +220,6 @@ def _built(model, chosen, by_default):
         print(f'Written without "ratios". {error}')
         chosen.signatures.remove("ratios")
         return build(model, chosen)
-
-
-def _saved(model, endpoints):
-    """Holds the functions, and what they need. Not the model: TensorFlow would trace
-    the functions of Keras in it, and save its variables twice."""
-    import tensorflow as tf
-
-    saved = tf.Module()
-    used = [v for e in endpoints.values() for v in e.function.variables]
-    saved.weights = list({id(variable): variable for variable in used}.values())
-    saved.tables = _tables(model)
-    for name, endpoint in endpoints.items():
-        setattr(saved, name, endpoint.function)
-    return saved
-
-
-def _tables(model):
-    """Tables and the like, wherever a layer holds them."""
-    import tensorflow as tf
-
-    kind, tables = tf.saved_model.experimental.TrackableResource, {}
-    for layer in layers_of(model):
-        for value in keras.tree.flatten([*vars(layer).values()]):
-            # Layers and variables have their own turn, or hold none.
-            other = isinstance(value, (keras.Layer, keras.Variable))
-            if isinstance(value, tf.__internal__.tracking.Trackable) and not other:
-                inside = tf.train.TrackableView(value).descendants()
-                tables.update({id(one): one for one in inside if isinstance(one, kind)})
-    return list(tables.values())
-
-
-def _write(saved, endpoints, path):
-    import tensorflow as tf
-
-    functions = {name: endpoint.function for name, endpoint in endpoints.items()}
-    tf.saved_model.save(saved, str(path), signatures=functions)
 
 
 class Endpoint(NamedTuple):
