@@ -59,7 +59,7 @@ def output_structure(model):
 def own_tensors():
     """Inside, other threads may call the layers of the model that is called in this
     one; behind it, the tensors that its call has left in them are as before: losses of
-    `add_loss`, attributes that are tensors, and lists, tuples and dictionaries."""
+    `add_loss`, and attributes that are tensors or lists of them."""
     from keras.src.backend.common import global_state
 
     context = global_state.get_global_attribute("current_call_ctx")
@@ -71,47 +71,21 @@ def own_tensors():
         for layer, before in zip(layers, states, strict=True):
             now = vars(layer)
             for name in _results(now).keys() & before.keys():
-                now[name] = _refilled(now[name], before[name])
+                if isinstance(now[name], list):
+                    # The list itself is a tracked one.
+                    now[name][:] = before[name]
+                else:
+                    now[name] = before[name]
 
 
 def _results(attributes):
-    """Those that are tensors or `None`, and copies of collections that hold nothing
-    else than these and constants."""
-    return {
-        name: _copied(value)
-        for name, value in attributes.items()
-        if value is None or keras.ops.is_tensor(value) or _is_collection(value)
-    }
-
-
-def _is_collection(value):
-    if isinstance(value, dict):
-        value = [*value.values()]
-    return isinstance(value, list | tuple) and all(
-        one is None
-        or isinstance(one, str | int | float)
-        or keras.ops.is_tensor(one)
-        or _is_collection(one)
-        for one in value
-    )
-
-
-def _copied(value):
-    if isinstance(value, dict):
-        return {key: _copied(one) for key, one in value.items()}
-    if type(value) is tuple:
-        return tuple(map(_copied, value))
-    return [_copied(one) for one in value] if isinstance(value, list) else value
-
-
-def _refilled(value, before):
-    """What was there before, in the same list or dictionary, which may be one that
-    Keras tracks."""
-    if isinstance(value, list) and isinstance(before, list):
-        value[:] = before
-    elif isinstance(value, dict) and isinstance(before, dict):
-        value.clear()
-        value.update(before)
-    else:
-        return before
-    return value
+    """Those that are tensors or `None`, and copies of lists that hold nothing but
+    tensors."""
+    results = {}
+    for name, value in attributes.items():
+        if isinstance(value, list):
+            if all(map(keras.ops.is_tensor, value)):
+                results[name] = list(value)
+        elif value is None or keras.ops.is_tensor(value):
+            results[name] = value
+    return results
