@@ -133,7 +133,10 @@ def exported(model, to, folder):
     from keras_en import export
 
     if to == "ONNX":
-        path = export.export_onnx(model, folder / "m.onnx")
+        # Families of convolutions alone leave their sizes open.
+        is_open = any(None in x.shape[1:] for x in model.inputs)
+        dynamic = ("batch", "height", "width") if is_open else ("batch",)
+        path = export.export_onnx(model, folder / "m.onnx", dynamic=dynamic)
     else:
         path = export.export_saved_model(model, folder / "served")
     report = export.verify(model, path, batches=(1, 3))

@@ -43,7 +43,7 @@ def xception():
 
 
 def efficientnet():
-    n = 4
+    n = 2  # One of each type of block.
     return hub(
         "EfficientNetBackbone",
         stackwise_width_coefficients=[1.0] * n,
@@ -52,10 +52,10 @@ def efficientnet():
         stackwise_num_repeats=[1] * n,
         stackwise_input_filters=[8] * n,
         stackwise_output_filters=[8] * n,
-        stackwise_expansion_ratios=[1, 4, 4, 4],
+        stackwise_expansion_ratios=[1, 4],
         stackwise_squeeze_and_excite_ratios=[0.25] * n,
-        stackwise_strides=[1, 2, 2, 1],
-        stackwise_block_types=["fused", "unfused", "fused", "unfused"],
+        stackwise_strides=[1, 2],
+        stackwise_block_types=["fused", "unfused"],
         image_shape=SHAPE,
     )
 

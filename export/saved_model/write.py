@@ -15,7 +15,7 @@ from .. import facts, serving
 from ..keras_private import without_xla
 from ..pixels import resolved
 from . import graph as tensorflow_graph
-from . import warmup
+from . import warmup, written
 
 SIGNATURES = ("serving_default", "serving_bytes", "ratios")
 # TensorFlow Serving keeps it in 64 bits.
@@ -128,11 +128,11 @@ def staged_saved_model(
     model = serving.prepare(model).model
     chosen = _chosen(model, **options)
     endpoints = _built(model, chosen, options.get("signatures") is None)
-    archive = _archive(model, endpoints)
+    functions = {name: endpoint.function for name, endpoint in endpoints.items()}
     requests = [(n, warmup.zeros(e.specs)) for n, e in endpoints.items()]
     with files.staged(path) as staged:
         with _writing(path):
-            archive.write_out(str(staged.path), verbose=False)
+            written.save(model, functions, staged.path)
             if warmup_requests:
                 warmup.write(staged.path / warmup.FILE, model.name, requests)
         graph = tensorflow_graph.read(staged.path)
@@ -222,22 +222,8 @@ def _built(model, chosen, by_default):
         return build(model, chosen)
 
 
-def _archive(model, endpoints):
-    import tensorflow as tf
-
-    archive = keras.export.ExportArchive()
-    # Tables and the like, wherever a layer holds them, are looked for in what is
-    # tracked. Not the model itself: every variable would be saved twice.
-    holder = tf.Module()
-    holder.model = model
-    archive.track(holder)
-    for name, endpoint in endpoints.items():
-        archive.add_endpoint(name, endpoint.function)
-    return archive
-
-
 class Endpoint(NamedTuple):
-    """A `tf.function` that has been traced once, for `specs`."""
+    """A `tf.ConcreteFunction` of `specs`."""
 
     function: Callable
     specs: list
@@ -279,7 +265,7 @@ def _endpoint(model, name, options):
     _check_servable(traced, name)
     if compiled:
         _check_plain_kernels(traced, name, specs)
-    return Endpoint(function, specs)
+    return Endpoint(traced, specs)
 
 
 def available(model: keras.Model, image_size: Any = None) -> list[str]:

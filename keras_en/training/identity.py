@@ -3,8 +3,10 @@
 import json
 import re
 
+import keras
+
 from keras_en.keras_private import layers_of
-from keras_en.training import keras_private
+from keras_en.training import keras_private, losses
 
 
 def identity(model, data, first, **options):
@@ -20,6 +22,7 @@ def identity(model, data, first, **options):
         **options: Arguments of `fit`.
     """
     optimizer = keras_private.inner_optimizer(model.optimizer)
+    layers = [_described(layer) for layer in layers_of(model)]
     settings = optimizer.get_config()
     for name in ("name", "learning_rate"):
         settings.pop(name, None)
@@ -29,7 +32,14 @@ def identity(model, data, first, **options):
         "samples of the first batch": first,
         "optimizer": type(optimizer).__name__,
         "options of the optimizer": settings,
-        "layers": [_described(layer) for layer in layers_of(model)],
+        "loss": [_of_loss(loss) for loss in losses.of(model)],
+        "layers": layers,
+        "options of layers": {
+            f"{i} {name}": _options(layer)
+            for i, ((name, *_), layer) in enumerate(
+                zip(layers, layers_of(model), strict=True)
+            )
+        },
     }
     return json.loads(json.dumps(values, default=str))
 
@@ -46,11 +56,50 @@ def differences(here, there):
         if isinstance(value, list) and isinstance(other, list):
             pairs = zip(value + [None], other + [None], strict=False)
             value, other = next(pair for pair in pairs if pair[0] != pair[1])
-        elif isinstance(value, dict) and isinstance(other, dict):
-            names = [k for k in {**value, **other} if value.get(k) != other.get(k)]
-            value, other = ({k: v.get(k) for k in names} for v in (value, other))
+        else:
+            value, other = _without_what_is_equal(value, other)
         texts.append(f"{name}: {value} here, {other} there")
     return texts
+
+
+def _without_what_is_equal(value, other):
+    """Two dictionaries, and those in them, with what differs alone."""
+    if not (isinstance(value, dict) and isinstance(other, dict)):
+        return value, other
+    names = [k for k in {**value, **other} if value.get(k) != other.get(k)]
+    pairs = {k: _without_what_is_equal(value.get(k), other.get(k)) for k in names}
+    return tuple({k: pair[side] for k, pair in pairs.items()} for side in (0, 1))
+
+
+def _of_loss(loss):
+    """The name of a function, or the class and the options of another loss."""
+    loss = keras.losses.get(loss)
+    if hasattr(loss, "__name__"):
+        return loss.__name__
+    return [type(loss).__name__, _options(loss)]
+
+
+def _options(thing):
+    """What the configuration of a layer or a loss says of what it computes, in plain
+    values: initializers are past, and the layers in a model have their own turn."""
+    if isinstance(thing, keras.Model):
+        return {}
+    try:
+        config = thing.get_config()
+    except Exception:  # To be trained, layers of one's own need none.
+        return {}
+    return {
+        name: value
+        for name, value in config.items()
+        if name != "name" and (_is_plain(value) or name.endswith("regularizer"))
+    }
+
+
+def _is_plain(value):
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    # Others may be said by their address.
+    return value is None or isinstance(value, str | int | float)
 
 
 def _described(layer):

@@ -177,6 +177,32 @@ def test_ratios_do_not_hide_outputs():
     assert shapes["norm"] == (2, 4, 4, 3) and len(shapes) == 5
 
 
+class Pyramid(layers.Layer):
+    """Calls one of its normalizations twice and one never."""
+
+    def __init__(self):
+        super().__init__()
+        self.norms = [ExemplarNormalization(name=f"norm_{i}") for i in range(2)]
+
+    def call(self, x):
+        return self.norms[0](self.norms[0](x) + 1.0)
+
+    def build(self, shape):
+        self.norms[0].build(shape)
+
+
+def test_ratios_of_layers_that_are_called_twice_or_never(tmp_path):
+    x = keras.Input((4, 4, 3))
+    y = layers.Conv2D(2, 3, name="norm_0")(Pyramid()(x))
+    model = randomized(keras.Model(x, [y, layers.ReLU()(y)]))
+    options = {"signatures": ["serving_default", "ratios"], "warmup_requests": False}
+    path = export.export_saved_model(model, tmp_path, **options)
+    report = export.verify(model, path, batches=(1, 3))
+    assert report.passed, report.failures
+    (ratios,) = (c for c in report.checks if c.name == "ratios")
+    assert ratios.detail.startswith("2 calls")
+
+
 def test_reserved_metadata_and_folders(tmp_path):
     model = small()
     for key in ("options", "graph_hash", "norm"):

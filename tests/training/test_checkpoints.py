@@ -141,13 +141,13 @@ def test_metrics_that_are_vectors(data, tmp_path):
     assert len(scores) == 3 and all(isinstance(v, float) for v in scores)
 
 
-def small(optimizer="adam", name="first", dtype=None):
+def small(optimizer="adam", name="first", dtype=None, loss="mse", **options):
     """Two dense layers without EN, quick to train."""
-    first = keras.layers.Dense(2, name=name, dtype=dtype)
+    first = keras.layers.Dense(2, name=name, dtype=dtype, **options)
     model = keras.Sequential(
         [keras.Input((3,)), first, keras.layers.Dense(1, dtype=dtype)]
     )
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, loss)
     return model
 
 
@@ -169,12 +169,15 @@ def fit(model, folder, **options):
         ({"optimizer": "adamw"}, "optimizer: AdamW here, Adam there"),
         ({"optimizer": keras.optimizers.Adam(beta_1=0.5)}, "'beta_1': 0.5} here"),
         ({"dtype": "mixed_bfloat16"}, r"'mixed_bfloat16'\] here, .*'float32'\] there"),
+        ({"loss": "mae"}, "loss: mean_absolute_error here, mean_squared_error there"),
+        ({"kernel_regularizer": "l2"}, "'kernel_regularizer': {.*L2.* here, .*None"),
     ],
 )
 def test_a_run_of_other_settings_is_refused_but_by_force(tmp_path, options, message):
     fit(small(), tmp_path, epochs=1)
-    names = {"optimizer", "name", "dtype"}.intersection(options)
-    other = small(**{name: options.pop(name) for name in names})
+    names = {"batch_size", "seed", "shuffle"}.intersection(options)
+    other = small(**{k: v for k, v in options.items() if k not in names})
+    options = {name: options[name] for name in names}
     other.build((None, 3))
     before = [v.numpy() for v in other.variables]
     with pytest.raises(ValueError, match=f"(?s)force.*{message}"):

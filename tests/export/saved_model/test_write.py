@@ -213,15 +213,32 @@ def test_a_fixed_size_for_open_ones(tmp_path):
     assert "serving_bytes" in export.inspect(path).signatures
 
 
+def test_each_signature_is_traced_once(tmp_path):
+    """Neither a nested model nor TensorFlow's saving asks for more graphs."""
+    calls = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x):
+            calls.append(x)
+            return x
+
+    layers = [keras.Input((4, 4, 3)), Counted(), ExemplarNormalization()]
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.Sequential(layers)])
+    calls.clear()
+    path = export.export_saved_model(model, tmp_path)
+    assert len(calls) == len(export.inspect(path).signatures) == 3
+
+
 def test_no_partial_version_is_left(tmp_path, monkeypatch):
+    import tensorflow as tf
+
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
 
-    def interrupted(self, path, **kwargs):
+    def interrupted(saved, path, **kwargs):
         (Path(path) / "variables").mkdir(parents=True)
         raise KeyboardInterrupt
 
-    archive = type(keras.export.ExportArchive())
-    monkeypatch.setattr(archive, "write_out", interrupted)
+    monkeypatch.setattr(tf.saved_model, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export.export_saved_model(model, tmp_path / "new" / "deep")
     assert not any(tmp_path.iterdir())

@@ -1,0 +1,40 @@
+"""What TensorFlow writes: functions, and what they need."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from keras_en.keras_private import layers_of
+
+
+def save(model: keras.Model, functions: dict[str, Callable], path: Path) -> None:
+    """Writes `tf.ConcreteFunction`s of a model, signatures by name, as they are.
+
+    Not with the model, nor by `keras.export.ExportArchive`: both have TensorFlow trace
+    more functions, and with the model variables are saved twice.
+    """
+    import tensorflow as tf
+
+    saved = tf.Module()
+    used = [v for function in functions.values() for v in function.variables]
+    saved.weights = list({id(variable): variable for variable in used}.values())
+    saved.tables = _tables(model)
+    for name, function in functions.items():
+        setattr(saved, name, function)
+    tf.saved_model.save(saved, str(path), signatures=functions)
+
+
+def _tables(model):
+    """Tables and the like, wherever a layer holds them."""
+    import tensorflow as tf
+
+    kind, tables = tf.saved_model.experimental.TrackableResource, {}
+    for layer in layers_of(model):
+        for value in keras.tree.flatten([*vars(layer).values()]):
+            # Layers and variables have their own turn, or hold none.
+            other = isinstance(value, (keras.Layer, keras.Variable))
+            if isinstance(value, tf.__internal__.tracking.Trackable) and not other:
+                inside = tf.train.TrackableView(value).descendants()
+                tables.update({id(one): one for one in inside if isinstance(one, kind)})
+    return list(tables.values())
