@@ -11,7 +11,7 @@ import pytest
 
 from tests.sources import PACKAGES, ROOT, imports, installed, own_imports
 
-GROUND = {"version", "arguments", "files", "text", "keras_private"}
+GROUND = {"version", "arguments", "command", "files", "text", "keras_private"}
 # Who may import whom, beside the ground, inside keras_en.
 ALLOWED = {
     **dict.fromkeys(GROUND, set()),

@@ -1,21 +1,16 @@
-"""`keras-en quickstart`: train a small network on handwritten digits, explain and
-export it.
-
-Trains a residual network on scikit-learn's handwritten digits (no download), evaluates
-it, shows in a page which normalization it chose, and exports it.
-"""
+"""Runs `keras-en quickstart`."""
 
 import argparse
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from keras_en import export, files, training
 from keras_en.analysis import RatioHistory, exemplar_layers
-from keras_en.arguments import check_installed
+from keras_en.arguments import check_backend, check_installed
 from keras_en.cli import options as shared
 from keras_en.cli.explanation import explain
 from keras_en.training import experiment
@@ -62,13 +57,6 @@ class Results(NamedTuple):
     differences: dict[str, float]
     ratios: dict[str, dict[str, float]]
     warnings: tuple[str, ...]
-
-
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    command = shared.add_command(commands, "quickstart", __doc__, run)
-    shared.add_digits(command, "runs/quickstart")
-    shared.add_overwrite(command, "replace the run in --output")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -122,7 +110,7 @@ def quickstart(
         RuntimeError: The backend is not TensorFlow, or a package is missing.
     """
     output = Path(output).resolve()
-    shared.check_tensorflow("The quickstart exports a SavedModel and")
+    check_backend("The quickstart writes a SavedModel: it needs the TensorFlow backend")
     check_installed("The quickstart", REQUIRED)
     _check_output(output, overwrite)
     with files.staged(output) as staged:
