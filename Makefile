@@ -25,9 +25,8 @@ EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
 	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	touch $@
 
-# The log level hides TensorFlow's start-up notes.
 quickstart: .venv/user
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/keras-en quickstart
+	$(BIN)/keras-en quickstart
 
 # Every test; `make check`: all but those marked slow, and a part on other backends. JAX,
 # and torch where it is installed, in processes of their own.

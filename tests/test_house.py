@@ -22,6 +22,7 @@ ALLOWED = {
     "analysis": {"analysis", "surgery", "layers"},
     "export": {"export", "layers"},
     "training": {"training", "models", "analysis", "layers", "ops"},
+    "__main__": {"cli"},
     "cli": {"cli", "training", "analysis", "surgery", "export", "models", "layers"},
 }
 # Folders that know nothing of each other.

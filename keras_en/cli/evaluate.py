@@ -6,7 +6,7 @@ import math
 
 from keras_en import files
 from keras_en.cli import options as shared
-from keras_en.cli.terminal import progress, say
+from keras_en.cli.terminal import progress, progressing, say
 from keras_en.export.serving import loaded
 from keras_en.training import experiment
 from keras_en.training.evaluation import Scores, evaluate
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     scales = recipe.data.scales if options.scales == "recipe" else options.scales
     split = images.split(options.split)
     progress(f"Evaluating {split} of {recipe.data.source}")
-    scores = evaluate(model, images, split, scales)
+    scores = evaluate(model, images, split, scales, progressing("images"))
     names = images.data.class_names
     about = {
         "model": str(path),

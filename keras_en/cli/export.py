@@ -13,6 +13,7 @@ from keras_en.cli.terminal import progress, say, say_json
 from keras_en.export.onnx.convert import staged_onnx
 from keras_en.export.saved_model.write import staged_saved_model
 from keras_en.export.serving import prepare
+from keras_en.training.run_folder import class_names
 
 WRITERS: dict[str, Any] = {"saved_model": staged_saved_model, "onnx": staged_onnx}
 NAMES = {"saved_model": "a SavedModel", "onnx": "an ONNX file"}
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     verify.check_report(options.report, options.overwrite)
     progress(f"Reading {options.model}")
     prepared = prepare(options.model)
-    _check_class_names(arguments["metadata"].get("class_names"), prepared.model)
+    _add_class_names(arguments["metadata"], prepared.model, options.model)
     progress(f"Writing {NAMES[options.to]}")
     report = None
     with WRITERS[options.to](prepared, options.out, **arguments) as staged:
@@ -61,27 +62,26 @@ def _arguments(options):
     return arguments
 
 
-def _check_class_names(names, model):
-    """Raises `RuntimeError` unless some output has a number for each."""
-    sizes = [output.shape[-1] for output in model.outputs]
+def _add_class_names(metadata, model, path):
+    """Those that a training has written beside the model, unless there are others.
+
+    Raises:
+        RuntimeError: No output has a number for each.
+    """
+    names, sizes = metadata.get("class_names"), [y.shape[-1] for y in model.outputs]
     if names is not None and None not in sizes and len(names) not in sizes:
         wanted = " or ".join(str(size) for size in dict.fromkeys(sizes))
         raise RuntimeError(
             f"--class-names must hold a name for each output, {wanted}. "
             f"Received: {len(names)} names"
         )
+    written = class_names(path.parent)
+    if names is None and written is not None and len(written) in sizes:
+        metadata["class_names"] = written
 
 
 def _metadata(options):
-    metadata, path = dict(options.metadata or ()), options.class_names
-    if path is None:
-        return metadata
-    if not path.is_file():
-        raise RuntimeError(f"--class-names must be a file. Received: {path}")
-    try:
-        metadata["class_names"] = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise RuntimeError(
-            f"--class-names must be a text file. Received: {path}"
-        ) from None
+    metadata = dict(options.metadata or ())
+    if options.class_names is not None:
+        metadata["class_names"] = shared.class_names(options.class_names)
     return metadata

@@ -93,6 +93,17 @@ def import_modules(names: list[str]) -> None:
             ) from error
 
 
+def class_names(path: Path) -> list[str]:
+    """Those of the file of `--class-names`, a name a line."""
+    if not path.is_file():
+        raise RuntimeError(f"--class-names must be a file. Received: {path}")
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        text = f"--class-names must be a text file. Received: {path}"
+        raise RuntimeError(text) from None
+
+
 def add_artefact(command: Parser) -> None:
     text = "DIRECTORY/VERSION, or .onnx"
     command.add_argument("artefact", type=Path, metavar="ARTEFACT", help=text)

@@ -13,6 +13,7 @@ from keras_en.analysis import RatioHistory, exemplar_layers
 from keras_en.arguments import check_backend, check_installed
 from keras_en.cli import options as shared
 from keras_en.cli.explanation import explain
+from keras_en.cli.terminal import is_quiet, progress, say
 from keras_en.training import experiment
 from keras_en.training.recipes import recipe as recipes
 
@@ -64,18 +65,18 @@ def run(options: argparse.Namespace) -> None:
     results = quickstart(
         output, options.seed, options.epochs, options.norm, options.overwrite
     )
-    print(f"\nTest accuracy: {results.test_accuracy:.2%}")
+    say(f"\nTest accuracy: {results.test_accuracy:.2%}")
     for text in results.warnings:
-        print(f"Warning: {text}")
+        say(f"Warning: {text}")
     if (output / PAGE).is_file():
-        print(f"What the network chose: {output / PAGE}")
-    print("Largest difference to the model, on the test images:")
+        say(f"What the network chose: {output / PAGE}")
+    say("Largest difference to the model, on the test images:")
     for name, difference in results.differences.items():
-        print(f"  {output / name}  {difference:.1e}")
-    print("Also written:")
+        say(f"  {output / name}  {difference:.1e}")
+    say("Also written:")
     for name in ARTEFACTS:
         if (output / name).is_file() and name not in results.differences:
-            print(f"  {output / name}")
+            say(f"  {output / name}")
 
 
 def quickstart(
@@ -136,6 +137,8 @@ def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
     settings = experiment.Settings(
         output=folder,
         seed=seed,
+        verbose=0 if is_quiet() else "auto",
+        progress=progress,
         command=f"keras-en quickstart --norm {norm} --seed {seed} --epochs {epochs}",
     )
     trained = experiment.train(recipe, settings)
@@ -157,8 +160,11 @@ def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
 def _export(model, folder, images):
     """Writes every artefact; the largest difference of each on `images`."""
     expected = model.predict(images, batch_size=len(images), verbose=0)
+    progress("Exporting a SavedModel")
     version = export.export_saved_model(model, folder / "saved_model")
+    progress("Exporting an ONNX file")
     onnx = export.export_onnx(model, folder / "model.onnx")
+    progress("Running both as their servers do")
     outputs = {
         "saved_model/1": export.run_saved_model(version, images),
         "model.onnx": export.run_onnx(onnx, images),

@@ -12,7 +12,7 @@ from keras_en import files
 from keras_en.analysis import RatioHistory, collect_ratios
 from keras_en.analysis.page import FILES
 from keras_en.cli.explanation import Batches, explain
-from keras_en.cli.terminal import say
+from keras_en.cli.terminal import is_quiet, progress, say
 from keras_en.export.serving import loaded
 from keras_en.training import experiment
 from keras_en.training.data import Data, Transform, load
@@ -182,7 +182,11 @@ def _against(options, subject, images):
     title = f"{other.name} on {images.name}"
     if title == own:
         title = f"{other.link} on {images.source}"
+    progress(f"Collecting the ratios of {title}")
     ratios = collect_ratios(
-        other.model, images.batches(None), class_names=images.class_names
+        other.model,
+        images.batches(None),
+        class_names=images.class_names,
+        verbose=0 if is_quiet() else "auto",
     )
     return {title: ratios}

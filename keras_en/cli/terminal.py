@@ -3,7 +3,8 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras_en.text import printable
@@ -47,6 +48,24 @@ def _progress_file():
 def is_quiet() -> bool:
     """Whether only results are printed."""
     return _Manner.quiet
+
+
+def progressing(subject: str, every: float = 2.0) -> Callable[[int], None]:
+    """A function of how many are done, that says so by `progress` now and then.
+
+    Args:
+        subject: What they are.
+        every: Seconds between two lines.
+    """
+    last = time.monotonic()
+
+    def step(count):
+        nonlocal last
+        if time.monotonic() - last >= every:
+            last = time.monotonic()
+            progress(f"  {count:,} {subject}")
+
+    return step
 
 
 def say_json(values: Any) -> None:

@@ -10,7 +10,7 @@ import keras
 
 from keras_en.cli import options as shared
 from keras_en.cli import starting
-from keras_en.cli.terminal import is_quiet, say
+from keras_en.cli.terminal import is_quiet, progress, say
 from keras_en.training import experiment
 from keras_en.training.recipes import recipe as recipes
 
@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> None:
         checkpoint_every=options.checkpoint_every,
         resume=options.resume,
         verbose=_verbosity(),
+        progress=progress,
         jit=options.jit,
         deterministic=options.deterministic,
         precision=options.mixed_precision,

@@ -78,7 +78,7 @@ def add(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="whatever the artefact shall say about itself; may be repeated",
     )
-    text = "a text file, a name a line"
+    text = "a text file, a name a line; default: those of the training beside MODEL"
     option("--class-names", type=Path, metavar="FILE", help=text)
     shared.add_overwrite(command, "replace what is there")
     text = "do not compare it with the model"
