@@ -9,6 +9,7 @@ import keras
 from keras_en.arguments import check_installed
 from keras_en.cli import options as shared
 from keras_en.cli import verify
+from keras_en.cli.card import check_card, write_card
 from keras_en.cli.terminal import progress, say, say_json
 from keras_en.export.onnx.convert import staged_onnx
 from keras_en.export.saved_model.write import staged_saved_model
@@ -27,6 +28,7 @@ def run(options: argparse.Namespace) -> None:
         packages = ("onnx", "onnxruntime", converter)
         check_installed("--to onnx", packages, "export")
     verify.check_report(options.report, options.overwrite)
+    check_card(options.card, options.overwrite)
     progress(f"Reading {options.model}")
     prepared = prepare(options.model)
     _add_class_names(arguments["metadata"], prepared.model, options.model)
@@ -39,6 +41,9 @@ def run(options: argparse.Namespace) -> None:
             # First: where there is no room for the report, nothing is written.
             verify.conclude(report, options, f"; {shared.NOTHING}")
         staged.publish()
+    if options.card is not None:
+        write_card(options.card, prepared.original, options.model, options.license)
+        progress(f"Written: {options.card}")
     if options.json:
         parity = None if report is None else json.loads(report.to_json())
         say_json({"written": str(staged.target), "parity": parity})

@@ -7,6 +7,7 @@ is written, and the exit code is 1.
 Examples:
   keras-en export model.keras --out served --report parity.md
   keras-en export model.keras --to onnx --out model.onnx --fp16
+  keras-en export runs/photos/model.keras --out served --card hub --license mit
 """
 
 import argparse
@@ -80,6 +81,11 @@ def add(commands: Any) -> None:
     )
     text = "a text file, a name a line; default: those of the training beside MODEL"
     option("--class-names", type=Path, metavar="FILE", help=text)
+    text = "a new folder for the Hugging Face Hub or Kaggle: the model and its card, "
+    text += "README.md, with what a training beside MODEL has written down"
+    option("--card", type=Path, metavar="FOLDER", help=text)
+    text = "licence of the weights, for --card, as the Hub names them: apache-2.0, mit"
+    option("--license", default="unknown", metavar="NAME", help=text)
     shared.add_overwrite(command, "replace what is there")
     text = "do not compare it with the model"
     option("--no-verify", action="store_true", help=text)
