@@ -46,7 +46,7 @@ def classifier(
     if path.suffix == ".keras":
         return _of_keras(path, scale)
     artefact = export.inspect(path)
-    names = artefact.record.get("class_names") or class_names(path.parent)
+    names = _written(artefact.record) or class_names(path.parent)
     if artefact.kind == "ONNX":
         return _of_onnx(path, artefact, scale)._replace(names=names)
     if _SIGNATURE in artefact.signatures and scale is None:
@@ -58,6 +58,14 @@ def classifier(
         return export.run_saved_model(path, np.stack(batch).astype(dtype))
 
     return Classifier(_treated(path, size, scale), scores, names)
+
+
+def _written(record):
+    """The names of classes that an export has written down: a SavedModel's record has
+    them with all that a user has said."""
+    further = record.get("metadata")
+    values = {**record, **(further if isinstance(further, dict) else {})}
+    return values.get("class_names")
 
 
 def _of_keras(path, scale):

@@ -40,10 +40,10 @@ def run(options: argparse.Namespace) -> None:
             report = report._replace(artefact=str(options.out))
             # First: where there is no room for the report, nothing is written.
             verify.conclude(report, options, f"; {shared.NOTHING}")
+        if options.card is not None:
+            write_card(options.card, prepared.original, options.model, options.license)
+            progress(f"Written: {options.card}")
         staged.publish()
-    if options.card is not None:
-        write_card(options.card, prepared.original, options.model, options.license)
-        progress(f"Written: {options.card}")
     if options.json:
         parity = None if report is None else json.loads(report.to_json())
         say_json({"written": str(staged.target), "parity": parity})

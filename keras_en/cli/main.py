@@ -35,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     interrupted = NOTHING
     try:
-        options = parsers.parser().parse_args(arguments)
+        parser = parsers.parser()
+        if "_ARGCOMPLETE" in os.environ:
+            _complete(parser)
+        options = parser.parse_args(arguments)
         if options.command is None:
             say(parsers.START)
             return 0
@@ -59,6 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _ERRORS as error:
         return _said(f"keras-en: error: {one_line(error, limit=None)}", 2)
     return 0
+
+
+def _complete(parser):
+    """Ends the process: a shell asks what may follow."""
+    import argcomplete
+
+    argcomplete.autocomplete(parser)
 
 
 @contextlib.contextmanager

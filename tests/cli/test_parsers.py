@@ -19,6 +19,7 @@ from keras_en.training import strategies
 from keras_en.training.data import sources
 from keras_en.training.recipes import tables
 from keras_en.version import __version__
+from tests.sources import ROOT
 
 
 def run_python(code, *words, **environment):
@@ -206,3 +207,26 @@ def test_by_hand():
         False,
     )
     assert read.interrupted == options.NOTHING
+
+
+def test_a_shell_completes(tmp_path):
+    """As bash asks, with the answer in file 8."""
+    pytest.importorskip("argcomplete", reason="argcomplete is not installed")
+    line = "keras-en train --stra"
+    code = "import sys; sys.argv = ['keras-en']\nfrom keras_en.cli import main\nmain()"
+    words = " ".join(shlex.quote(word) for word in (sys.executable, "-c", code))
+    done = subprocess.run(
+        ["bash", "-c", f"{words} 8> answer"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+            "_ARGCOMPLETE": "1",
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "answer").read_text().split() == ["--strategy"]

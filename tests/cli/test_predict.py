@@ -57,12 +57,14 @@ def test_every_form_says_the_same(place, tmp_path, capsys):
     served = export.export_saved_model(
         model, tmp_path / "served", metadata={"class_names": NAMES}
     )
-    export.export_onnx(model, tmp_path / "m.onnx", layout="nchw")
+    export.export_onnx(
+        model, tmp_path / "m.onnx", layout="nchw", metadata={"class_names": NAMES}
+    )
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
     named = ["--class-names", tmp_path / "names.txt"]
     texts = [
         predicted(capsys, place / "m.keras", place / "b.png", "--quiet", *named),
-        predicted(capsys, tmp_path / "m.onnx", place / "b.png", "--quiet", *named),
+        predicted(capsys, tmp_path / "m.onnx", place / "b.png", "--quiet"),
         predicted(capsys, served, place / "b.png", "--quiet"),
         # By its other signature, which takes pixels.
         predicted(capsys, served, place / "b.png", "--quiet", "--std", "1"),
