@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from keras_en import command
+from keras_en.text import one_line
 
 # What `import keras_en` imports, whose layers files of models then may hold.
 _PARTS = ("keras_en.layers", "keras_en.surgery", "keras_en.training")
+_PACKAGE = "keras_en"
 _LEVEL, _SILENT = "TF_CPP_MIN_LOG_LEVEL", "3"
 
 
@@ -22,22 +24,34 @@ def imported(name: str, verbose: bool) -> ModuleType:
 
     Args:
         name: Of the module.
-        verbose: Whether TensorFlow may say what it likes. Where the environment has
-            its log level, that says so.
+        verbose: Whether TensorFlow may say what it likes, as it may in a process that
+            calls `main` itself, or whose environment has a log level.
+
+    Raises:
+        RuntimeError: Something cannot be imported.
     """
-    if not verbose:
-        os.environ.setdefault(_LEVEL, _SILENT)
-    silent = not verbose and os.environ[_LEVEL] == _SILENT
-    hidden = silent and "keras" not in sys.modules
-    with _silenced() if hidden else contextlib.nullcontext():
-        for part in _PARTS:
-            importlib.import_module(part)
-        module = importlib.import_module(name)
+    silent = command.is_command() and not verbose
+    if silent:
+        silent = os.environ.setdefault(_LEVEL, _SILENT) == _SILENT
+    with _silenced() if silent else contextlib.nullcontext():
+        module = _module(name)
     if silent:
         # Those of Python, which ask for changes of other packages.
         for logger in ("absl", "tensorflow"):
             logging.getLogger(logger).setLevel(logging.ERROR)
     return module
+
+
+def _module(name):
+    try:
+        for part in _PARTS:
+            importlib.import_module(part)
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise RuntimeError(
+            f"The library cannot be imported, `python -c 'import {_PACKAGE}'` says "
+            f"more: {one_line(error)}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -47,8 +61,7 @@ def _silenced() -> Iterator[None]:
     sys.stderr.flush()
     with tempfile.TemporaryFile() as notes:
         terminal = os.dup(2)
-        if command.is_command():
-            command.answer_signals(terminal)
+        command.answer_signals(terminal)
         os.dup2(notes.fileno(), 2)
         try:
             yield
@@ -59,6 +72,5 @@ def _silenced() -> Iterator[None]:
         finally:
             sys.stderr.flush()
             os.dup2(terminal, 2)
-            if command.is_command():
-                command.answer_signals()
+            command.answer_signals()
             os.close(terminal)

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         if options.command is None:
             say(parsers.START)
+            sys.stdout.flush()
             return 0
         interrupted = options.interrupted
         name = f"keras_en.cli.{options.command}"

@@ -22,13 +22,12 @@ from keras_en.version import __version__
 from tests.sources import ROOT
 
 
-def run_python(code, *words, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-    )
+def run_python(code):
+    """In an environment in which nobody has asked TensorFlow to be silent."""
+    level = "TF_CPP_MIN_LOG_LEVEL"
+    environment = {name: v for name, v in os.environ.items() if name != level}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 # What a user types, the exit code, and a part of the answer.
@@ -84,6 +83,7 @@ assert "keras" not in sys.modules
 from keras_en.cli import library
 library.imported("keras_en.cli.recipes", verbose=False)
 import keras
+keras.ops.ones(1) + 1
 of_command = set(keras.saving.get_custom_objects())
 from keras_en import ExemplarNormalization, replace_normalization
 assert keras_en.recalibrate.__name__ == "recalibrate"
@@ -124,6 +124,20 @@ def test_what_was_hidden_is_shown_with_an_error():
     assert done.returncode == 1
     assert done.stderr.startswith("a note of C++\n")
     assert done.stderr.endswith("RuntimeError: no Keras here\n")
+
+
+WITHOUT_KERAS = """
+import sys
+sys.argv, sys.modules["keras"] = ["keras-en"], None
+from keras_en import cli
+sys.exit(cli.main(["recipes"]))
+"""
+
+
+def test_without_keras_there_is_one_line():
+    done = run_python(WITHOUT_KERAS)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("keras-en: error: The library cannot be imported")
 
 
 def title(command):
