@@ -1,5 +1,6 @@
 """A model's card: a folder for the Hugging Face Hub or Kaggle, with what it is."""
 
+import contextlib
 import json
 import shutil
 import zipfile
@@ -182,7 +183,10 @@ def _listed(versions):
 
 def _data(folder):
     recipe = folder / experiment.RECIPE
-    return recipes.load(recipe).data.source if recipe.is_file() else None
+    # Without a package, or of a file of others, nothing is said of the data.
+    with contextlib.suppress(RuntimeError, ValueError):
+        return recipes.load(recipe).data.source if recipe.is_file() else None
+    return None
 
 
 def _json(path):

@@ -15,7 +15,6 @@ from keras_en.text import one_line
 
 # What `import keras_en` imports, whose layers files of models then may hold.
 _PARTS = ("keras_en.layers", "keras_en.surgery", "keras_en.training")
-_PACKAGE = "keras_en"
 _LEVEL, _SILENT = "TF_CPP_MIN_LOG_LEVEL", "3"
 
 
@@ -49,8 +48,8 @@ def _module(name):
         return importlib.import_module(name)
     except ImportError as error:
         raise RuntimeError(
-            f"The library cannot be imported, `python -c 'import {_PACKAGE}'` says "
-            f"more: {one_line(error)}"
+            "The library cannot be imported; `python -c 'import keras_en'` says more: "
+            f"{one_line(error)}"
         ) from error
 
 

@@ -22,7 +22,8 @@ def run(tmp_path_factory):
     model = CifarResNet(8, input_shape=(8, 8, 3), classes=3)
     model.save(folder / "model.keras")
     (folder / "recipe.yaml").write_text(
-        "name: own\nnetwork: {name: CifarResNet}\ndata: {source: 'tfds:cifar10'}\n"
+        "name: own\nnetwork: {name: CifarResNet, arguments: {depth: 8}}\n"
+        "data: {source: 'tfds:cifar10'}\n"
     )
     facts = {
         "recipe": "own",
