@@ -8,10 +8,14 @@ from pathlib import Path
 
 from keras_en import files
 from keras_en.cli.terminal import say
-from keras_en.training import reproduction
+from keras_en.training import comparison, reproduction
 from keras_en.training.recipes import tables
 
-RESULTS, CSV, CURVES = "results.md", "results.csv", "curves.png"
+RESULTS, CSV = "results.md", "results.csv"
+FIGURES = {
+    "curves.png": reproduction.plot_curves,
+    "points.png": comparison.plot_points,
+}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -24,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
             part for part in (table.note, f"changed: {', '.join(changes)}") if part
         ]
         table = dataclasses.replace(table, note="; ".join(parts))
-    output = options.output or Path("runs", f"{options.table}-{options.scale}")
+    output = options.output or Path("runs", f"{table.name}-{options.scale}")
     trainings = reproduction.trainings(
         table,
         output,
@@ -61,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     for text in (output / RESULTS).read_text("utf-8").splitlines():
         if text:
             line(text)
-    for name in (RESULTS, CSV, CURVES):
+    for name in (RESULTS, CSV, *FIGURES):
         if (output / name).is_file():
             line(f"written {output / name}")
 
@@ -113,15 +117,19 @@ def _run(words, log):
 
 def _write(table, trainings, output, scale):
     """All files, as far as runs are finished."""
-    text = reproduction.markdown(table, trainings)
-    head = f"# {table.title}\n\nScale: {scale}.\n\n"
-    files.write_text(output / RESULTS, head + text)
+    text = f"# {table.title}\n\nScale: {scale}.\n\n"
+    text += reproduction.markdown(table, trainings)
+    pairs = comparison.differences(table, trainings)
+    if pairs:
+        text += f"\n{comparison.markdown(pairs)}"
+    files.write_text(output / RESULTS, text)
     files.write_text(output / CSV, reproduction.as_csv(trainings, scale))
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         return
     title = f"{table.title}, {scale} scale"
-    with files.staged(output / CURVES, CURVES) as staged:
-        if reproduction.plot_curves(trainings, staged.path, title):
-            staged.publish()
+    for name, plot in FIGURES.items():
+        with files.staged(output / name, name) as staged:
+            if plot(trainings, staged.path, title):
+                staged.publish()

@@ -8,7 +8,7 @@ import keras
 from keras_en.cli.terminal import say
 from keras_en.export.serving import loaded
 from keras_en.models.weights import load_weights
-from keras_en.surgery import replace_normalization
+from keras_en.surgery import layer_tree, replace_normalization, transplant
 from keras_en.training import build
 from keras_en.training.experiment import Network
 from keras_en.training.recipes.recipe import Recipe
@@ -71,7 +71,9 @@ def _with_weights(path: Path, recipe: Recipe, facts: build.Facts, steps: int):
 def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
     """The network of a file with the normalization of the recipe, for the classes of
     the data."""
-    model = replace_normalization(loaded(path), recipe.norm.name)
+    model = loaded(path)
+    if not _has_only(model, recipe.norm.name):
+        model = replace_normalization(model, recipe.norm.name)
     shape, wanted = model.input_shape, (None, *facts.image_shape)
     fits = isinstance(shape, tuple) and len(shape) == 4
     if not fits or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True)):
@@ -97,6 +99,13 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
         )
     classes = keras.layers.Dense(facts.classes, "softmax", name="predictions")
     return keras.Model(model.input, classes(last.input), name=model.name)
+
+
+def _has_only(model, norm):
+    """Whether all normalizations are those of this name, and there are some."""
+    layers = [layer for _, layer in layer_tree.walk(model)]
+    own = [layer for layer in layers if isinstance(layer, transplant.NORMALIZATIONS)]
+    return bool(own) and all(transplant.alike(layer, norm, {}) for layer in own)
 
 
 def _is_softmax(layer):

@@ -44,7 +44,7 @@ for words, code, part in [
     (["train", "--fly"], 2, "unrecognized arguments: --fly"),
     (["export"], 2, "required: MODEL, --out"),
     (["quickstart", "--norm", "xn"], 2, "invalid choice: 'xn'"),
-    (["reproduce", "table0"], 2, "invalid choice: 'table0'"),
+    (["reproduce", "--seeds", "2-1", "table5"], 2, "must be FIRST-LAST"),
     (["ratios", "m.keras", "--out", "r", "--data", "x"], 2, "must be digits, tfds:"),
 ]:
     text = io.StringIO()

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from keras_en import cli
+from keras_en.cli import starting
 from keras_en.models import CifarResNet
-from keras_en.training import experiment
+from keras_en.training import build, experiment
 from keras_en.training.recipes import recipe as recipes
 from tests.cli.test_main import keras_en
 from tests.training.data.pictures import class_folder, mask_folder
@@ -174,6 +175,19 @@ def test_from_a_network_of_another_norm_and_other_classes(images, tmp_path):
     assert "ExemplarNormalization" in kinds and "BatchNormalization" not in kinds
     pairs = (model.get_layer("stem_conv").kernel for model in (before, after))
     np.testing.assert_allclose(*pairs, atol=1e-6)
+
+
+def test_from_a_network_of_the_same_norm(tmp_path):
+    """It is trained on as it is."""
+    before = CifarResNet(8, input_shape=(8, 8, 1), classes=10, norm="bn")
+    before.save(tmp_path / "before.keras")
+    recipe = recipes.load("digits", ["norm.name=bn"])
+    start = starting.network(None, tmp_path / "before.keras")
+    facts = build.Facts(10, (8, 8, 1))
+    model = start(recipe, facts, 1)
+    assert [type(a) for a in model.layers] == [type(b) for b in before.layers]
+    for a, b in zip(model.get_weights(), before.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow

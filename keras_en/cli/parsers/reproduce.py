@@ -2,8 +2,9 @@
 
 Trains every network of the table with every seed, one after the other, each in a
 process of its own; finished ones are skipped, interrupted ones go on. Prints the table
-in the paper's layout, its figures beside ours, and writes results.md, results.csv and
-curves.png.
+in the paper's layout, its figures beside ours, and what EN gains over the others on the
+same seeds; writes results.md, results.csv, curves.png and points.png. A .yaml file in
+the place of a table's name is a grid of your own.
 
 Examples:
   keras-en reproduce table5 --dry-run
@@ -22,8 +23,9 @@ from keras_en.cli.choices import SCALES, tables
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
     command = shared.add_command(commands, __doc__, "the same command goes on")
-    option, names = command.add_argument, tables()
-    option("table", choices=names, metavar="TABLE", help=f"one of {', '.join(names)}")
+    option = command.add_argument
+    text = f"one of {', '.join(tables())}, or a .yaml file"
+    option("table", metavar="TABLE", help=text)
     text = "small, the default: what two CPU cores and the data at hand can do; paper: "
     text += "the paper's, which takes GPUs and its data"
     option("--scale", choices=SCALES, default="small", help=text)

@@ -1,0 +1,113 @@
+"""A user's road: a network trained with BN is trained on as it is, or with EN in BN's
+place, with the same budget and seeds.
+
+    KERAS_EN_DATA=... python benchmarks/accuracy/road.py [--seeds 5] [--epochs 30]
+        [--more 10] [--output runs/road]
+
+Every training is `keras-en train`; what is finished is skipped, what was interrupted
+goes on. Writes results.md: test accuracy of the BN network and of both ways on, with
+the moving statistics of the training and with recalibrated ones, and what EN is above
+BN, paired.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+
+from keras_en import recalibrate
+from keras_en.training import comparison
+from keras_en.training.evaluation import evaluate
+from keras_en.training.material import material
+from keras_en.training.recipes.recipe import load
+
+SETTINGS = ["--set", "network.arguments.depth=8"]
+# A tenth of the first rate, falling as it did.
+ON = ["--set", "optimizer.learning_rate=0.01"]
+
+
+def train(folder, *words):
+    """Its test accuracy, %."""
+    facts = folder / "run.json"
+    if not facts.is_file() or "metrics" not in json.loads(facts.read_text("utf-8")):
+        command = [sys.executable, "-m", "keras_en.cli", "train", "small_cifar10"]
+        options = ["--output", folder, "--resume"]
+        subprocess.run([*command, *map(str, [*words, *options])], check=True)
+    top1 = 100 * json.loads(facts.read_text("utf-8"))["metrics"]["top1"]
+    print(f"{folder}: {top1:.2f} %", flush=True)
+    return top1
+
+
+def recalibrated(folder):
+    """Test accuracy with the exact statistics of an epoch of training images, %."""
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    seed = json.loads((folder / "run.json").read_text("utf-8"))["seed"]
+    images = material(load(folder / "recipe.yaml"), seed)
+    recalibrate(model, images.train(0))
+    top1 = 100 * evaluate(model, images).metrics["top1"]
+    print(f"{folder}, recalibrated: {top1:.2f} %", flush=True)
+    return top1
+
+
+def roads(options):
+    """`{name: {seed: percent}}`."""
+    results = {}
+    for seed in range(options.seeds):
+        output = options.output / f"seed{seed}"
+        words = [*SETTINGS, "--seed", seed]
+        first = ["--norm", "bn", "--epochs", options.epochs]
+        arms = {"BN": train(output / "bn", *words, *first)}
+        start = [*words, *ON, "--epochs", options.more]
+        start += ["--from", output / "bn" / "model.keras"]
+        for norm in ("bn", "en"):
+            folder, arm = output / f"{norm}-on", f"{norm.upper()} on"
+            arms[arm] = train(folder, *start, "--norm", norm)
+            arms[f"{arm}, recalibrated"] = recalibrated(folder)
+        for arm, value in arms.items():
+            results.setdefault(arm, {})[seed] = value
+        write(options, results)
+
+
+def write(options, results):
+    lines = [
+        "# A network trained with BN, trained on with BN or with EN in its place",
+        "",
+        "ResNet-8, 10,000 training images of CIFAR-10, compressed anew as JPEG; "
+        f"{options.epochs} epochs, then {options.more}.",
+        "",
+        "| arm | test accuracy, % | seeds |",
+        "|---|---|---|",
+    ]
+    for arm, values in results.items():
+        numbers = list(values.values())
+        deviation = statistics.stdev(numbers) if len(numbers) > 1 else 0
+        mean = statistics.mean(numbers)
+        lines.append(f"| {arm} | {mean:.2f} ± {deviation:.2f} | {len(numbers)} |")
+    pairs = []
+    for end in ("", ", recalibrated"):
+        own, other = results[f"EN on{end}"], results[f"BN on{end}"]
+        gains = tuple(own[seed] - other[seed] for seed in own)
+        pairs.append(
+            comparison.Difference((), "top1", f"EN on{end}", f"BN on{end}", gains)
+        )
+    text = "\n".join([*lines, "", comparison.markdown(pairs)])
+    (options.output / "results.md").write_text(text, encoding="utf-8")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--more", type=int, default=10)
+    parser.add_argument("--output", type=Path, default=Path("runs", "road"))
+    options = parser.parse_args()
+    roads(options)
+    print((options.output / "results.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
