@@ -1,3 +1,4 @@
+import collections
 import os
 
 # Before the first import of JAX or TensorFlow; float64 oracles need it.
@@ -43,7 +44,9 @@ def fresh_names_and_seed():
     keras.utils.set_random_seed(0)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    _mark_slow(items)
     # The longest first, and in one process: they share the results of two trainings.
     items.sort(key=lambda item: item.path.name != "test_workers.py")
     backend = keras.backend.backend()
@@ -52,3 +55,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(
                 pytest.mark.skip(reason=f"needs TensorFlow, runs on {backend}")
             )
+
+
+def _mark_slow(items):
+    """Of a thorough test one case of so many is fast, or the first alone."""
+    cases = collections.Counter()
+    for item in items:
+        marker = item.get_closest_marker("thorough")
+        if marker is not None:
+            test = item.nodeid.partition("[")[0]
+            every = marker.args[0] if marker.args else len(items)
+            if cases[test] % every:
+                item.add_marker("slow")
+            cases[test] += 1

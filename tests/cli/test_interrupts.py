@@ -59,7 +59,12 @@ def test_in_a_callback_whose_exceptions_are_ignored(monkeypatch, capsys, number,
         time.sleep(30)
 
     monkeypatch.setattr(models, "run", run)
-    assert cli.main(["models"]) == code
+    # A process that was started in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.main(["models"]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "nothing was written" in capsys.readouterr().err
 
 

@@ -89,6 +89,7 @@ def check(model, folder, atol=1e-5, **options):
     return file
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.parametrize("options", [{}, {"strides": 2}, {"dilation_rate": 2}])
 def test_grouped_convolutions(tmp_path, rank, options):
@@ -149,6 +150,7 @@ class Compiled(layers.Layer):
         return self.function(x)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_function_of_a_user(tmp_path, nested):
     network = [

@@ -90,6 +90,7 @@ def relabelled(path, **changes):
     file.write_text(json.dumps({**record, "options": options, **changes}))
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_the_gate_does_not_trust_the_record(tmp_path):
     first = [keras.Input(SHAPE), layers.Rescaling(1 / 255), layers.Conv2D(4, 3)]

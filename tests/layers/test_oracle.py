@@ -165,6 +165,7 @@ class _Frozen:
         return outputs, state
 
 
+@pytest.mark.thorough(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("masked", MASKED, ids="mask-{}".format)
 @pytest.mark.parametrize("state", STATES)
@@ -173,6 +174,7 @@ def test_every_pool(pool, state, masked, dtype):
     compare((3, 2, 3, 4), -1, pool, state, masked, dtype)
 
 
+@pytest.mark.thorough(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("masked", MASKED, ids="mask-{}".format)
 @pytest.mark.parametrize("state", STATES)

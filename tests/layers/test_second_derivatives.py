@@ -99,6 +99,7 @@ def test_a_gradient_penalty_by_hand(mode):
     np.testing.assert_allclose(dgamma.ravel(), [1 / 8], rtol=TOLERANCE)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", backends.MODES)
 @pytest.mark.parametrize("masked", [False, True], ids="mask-{}".format)
 @pytest.mark.parametrize("shape, axis", [((3, 4, 2, 4), -1), ((3, 4, 5), 1)], ids=str)

@@ -158,6 +158,7 @@ def test_frozen_uses_and_keeps_the_moving_statistics(rng):
     assert np.ptp(numpy(ratios), axis=0).max() > 1e-3, "ratios stay per-sample"
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("mean", [1e2, 1e4])
 @pytest.mark.parametrize("mode", backends.MODES)

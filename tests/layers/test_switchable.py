@@ -100,6 +100,7 @@ class Outputs:
         return (outputs, outputs), state
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("masked", MASKED, ids="mask-{}".format)
 @pytest.mark.parametrize("training", [True, False], ids="training-{}".format)

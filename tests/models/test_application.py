@@ -133,12 +133,14 @@ def test_signature_and_docstring(builder):
     assert documented.count("Args:") == documented.count("Raises:") == 1
 
 
+@pytest.mark.thorough(4)
 def test_classes_and_probabilities(outputs, name):
     classes = {"cifar_resnet8": 10, "deeplab_resnet50": 19}.get(name, 1000)
     assert outputs.shape[-1] == classes
     np.testing.assert_allclose(outputs.sum(-1), 1, rtol=1e-5)
 
 
+@pytest.mark.thorough(4)
 def test_a_keras_file(model, outputs, tmp_path):
     model.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
@@ -146,6 +148,7 @@ def test_a_keras_file(model, outputs, tmp_path):
     np.testing.assert_array_equal(numpy(again(IMAGES)), outputs)
 
 
+@pytest.mark.thorough(4)
 def test_channels_first(model, outputs, channels_first):
     channels_first.set_weights(model.get_weights())
     others = numpy(channels_first(np.moveaxis(IMAGES, -1, 1)))
@@ -180,6 +183,7 @@ def test_reductions(model, name):
     assert reductions == special.get(name, {32})
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize(
     "kind", ["cifar_resnet8", "shufflenet_v2_x0.5", "aa_resnet50", "deeplab_resnet50"]
 )
@@ -198,6 +202,7 @@ def test_float64_stays(rng, dtype_policy):
     assert numpy(model(images(rng, (2, 8, 8, 3), "float64"))).dtype == "float64"
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize("norm", NAMES)
 def test_a_training_step(rng, norm):
     if BACKEND == "torch" and norm == "sync_bn":

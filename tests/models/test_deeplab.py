@@ -90,6 +90,7 @@ def test_layers_and_weights_are_those_of_resnet50(features, resnet):
         np.testing.assert_array_equal(numpy(ours), numpy(theirs))
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_sizes_that_are_open(rng, model):
     """In a graph, as in `predict`, training and exports."""

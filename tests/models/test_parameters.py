@@ -111,6 +111,7 @@ def test_zero_init_last_gamma(plain, name):
     assert zeros == ends
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize("norm", ["en", "sn"])
 def test_what_other_normalizations_add(plain, name, norm):
     """EN: 7 C + 1,953 and SN: 2 C + 6 in place of the 2 C of BN."""

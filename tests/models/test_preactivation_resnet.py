@@ -96,6 +96,7 @@ def reference_of(model, x, weights=None, noise=None):
     return preactivation_resnet(x, weights, noise, depth=8, split=2, p=0.9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_network_of_predictions(model, x, compiled):
     """Probabilities and moving statistics against the oracle; new noise in each call.
@@ -167,6 +168,7 @@ def gradients_of(model, x):
     return [gradients[order[id(v)]] for v in variables]
 
 
+@pytest.mark.slow
 def test_a_file_and_training(x, tmp_path):
     """It learns four images, and a file is the same network."""
     model = CifarPreactivationResNet(8, input_shape=SHAPE, classes=4, **KALMAN)

@@ -27,6 +27,7 @@ def test_batch_normalization_is_as_printed():
         assert row.products < row.gflops < row.counted
 
 
+@pytest.mark.slow
 def test_exemplar_normalization_follows_table_1():
     """2 K C + C + Psi(K) a layer; operations less than the paper's."""
     bn, en = summary.summary_table(["ShuffleNetV2 x0.5"], ["bn", "en"])

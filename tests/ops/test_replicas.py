@@ -80,6 +80,7 @@ def test_a_batch_in_parts_by_hand(strategy):
     np.testing.assert_allclose(state["moving_mean"], [[3]] * REPLICAS, rtol=1e-5)
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize("masked", [False, True], ids="mask-{}".format)
 @pytest.mark.parametrize("axis", [-1, 1])
 @pytest.mark.parametrize("split", SPLITS, ids=str)
@@ -165,6 +166,7 @@ def compare(
             assert_equal(value, expected.state[name], name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(REPLICAS == 4, reason="this is that process")
 def test_four_replicas_in_a_process_of_their_own():
     command = [sys.executable, "-m", "pytest", __file__]
@@ -226,6 +228,7 @@ def test_without_a_strategy_nothing_changes(rng):
     )
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 @pytest.mark.parametrize("synchronized", [True, False])
 def test_moving_statistics_are_the_same_everywhere(rng, strategy, synchronized, split):

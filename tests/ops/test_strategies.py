@@ -134,6 +134,7 @@ def floatx(request):
     keras.config.set_floatx("float32")
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize("floatx", ["float32", "float64"], indirect=True)
 @pytest.mark.parametrize("synchronized", [True, False])
 @pytest.mark.parametrize("fit", ["model.fit", "training.fit"])
@@ -253,6 +254,7 @@ def recurrent(unroll, **kwargs):
     return model
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "unroll, synchronized", [(False, False), (True, True), (False, True)]
 )

@@ -74,6 +74,7 @@ NETWORKS = {
 
 
 # Keras's, of every file with a layer that has no `build`.
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer")
 @pytest.mark.parametrize("build", NETWORKS, ids=lambda build: build.__name__)
 def test_with_all_ratio_on_batch_it_is_the_old_network(rng, tmp_path, build):

@@ -117,6 +117,7 @@ def test_the_configuration_has_an_entry_more(rng):
     assert new.factor == 4.0 and isinstance(new.bn, ExemplarNormalization)
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize("kind", INNER)
 def test_a_file_keeps_them_wherever_code_makes_them(rng, tmp_path, kind):
     model, x = network(Outer(kind)), images(rng, (4, 3))
@@ -230,6 +231,7 @@ np.save(sys.argv[3], keras.ops.convert_to_numpy(model(np.load(sys.argv[2]))))
 """
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own(rng, tmp_path):
     parts = [Outer("sequential"), layers.Dense(3), Norm(2.0)]
     new, x = surgery(network(*parts), rng), images(rng, (3, 3))

@@ -45,6 +45,7 @@ def test_on_one_device_it_is_keras_fit(data, jit_compile):
     assert ours.history is history
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -65,6 +65,7 @@ def data(rng):
     return rng.normal(size=(11, 5)).astype("float32"), rng.random((11, 2), "float32")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("loss", "kind"),
     [

@@ -147,6 +147,7 @@ def test_batches_of_every_kind_and_steps(rng):
         np.testing.assert_equal(list(each.values()), list(expected.values()))
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("norm", [*NORMS, "plain bn"])
 @pytest.mark.parametrize("samples", [16, 5], ids="samples-{}".format)

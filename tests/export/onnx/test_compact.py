@@ -37,6 +37,7 @@ def close(path, model, x):
         )
 
 
+@pytest.mark.thorough(4)
 @pytest.mark.parametrize(
     "options",
     [

@@ -37,6 +37,7 @@ def x():
     return images(np.random.default_rng(0), (3, 8, 8, 3))
 
 
+@pytest.mark.thorough
 def test_any_batch_and_standard_operators_only(network, tmp_path):
     path = export.export_onnx(network, tmp_path / "m.onnx")
     proto = onnx.load(str(path))
@@ -94,6 +95,7 @@ def test_sizes(tmp_path):
         close(export.run_onnx(path, x), numpy(model(x)))
 
 
+@pytest.mark.thorough
 def test_float16(network, tmp_path, x):
     path = export.export_onnx(network, tmp_path / "m.onnx", fp16=True, simplify=True)
     proto = onnx.load(str(path))

@@ -142,6 +142,7 @@ def test_bad_arguments(model, saved_model, onnx_file, tmp_path):
         export.run_saved_model(saved_model, np.zeros(1), signature="nothing")
 
 
+@pytest.mark.slow
 def test_every_network_has_the_same_graph_twice(saved_model, tmp_path):
     """In another process, from a file."""
     model = residual()

@@ -51,6 +51,7 @@ def text_network(lookup, text):
     return randomized(keras.Model(text, layers.Dense(2)(x)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", LOOKUPS)
 def test_text(tmp_path, kind):
     """Tables are saved, wherever they are; warm-up requests have the right rank."""
@@ -92,6 +93,7 @@ class Cell(layers.Layer):
         return h, [h]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("unroll", [False, True])
 def test_a_cell(tmp_path, capsys, unroll):
     x = images(np.random.default_rng(0), (3, 4, 5))
@@ -159,6 +161,7 @@ def lite(way, model, folder):
     return converter.convert(), 0.1 if way == "int8" else 1e-5
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 @pytest.mark.filterwarnings("ignore:.*Statistics for quantized inputs:UserWarning")
 @pytest.mark.parametrize("way", ["converter", "keras", "int8"])
