@@ -3,6 +3,7 @@ from keras_en.analysis.dynamics import plot_corruption, plot_dynamics, plot_epoc
 from keras_en.analysis.figures import (
     plot_classes,
     plot_correctness,
+    plot_difference,
     plot_layers,
     plot_spread,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "plot_classes",
     "plot_correctness",
     "plot_corruption",
+    "plot_difference",
     "plot_dynamics",
     "plot_embedding",
     "plot_epochs",

@@ -29,16 +29,16 @@ def plot_epochs(history: RatioHistory) -> Any:
 
 @styled
 def plot_corruption(by_strength: Mapping[float, Ratios]) -> Any:
-    """The mean ratios of every layer against the strength of a corruption of the
-    images, a panel a layer.
+    """How far the mean ratios of every layer move with the strength of a corruption of
+    the images, from those of the weakest: a panel a layer.
 
     >>> from keras_en.analysis.running import Layer
     >>> layer = Layer("norm", ("layer", "batch"))
     >>> clean, noisy = np.array([[0.5, 0.5]]), np.array([[0.1, 0.9]])
     >>> by_strength = {0.0: Ratios.of([layer], [clean]),
     ...                0.4: Ratios.of([layer], [noisy])}
-    >>> plot_corruption(by_strength).axes[0].get_xlabel()
-    'strength'
+    >>> plot_corruption(by_strength).axes[0].get_title()
+    'norm: -.40 to +.40'
 
     Args:
         by_strength: From strength to the ratios of the same images.
@@ -46,11 +46,13 @@ def plot_corruption(by_strength: Mapping[float, Ratios]) -> Any:
     check(by_strength, "by_strength", "the Ratios of one strength at least", None)
     strengths = sorted(by_strength)
     means = np.array([by_strength[strength].mean() for strength in strengths])
-    return _small_multiples(strengths, means, by_strength[strengths[0]], "strength")
+    ratios = by_strength[strengths[0]]
+    return _small_multiples(strengths, means - means[0], ratios, "strength", True)
 
 
-def _small_multiples(x, means, ratios, label):
+def _small_multiples(x, means, ratios, label, differences=False):
     """Lines of normalizers, a panel a layer, all with one scale."""
+    says = style.says_difference if differences else style.says_range
     count = len(ratios)
     columns = min(count, 3 if count <= 12 else 6)
     rows = -(-count // columns)
@@ -67,14 +69,14 @@ def _small_multiples(x, means, ratios, label):
             if len(x) <= 12:
                 look["marker"] = style.MARKERS[name]
             axis.plot(x, means[:, i, k], **look)
-        text = f"{style.shortened(names[i], 22)}: {style.says_range(means[:, i])}"
+        text = f"{style.shortened(names[i], 22)}: {says(means[:, i])}"
         axis.set_title(text, fontsize=size)
         if i + columns >= count:
             axis.set_xlabel(label)
             axis.tick_params(labelbottom=True)
     panels[0, 0].set_ylim(style.range_of(means))
     for axis in panels[:, 0]:
-        axis.set_ylabel("ratio")
+        axis.set_ylabel("change" if differences else "ratio")
     style.legend(figure, ratios.normalizers)
     return figure
 

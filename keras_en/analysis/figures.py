@@ -36,7 +36,8 @@ def plot_layers(sets: Mapping[str, Ratios]) -> Any:
     heights = [1.5 + _names_height(ratios) for ratios in sets.values()]
     figure = style.new_figure(0.7 + sum(heights))
     panels = figure.subplots(len(sets), 1, sharey=True, squeeze=False)[:, 0]
-    limits = style.range_of(np.concatenate([r.mean().ravel() for r in sets.values()]))
+    bands = [r.mean() + s * r.deviation() for r in sets.values() for s in (-1, 1)]
+    limits = style.range_of(np.concatenate([band.ravel() for band in bands]))
     names: dict[str, None] = {}
     for axis, (title, ratios) in zip(panels, sets.items(), strict=True):
         _draw_layers(axis, ratios)
@@ -44,7 +45,8 @@ def plot_layers(sets: Mapping[str, Ratios]) -> Any:
         # Above the lines is room for the sizes.
         axis.set_ylim(low, high + 0.12 * (high - low))
         count = f"{ratios.count:,} sample{'s' * (ratios.count != 1)}"
-        text = f"{title}: {count}, means {style.says_range(ratios.mean())}"
+        text = style.shortened(title, 60)
+        text = f"{text}: {count}, means {style.says_range(ratios.mean())}"
         axis.set_title(text, loc="left")
         axis.set_ylabel("important ratio")
         names.update(dict.fromkeys(ratios.normalizers))
@@ -124,15 +126,14 @@ def plot_classes(ratios: Ratios) -> Any:
     limit = max(0.01, np.nanmax(np.abs(difference), initial=0.0))
     count, layers = len(chosen), len(ratios)
     names = [style.shortened(ratios.class_name(ratios.classes[c])) for c in chosen]
-    height = (
-        1.5 + 0.07 * max(map(len, names)) + max(0.14, 0.3 - 0.004 * layers) * layers
-    )
+    rows = max(0.8, max(0.14, 0.3 - 0.004 * layers) * layers)
+    height = 1.5 + 0.07 * max(map(len, names)) + rows
     figure = style.new_figure(height)
     panels = figure.subplots(1, len(ratios.normalizers), sharey=True, squeeze=False)[0]
     for k, (axis, name) in enumerate(zip(panels, ratios.normalizers, strict=True)):
         panel = difference[chosen, :, k].T
         image = axis.imshow(panel, vmin=-limit, vmax=limit, cmap="PuOr", aspect="auto")
-        axis.set_title(f"{name}: {_says_difference(panel)}")
+        axis.set_title(f"{name}: {style.says_difference(panel)}")
         size = 7 if count <= 12 else 5
         axis.set_xticks(range(count), names, rotation=90, fontsize=size)
     size = 7 if layers <= 30 else 5
@@ -151,14 +152,6 @@ def _most_different(difference):
     amount = np.nansum(difference**2, axis=(1, 2))
     chosen = np.argsort(-amount, kind="stable")[:_CLASSES]
     return np.sort(chosen)
-
-
-def _says_difference(values):
-    values = values[np.isfinite(values)]
-    if not values.size or np.abs(values).max() < 5e-7:
-        return "no difference"
-    low, high = (style.text_of(v, sign=True) for v in (values.min(), values.max()))
-    return f"{low} to {high}"
 
 
 @styled
@@ -197,14 +190,15 @@ def plot_spread(ratios: Ratios) -> Any:
 @styled
 def plot_correctness(ratios: Ratios) -> Any:
     """The mean ratio of images that the network gets wrong minus that of those it gets
-    right, with the 95 % interval of a normal distribution.
+    right, with the 95 % interval of a normal distribution, whose variance is that of
+    both: often a few images are wrong, even one.
 
     >>> from keras_en.analysis.running import Layer
     >>> layer, values = Layer("one", ("layer", "batch")), np.array([[0.2, 0.8]] * 4)
     >>> ratios = Ratios.of([layer], [values], [0, 0, 1, 1], [0, 1, 1, 1])
     >>> figure = plot_correctness(ratios)
     >>> figure.axes[0].get_title(loc="left")
-    '1 wrong against 3 right: .000 to .000'
+    '1 wrong against 3 right: no difference'
 
     Raises:
         ValueError: There are no labels, predictions or ratios of samples, or none, or
@@ -215,27 +209,86 @@ def plot_correctness(ratios: Ratios) -> Any:
         right = ratios.labels == ratios.predicted
     allowed = "labels and predictions of each sample, wrong ones and right ones"
     check(right.any() and not right.all(), "ratios", allowed, int(right.sum()))
+    differences, errors = np.full((2, len(ratios), len(ratios.normalizers)), np.nan)
+    for i, layer in enumerate(ratios.layers):
+        values = ratios.by_sample(layer.path).astype("float64")
+        if len(values) == len(right):
+            wrong, others = values[~right], values[right]
+            differences[i] = wrong.mean(0) - others.mean(0)
+            sums = len(wrong) * wrong.var(0) + len(others) * others.var(0)
+            errors[i] = _error(sums, len(wrong), len(others))
+    title = f"{int((~right).sum()):,} wrong against {int(right.sum()):,} right"
+    return _draw_differences(ratios, differences, errors, title)
+
+
+@styled
+def plot_difference(ratios: Ratios, other: Ratios) -> Any:
+    """The mean ratio of other data, or of another network, minus that of these, in
+    layers of the same name, with the 95 % interval of a normal distribution.
+
+    >>> from keras_en.analysis.running import Layer
+    >>> layer = Layer("one", ("layer", "batch"))
+    >>> first = Ratios.of([layer], [np.array([[0.2, 0.8]] * 3)])
+    >>> second = Ratios.of([layer], [np.array([[0.5, 0.5]] * 2)])
+    >>> plot_difference(first, second).axes[0].get_title(loc="left")
+    '2 samples against 3: -.30 to +.30'
+
+    Raises:
+        ValueError: No layer of one name is in both, or no normalizer.
+    """
+    pairs = common_layers(ratios, other)
+    check(pairs, "other", "of layers with the same names", measures.short_names(other))
+    differences, errors = np.full((2, len(ratios), len(ratios.normalizers)), np.nan)
+    for k, name in enumerate(ratios.normalizers):
+        if name not in other.normalizers:
+            continue
+        column = other.normalizers.index(name)
+        for i, j in pairs:
+            differences[i, k] = other.mean()[j, column] - ratios.mean()[i, k]
+            sums = ratios.count * ratios.deviation()[i, k] ** 2
+            sums += other.count * other.deviation()[j, column] ** 2
+            errors[i, k] = _error(sums, ratios.count, other.count)
+    plural = "s" * (other.count != 1)
+    title = f"{other.count:,} sample{plural} against {ratios.count:,}"
+    return _draw_differences(ratios, differences, errors, title)
+
+
+def common_layers(ratios: Ratios, other: Ratios) -> list[tuple[int, int]]:
+    """Numbers of the layers, in both, that have the same short name and a normalizer in
+    common."""
+    places = {name: j for j, name in enumerate(measures.short_names(other))}
+    pairs = [
+        (i, places[name])
+        for i, name in enumerate(measures.short_names(ratios))
+        if name in places
+    ]
+    return [
+        (i, j)
+        for i, j in pairs
+        if set(ratios.layers[i].pool) & set(other.layers[j].pool)
+    ]
+
+
+def _error(sums, first, second):
+    """The standard error of the difference of two means of so many values, of one
+    variance, by the sum of their squared deviations."""
+    # Two values say nothing about it.
+    degrees = first + second - 2 or np.nan
+    return np.sqrt(sums / degrees * (1 / first + 1 / second))
+
+
+def _draw_differences(ratios, differences, errors, title):
+    """Points `(L, K)` with their intervals, beside each other in a layer."""
     figure = style.new_figure(1.8 + _names_height(ratios))
     axis = figure.subplots()
     width = 0.5 / len(ratios.normalizers)
-    every = []
-    for i, layer in enumerate(ratios.layers):
-        values = ratios.by_sample(layer.path).astype("float64")
-        if len(values) != len(right):
-            continue
-        wrong, others = values[~right], values[right]
-        difference = wrong.mean(0) - others.mean(0)
-        error = np.sqrt(wrong.var(0) / len(wrong) + others.var(0) / len(others))
-        every.append(difference)
-        for k, name in enumerate(ratios.normalizers):
-            at = i + (k - (len(ratios.normalizers) - 1) / 2) * width
-            look = {"color": style.COLORS[name], "fmt": style.MARKERS[name]}
-            axis.errorbar(at, difference[k], 1.96 * error[k], **look)
+    for k, name in enumerate(ratios.normalizers):
+        x = np.arange(len(ratios)) + (k - (len(ratios.normalizers) - 1) / 2) * width
+        look = {"color": style.COLORS[name], "fmt": style.MARKERS[name]}
+        axis.errorbar(x, differences[:, k], 1.96 * errors[:, k], **look)
     axis.axhline(0, color=style.INK, linewidth=0.5)
-    counts = f"{int((~right).sum()):,} wrong against {int(right.sum()):,} right"
-    low, high = np.nanmin(every), np.nanmax(every)
-    texts = (style.text_of(v, sign=True) for v in (low, high))
-    axis.set_title(f"{counts}: {' to '.join(texts)}", loc="left")
+    axis.set_ylim(style.range_of([*axis.get_ylim(), 0]))
+    axis.set_title(f"{title}: {style.says_difference(differences)}", loc="left")
     axis.set_ylabel("difference of ratios")
     _layer_axis(axis, ratios)
     style.legend(figure, ratios.normalizers, lines=False)

@@ -3,15 +3,16 @@
 import base64
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_en.analysis import dynamics, figures, measures, points, style
+from keras_en.analysis import measures, style
 from keras_en.analysis.ratios import Ratios
 from keras_en.analysis.recorder import RatioHistory
+from keras_en.analysis.sections import Subject, sections, some_wrong
 from keras_en.arguments import check, check_installed
 
 FILES = ("report.html", "ratios.npz", "ratios.csv", "figures")
@@ -20,11 +21,9 @@ _CLASSES, _IMAGES = 10, 5
 
 
 class Figure(NamedTuple):
-    """A figure of the page."""
+    """A figure of the page; `title` is of its data, where there are several."""
 
-    name: str
     title: str
-    caption: str
     svg: str
 
 
@@ -38,6 +37,7 @@ def write_report(
     images: Mapping[int, np.ndarray] | None = None,
     facts: Sequence[tuple[str, str]] = (),
     seed: int = 0,
+    other_histories: Mapping[str, RatioHistory] | None = None,
 ) -> Path:
     """Writes every figure that the data allow, as PNG and SVG, the ratios as
     `ratios.npz` and `ratios.csv`, and `report.html`, which holds all in one file and
@@ -55,12 +55,14 @@ def write_report(
         folder: Folder, which is there.
         title: Of the page, such as the network's name and the data's.
         ratios: `Ratios`.
-        others: From a title to the ratios of other data, or of another network.
+        others: From a title to the ratios of other data, or of another network, which
+            stand beside these in tables and figures.
         history: `RatioHistory`, of the training.
         by_strength: See `plot_corruption`.
         images: From the number of a sample to its image, see `plot_samples`.
         facts: Names and values of what the reader has to know: model, data, seeds.
         seed: Of the choice of samples, and of t-SNE.
+        other_histories: From titles of `others` to those of their trainings.
 
     Returns:
         Path of the page.
@@ -74,15 +76,18 @@ def write_report(
 
     folder = Path(folder)
     (folder / "figures").mkdir()
-    images = dict(images or {})
-    drawn = []
-    plots = _plots(title, ratios, others, history, by_strength, images, seed)
-    for name, (heading, caption, plot) in plots.items():
-        inline = style.write(plot(), folder / "figures", name)
-        drawn.append(Figure(name, heading, caption, inline))
+    images, histories = dict(images or {}), other_histories or {}
+    subjects = [Subject(title, ratios, history)]
+    subjects += [Subject(k, v, histories.get(k)) for k, v in (others or {}).items()]
+    drawn = [
+        (section, _drawn(section, subjects, folder / "figures"))
+        for section in sections(subjects, by_strength, images, seed)
+    ]
+    written = ["ratios.npz"]
     ratios.save(folder / "ratios.npz")
     if ratios.samples is None or all(len(s) == ratios.count for s in ratios.samples):
         ratios.to_csv(folder / "ratios.csv")
+        written.append("ratios.csv")
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader,
@@ -93,97 +98,38 @@ def write_report(
     page = environment.get_template("report.html.jinja").render(
         title=title,
         summary=_summary(ratios),
-        normalizers=ratios.normalizers,
         colors=style.page_colors(),
-        has_classes=bool(len(ratios.classes)),
-        rows=_rows(ratios),
-        remarks=_remarks(ratios, seed),
-        figures=drawn,
+        tables=[_table(one, seed) for one in subjects],
+        sections=drawn,
         classes=_typical(ratios, images),
         facts=[*facts, ("images", f"{ratios.count:,}"), ("seed", str(seed))],
+        written=written,
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _plots(title, ratios, others, history, by_strength, images, seed):
-    """From names to title, caption and function of every figure that can be drawn."""
-    plots: dict[str, tuple[str, str, Callable]] = {}
-
-    def add(name, heading, caption, plot, *arguments):
-        plots[name] = (heading, caption, lambda: plot(*arguments))
-
-    every = {title: ratios, **(others or {})}
-    text = "Mean over the images; the band is one standard deviation. Along the top: "
-    text += "the size of each block's input."
-    add("layers", "Ratios by layer", text, figures.plot_layers, every)
-    labelled = len(ratios.classes) > 0
-    if labelled and len(ratios.classes) > 1:
-        text = "How far the mean of each class is from the mean of all classes, in "
-        text += "each layer. White is no difference."
-        add("classes", "Classes", text, figures.plot_classes, ratios)
-    text = "A layer without spread treats all images alike."
-    add("spread", "Spread", text, figures.plot_spread, ratios)
-    samples = ratios.samples is not None
-    three = [x for x in ratios.layers if len(x.pool) == 3 and not x.constant]
-    if samples and three:
-        text = "Every image is a point: the nearer to a corner, the larger its ratio. "
-        text += "The small triangle shows the part that is drawn."
-        add("ternary", "Every image", text, points.plot_ternary, ratios)
-    if samples and ratios.count >= 4:
-        text = "The ratios of all layers of each image, at most 500 images, brought to "
-        text += "the plane by t-SNE."
-        source = history if history is not None and len(history.epochs) > 1 else ratios
-        add("embedding", "Map", text, points.plot_embedding, source, 500, seed)
-    if samples and images:
-        chosen = dict(list(images.items())[:4])
-        if labelled and ratios.labels is not None:
-            chosen = _examples(ratios, images)
-        text = "Their ratios in every layer."
-        names = _titles(ratios, chosen)
-        add("images", "Single images", text, points.plot_samples, ratios, chosen, names)
-    if history is not None and len(history.epochs) > 1:
-        text = f"Mean over the same {history.last.count:,} images, behind each epoch."
-        add("epochs", "Training", text, dynamics.plot_epochs, history)
-        if len(history.last.classes):
-            text = "The mean of classes that end far apart. Each panel has its scale."
-            plot = dynamics.plot_dynamics
-            add("dynamics", "Classes in training", text, plot, history)
-    if samples and _some_wrong(ratios):
-        text = "Wrongly classified images against the others; a bar is the 95 % "
-        text += "interval of the difference of the means."
-        add("correctness", "Mistakes", text, figures.plot_correctness, ratios)
-    if by_strength is not None:
-        text = "Mean ratios when normal noise is added to the images; its strength is "
-        text += "its standard deviation over that of the images."
-        add("noise", "Noise", text, dynamics.plot_corruption, by_strength)
-    return plots
+def _drawn(section, subjects, folder):
+    """Writes the figures of a section, and returns those of the page."""
+    result = []
+    for i, plot in section.plots.items():
+        name = f"{section.name}_{i + 1}" if i else section.name
+        title = subjects[i].title if i or len(section.plots) > 1 else ""
+        result.append(Figure(title, style.write(plot(), folder, name)))
+    return result
 
 
-def _some_wrong(ratios):
-    if ratios.labels is None or ratios.predicted is None:
-        return False
-    wrong = ratios.labels != ratios.predicted
-    return bool(wrong.any() and not wrong.all())
-
-
-def _examples(ratios, images):
-    """The most and the least typical image of two classes far from each other, of those
-    that are there."""
-    rows = dynamics.far_apart(np.nan_to_num(ratios.by_class()), 2)
-    order = measures.by_typicality(ratios)
-    chosen = {}
-    for row in rows:
-        numbers = [n for n in order[int(ratios.classes[row])].tolist() if n in images]
-        chosen |= {n: images[n] for n in numbers[:1] + numbers[1:][-1:]}
-    return chosen or dict(list(images.items())[:4])
-
-
-def _titles(ratios, images):
-    if ratios.labels is None:
-        return {}
-    return {n: f"{ratios.class_name(ratios.labels[n])}, {n}" for n in images}
+def _table(subject, seed):
+    """What the page says of a subject's layers."""
+    ratios = subject.ratios
+    return {
+        "title": subject.title,
+        "normalizers": ratios.normalizers,
+        "has_classes": bool(len(ratios.classes)),
+        "rows": _rows(ratios),
+        "remarks": _remarks(ratios, seed),
+    }
 
 
 def _summary(ratios):
@@ -191,10 +137,11 @@ def _summary(ratios):
     means = np.nan_to_num(ratios.mean())
     most = [ratios.normalizers[k] for k in means.argmax(1)]
     counts = {name: most.count(name) for name in ratios.normalizers if name in most}
-    texts = [f"{name} in {count}" for name, count in counts.items()]
+    order = sorted(counts, key=lambda name: -counts[name])
+    texts = [f"{name} in {counts[name]}" for name in order]
     kinds = f" of {len(ratios.classes):,} classes" if len(ratios.classes) else ""
     text = f"{ratios.count:,} images{kinds}, {len(ratios):,} layers. "
-    return f"{text}The largest mean ratio has {', '.join(texts)} of the layers."
+    return f"{text}The normalizer with the largest mean ratio: {', '.join(texts)}."
 
 
 def _rows(ratios):
@@ -207,12 +154,17 @@ def _rows(ratios):
         cells = [names[i], size or "\u2013"]
         cells += ["\u2013" if np.isnan(v) else style.text_of(v) for v in means[i]]
         cells += [ratios.normalizers[int(np.nanargmax(means[i]))]]
-        cells += [style.text_of(entropy[i]), f"{spread.total[i]:.3f}"]
+        cells += [style.text_of(entropy[i]), _digits(spread.total[i])]
         if len(ratios.classes):
             pair = (spread.within[i], spread.between[i])
-            cells += ["\u2013" if np.isnan(v) else f"{v:.3f}" for v in pair]
+            cells += ["\u2013" if np.isnan(v) else _digits(v) for v in pair]
         rows.append(cells)
     return rows
+
+
+def _digits(value):
+    """`.057`."""
+    return f"{value:.3f}".removeprefix("0")
 
 
 def _remarks(ratios, seed):
@@ -234,7 +186,7 @@ def _remarks(ratios, seed):
         if np.isfinite(value.silhouette):
             text += f" Silhouette: {value.silhouette:.3f}, from -1 to 1."
         texts.append(text)
-    if _some_wrong(ratios):
+    if some_wrong(ratios):
         right = (ratios.labels == ratios.predicted).mean()
         texts.append(f"The network is right in {right:.1%} of these images.")
     return texts

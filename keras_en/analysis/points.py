@@ -14,6 +14,8 @@ from keras_en.arguments import check, check_installed
 
 # Points of a panel, classes with a colour, panels.
 _POINTS, _COLORED, _PANELS = 500, 10, 9
+# Images of a map, at least.
+FEWEST = 4
 _HEIGHT = np.sqrt(3) / 2
 
 
@@ -53,9 +55,10 @@ def plot_ternary(ratios: Ratios, layers: Sequence[str] | None = None) -> Any:
         axis.axis("off")
     labels, classes = _colored(ratios)
     for axis, path in zip(panels, layers, strict=False):
-        window = _draw_ternary(axis, ratios[path].astype("float64"), labels)
+        values = ratios[path].astype("float64")
+        window = _draw_ternary(axis, values, labels)
         pool = ratios.layers[ratios.paths.index(path)].pool
-        _draw_corners(axis, pool, window)
+        _draw_corners(axis, pool, window, place(values))
         text = style.shortened(names[path], 24)
         axis.set_title(f"{text}: window of {style.text_of(window[2])}")
     if classes:
@@ -85,11 +88,12 @@ def _draw_ternary(axis, values, labels):
     bottom = max((y.min() + y.max() - width) / 2, -0.06 * width)
     _scatter(axis, x[chosen], y[chosen], labels[chosen])
     corner = np.array([[0, 0], [1, 0], [0.5, _HEIGHT], [0, 0]])
-    axis.plot(*corner.T, color=style.INK, linewidth=0.8)
+    axis.plot(*corner.T, color=style.INK, linewidth=0.8, zorder=1)
     # Lines of equal ratio, so far apart that a window has about four.
     step = 10.0 ** np.floor(np.log10(width / 2))
     step *= next(f for f in (1, 2, 5) if width / (step * f) <= 5)
     grid: dict[str, Any] = {"color": style.INK, "linewidth": 0.3, "alpha": 0.35}
+    grid["zorder"] = 1
     for share in np.arange(step, 1, step):
         for k in range(3):
             ends = np.zeros((2, 3))
@@ -104,11 +108,19 @@ def _draw_ternary(axis, values, labels):
     return left, bottom, width
 
 
-def _draw_corners(axis, pool, window):
-    """The whole triangle, small, with the window in it."""
+def _draw_corners(axis, pool, window, points):
+    """The whole triangle, small, with the window in it, in the corner of the panel with
+    the fewest points, below them and above lines."""
     left, bottom, width = window
-    inset = axis.inset_axes((0.03, 0.72, 0.4, 0.28))
-    inset.patch.set_alpha(0)
+    x, y = (points[0] - left) / width, (points[1] - bottom) / width
+    size = (0.4, 0.28)
+    free = [(a, b) for b in (0.71, 0.01) for a in (0.01, 0.59)]
+    hidden = [
+        ((abs(x - a - size[0] / 2) < 0.23) & (abs(y - b - size[1] / 2) < 0.17)).sum()
+        for a, b in free
+    ]
+    inset = axis.inset_axes((*free[int(np.argmin(hidden))], *size), zorder=1.5)
+    inset.set_facecolor(style.PAPER)
     corner = np.array([[0, 0], [1, 0], [0.5, _HEIGHT], [0, 0]])
     inset.plot(*corner.T, color=style.INK, linewidth=0.6)
     box = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) * width
@@ -117,10 +129,14 @@ def _draw_corners(axis, pool, window):
     places += (("center", "bottom", 0.5, _HEIGHT + 0.03),)
     for name, (ha, va, x, y) in zip(pool, places, strict=True):
         inset.text(x, y, name, ha=ha, va=va, fontsize=5.5)
-    inset.set_xlim(-0.4, 1.4)
+    # The panel is a square.
+    half = 0.75 * size[0] / size[1]
+    inset.set_xlim(0.5 - half, 0.5 + half)
     inset.set_ylim(-0.3, 1.2)
-    inset.set_aspect("equal")
-    inset.axis("off")
+    inset.set_xticks([])
+    inset.set_yticks([])
+    for spine in inset.spines.values():
+        spine.set_visible(False)
 
 
 @styled
@@ -153,12 +169,12 @@ def plot_embedding(
         chosen = [history.epochs[i] for i in np.unique(step.round().astype(int))]
         epochs = {epoch: history.by_epoch[epoch] for epoch in chosen}
     last = list(epochs.values())[-1]
-    check(last.count >= 4, "history", "of four images at least", last.count)
+    check(last.count >= FEWEST, "history", "of four images at least", last.count)
     labels, classes = _colored(last)
     labels = np.zeros(last.count, int) if labels is None else labels
     # Of many classes those that have a colour, as the paper's ten.
     rows = np.flatnonzero(labels >= 0)
-    rows = rows if len(rows) >= 4 else np.arange(last.count)
+    rows = rows if len(rows) >= FEWEST else np.arange(last.count)
     rows = rows[measures.subset(len(rows), limit, seed)]
     columns = min(3, len(epochs))
     lines = -(-len(epochs) // columns)
@@ -196,7 +212,7 @@ def _draw_embedding(axis, values, labels, seed):
 
 def _scatter(axis, x, y, labels):
     """Points with the colour and marker of their class; -1 is grey."""
-    small: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.8}
+    small: dict[str, Any] = {"s": 9, "linewidths": 0, "alpha": 0.8, "zorder": 3}
     for label in np.unique(labels):
         chosen = labels == label
         look = {"color": "#808080", "marker": "."}
@@ -225,13 +241,14 @@ def _colored(ratios):
 def plot_samples(
     ratios: Ratios, images: Mapping[int, np.ndarray], titles: Mapping[int, str] = {}
 ) -> Any:
-    """Single images beside their ratios in every layer (Fig. 7).
+    """Single images beside their ratios in every layer (Fig. 7); faint lines are the
+    mean of all samples, from which the title says how far they are.
 
     >>> from keras_en.analysis.running import Layer
     >>> layer, values = Layer("norm", ("layer", "batch")), np.array([[0.2, 0.8]])
     >>> figure = plot_samples(Ratios.of([layer], [values]), {0: np.zeros((8, 8, 1))})
     >>> [axis.get_title(loc="left") for axis in figure.axes]
-    ['image 0', '.20 to .80']
+    ['image 0', '.20 to .80, from the mean: no difference']
 
     Args:
         ratios: `Ratios`, with samples.
@@ -240,14 +257,16 @@ def plot_samples(
         titles: Of images; "image 0" where there is none.
     """
     check(images, "images", "one image at least", None)
-    figure = style.new_figure(0.9 + 1.25 * len(images))
+    names = dict(zip(ratios.paths, measures.short_names(ratios), strict=True))
+    longest = max(len(style.shortened(name, 24)) for name in names.values())
+    figure = style.new_figure(0.6 + 1.2 * len(images) + 0.05 * longest)
     grid = figure.add_gridspec(len(images), 2, width_ratios=(1, 5))
     paths = [
         layer.path for layer in ratios.layers if len(ratios[layer.path]) == ratios.count
     ]
     values = np.array([ratios.by_sample(path)[list(images)] for path in paths])
-    limits = style.range_of(values)
-    names = dict(zip(ratios.paths, measures.short_names(ratios), strict=True))
+    means = ratios.mean()[[ratios.paths.index(path) for path in paths]]
+    limits = style.range_of(np.concatenate([values, means[:, None]], axis=1))
     first = None
     for row, (number, image) in enumerate(images.items()):
         picture = figure.add_subplot(grid[row, 0])
@@ -259,9 +278,12 @@ def plot_samples(
         axis = first = figure.add_subplot(grid[row, 1], sharex=first, sharey=first)
         for k, name in enumerate(ratios.normalizers):
             look = {"color": style.COLORS[name], "linestyle": style.LINES[name]}
+            axis.plot(means[:, k], color=style.COLORS[name], linewidth=3, alpha=0.3)
             axis.plot(values[:, row, k], marker=style.MARKERS[name], **look)
         axis.set_ylim(limits)
-        axis.set_title(style.says_range(values[:, row]), loc="left", fontsize=7)
+        difference = style.says_difference(values[:, row] - means)
+        text = f"{style.says_range(values[:, row])}, from the mean: {difference}"
+        axis.set_title(text, loc="left", fontsize=7)
         axis.set_xticks(range(len(paths)))
         axis.tick_params(labelbottom=False)
     labels = [style.shortened(names[path], 24) for path in paths]

@@ -91,7 +91,8 @@ class RatioRecorder(keras.callbacks.Callback):
 
     With `fit` and `keras_en.training.fit`, on any backend. A training that goes on,
     with `initial_epoch` or from a checkpoint, goes on with the file; epochs that it
-    repeats are replaced.
+    repeats are replaced. Scalars for TensorBoard are written by
+    `keras_en.training.monitor.TensorBoard(folder, probe=data)`.
 
     Args:
         data: Arrays of the samples, `(N, ...)`; some hundred are enough.
@@ -101,8 +102,6 @@ class RatioRecorder(keras.callbacks.Callback):
         layers: See `collect_ratios`.
         every: Note every so many epochs, and the last.
         class_names: Names of the classes, by label.
-        log_dir: Folder for TensorBoard: the mean of each layer and normalizer as a
-            scalar. `None`: none. Needs TensorFlow.
 
     Attributes:
         history: `RatioHistory`.
@@ -134,19 +133,17 @@ class RatioRecorder(keras.callbacks.Callback):
         layers: Sequence[str] | None = None,
         every: int = 1,
         class_names: Sequence[str] | None = None,
-        log_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         once = hasattr(data, "__next__")
         check(not once, "data", "the same in every epoch: arrays, no iterator", data)
         self.data, self.labels, self.layers = data, labels, layers
         self.every = integer("every", every, minimum=1)
-        self.class_names, self.log_dir = class_names, log_dir
+        self.class_names = class_names
         self.path = None if path is None else Path(path)
         self.history = RatioHistory({})
         self._began = False
         self._collector: Collector | None = None
-        self._writer: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._began = False
@@ -168,11 +165,6 @@ class RatioRecorder(keras.callbacks.Callback):
         if done % self.every == 0 or last:
             self._note(done)
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
     def _note(self, epoch):
         # On JAX asking for the model is what makes its variables current.
         model = self.model
@@ -189,20 +181,3 @@ class RatioRecorder(keras.callbacks.Callback):
         self.history = replace(self.history, by_epoch=by_epoch)
         if self.path is not None:
             self.history.save(self.path)
-        if self.log_dir is not None:
-            self._write_scalars(epoch, ratios)
-
-    def _write_scalars(self, epoch, ratios):
-        import tensorflow as tf
-
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(str(self.log_dir))
-        # `tf.summary.scalar` is a function of the package tensorboard; this is not.
-        metadata = tf.compat.v1.SummaryMetadata()
-        metadata.plugin_data.plugin_name = "scalars"
-        with self._writer.as_default():
-            for layer, mean in zip(ratios.layers, ratios.means, strict=True):
-                for name, value in zip(layer.pool, mean, strict=True):
-                    tag, value = f"ratios/{layer.path}/{name}", np.float32(value)
-                    tf.summary.write(tag, value, epoch, metadata)
-        self._writer.flush()

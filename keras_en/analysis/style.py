@@ -29,7 +29,7 @@ CLASS_COLORS = (
 )
 CLASS_MARKERS = "osD^vPX<>*"
 # Of text and axes; a page gives it its own.
-INK = "#1b2a41"
+INK, PAPER = "#1b2a41", "#fefefe"
 WIDTH = 7.2
 _RC = {
     "font.size": 8,
@@ -85,8 +85,7 @@ def write(figure: Any, folder: Path, name: str) -> str:
     """Writes `name.png` and `name.svg`, and returns the figure as an element of a page:
     with the page's colour of text, without background, and with ids of its own."""
     # The places of all parts are found once, which takes longer than to draw.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    lay_out(figure)
     figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
@@ -96,9 +95,19 @@ def write(figure: Any, folder: Path, name: str) -> str:
     return _inline(text, name)
 
 
+def lay_out(figure: Any) -> None:
+    """Gives all parts of a figure their final places."""
+    figure.draw_without_rendering()
+    # Images, of a fixed shape, have their places behind the first time only.
+    if any(axis.images for axis in figure.axes):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def _inline(text, name):
     text = text[text.index("<svg") :]
     text = text.replace(INK, "currentColor").replace(_BLUE.lower(), "var(--blue)")
+    text = text.replace(PAPER, "var(--paper)")
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'href="#', f'href="#{name}-', text)
     text = text.replace("url(#", f"url(#{name}-")
@@ -136,6 +145,14 @@ def says_range(values: Any) -> str:
     if not values.size:
         return "no values"
     return f"{text_of(values.min())} to {text_of(values.max())}"
+
+
+def says_difference(values: Any) -> str:
+    """`-.030 to +.14`."""
+    values = np.asarray(values)[np.isfinite(values)]
+    if not values.size or np.abs(values).max() < 5e-7:
+        return "no difference"
+    return " to ".join(text_of(v, sign=True) for v in (values.min(), values.max()))
 
 
 def legend(figure: Any, names: Sequence[str], lines: bool = True) -> None:

@@ -35,11 +35,13 @@ def explain(
     class_names: Sequence[str] | None = None,
     facts: Sequence[tuple[str, str]] = (),
     seed: int = 0,
+    other_histories: Any = None,
 ) -> Ratios:
     """Writes the report about a network into a folder that is there.
 
     Args:
-        folder, title, others, history, facts, seed: See `write_report`.
+        folder, title, others, history, facts, seed, other_histories: See
+            `write_report`.
         model: A built Keras model.
         batches: Function of a limit, or `None`, to an iterable of `(x, labels)`.
         pixels: Function of a batch to what it looks like, in [0, 1].
@@ -72,7 +74,16 @@ def explain(
     ]
     progress("Drawing the page")
     write_report(
-        folder, title, ratios, others, history, by_strength, pictures, facts, seed
+        folder,
+        title,
+        ratios,
+        others,
+        history,
+        by_strength,
+        pictures,
+        facts,
+        seed,
+        other_histories,
     )
     return ratios
 

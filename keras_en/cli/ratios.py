@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> None:
     _check_out(out, options.overwrite)
     subject = Subject.of(options.model)
     images = _images(options, subject)
+    others, histories = _against(options, subject, images)
     with files.staged(out) as staged:
         staged.path.mkdir()
         explain(
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
             images.batches,
             images.pixels,
             f"{subject.name} on {images.name}",
-            others=_against(options, subject, images),
+            others=others,
             history=subject.history,
             class_names=images.class_names,
             facts=[
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
                 ("command", _command(options)),
             ],
             seed=options.seed,
+            other_histories=histories,
         )
         _check_out(out, options.overwrite)
         staged.publish()
@@ -169,9 +171,9 @@ def _transform(options, subject, data: Data, split):
 
 
 def _against(options, subject, images):
-    """The ratios of --against, by their title."""
+    """The ratios of --against, and the history of its training, by their title."""
     if options.against is None:
-        return None
+        return {}, {}
     own = f"{subject.name} on {images.name}"
     if is_source(options.against):
         other, images = subject, _images(options, subject, options.against)
@@ -189,4 +191,6 @@ def _against(options, subject, images):
         class_names=images.class_names,
         verbose=0 if is_quiet() else "auto",
     )
-    return {title: ratios}
+    # Of other images it is the same network, whose training is shown already.
+    shown = other is subject or other.history is None
+    return {title: ratios}, {} if shown else {title: other.history}

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,8 +252,11 @@ def _fit(experiment):
 def _recorders(experiment):
     """What notes scalars, and the ratios of some images that stay the same."""
     images, output = experiment.material, experiment.settings.output
-    batch, labels = next(iter(images.evaluate(images.validation)))
-    batch, labels = np.asarray(batch)[:PROBE], np.asarray(labels)[:PROBE]
+    # A folder's images are sorted by class: the first ones would be of a single one.
+    batches = images.mixed(images.validation, PROBE)
+    if batches is None:
+        batches = itertools.islice(images.evaluate(images.validation), 1)
+    batch, labels = (np.concatenate(p)[:PROBE] for p in zip(*batches, strict=True))
     recorders = [TensorBoard(output / TENSORBOARD, batch)]
     if exemplar_layers(experiment.model):
         every = max(1, experiment.epochs // 6)

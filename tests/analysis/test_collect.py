@@ -2,7 +2,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en import ExemplarNormalization, SwitchableNormalization
+from keras_en import (
+    ExemplarNormalization,
+    SwitchableNormalization,
+    replace_normalization,
+)
 from keras_en.analysis import collect, collect_ratios, exemplar_layers
 from tests import backends
 from tests.backends import images, numpy
@@ -59,6 +63,21 @@ def test_ratios_of_every_layer(rng, build):
     for values in ratios.values():
         assert values.shape == (7, 3)
         np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
+
+
+def test_replaced_and_from_a_file(rng, tmp_path, capsys):
+    """Layers that took the place of others, of a network that was saved."""
+    layers = [keras.Input((6, 6, 4)), keras.layers.BatchNormalization(name="norm")]
+    plain = keras.Sequential(layers, name="net")
+    model, x = replace_normalization(plain), images(rng, (5, 6, 6, 4))
+    (norm,) = exemplar_layers(model).values()
+    backends.randomize(norm, rng)
+    expected = collect_ratios(model, x, batch_size=2, verbose=1)
+    assert "3/3" in capsys.readouterr().out, "progress"
+    assert list(expected) == ["net/norm"]
+    model.save(tmp_path / "net.keras")
+    ratios = collect_ratios(keras.models.load_model(tmp_path / "net.keras"), x)
+    np.testing.assert_allclose(ratios["net/norm"], expected["net/norm"], atol=1e-6)
 
 
 def test_a_failing_call_leaves_the_model_as_it_was(rng):

@@ -12,7 +12,10 @@ from tests.analysis import samples
 
 def drawn(figure):
     """All texts of a figure that is drawn, none of which may lie outside."""
-    figure.savefig("/dev/null", format="png", dpi=40)
+    style.lay_out(figure)
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    sides = [box.x0, box.y0, width - box.x1, height - box.y1]
+    assert min(sides) > -0.02, sides
     return [text.get_text() for text in figure.findobj(Text)]
 
 
@@ -36,6 +39,7 @@ def test_every_figure(edge):
     title = analysis.plot_layers({"a": ratios, "b": ratios}).axes[0].get_title("left")
     assert title.startswith(f"a: {ratios.count} samples, means ")
     drawn(analysis.plot_layers({"a": ratios}))
+    drawn(analysis.plot_difference(ratios, ratios))
     drawn(analysis.plot_spread(ratios))
     drawn(
         analysis.plot_samples(ratios, {0: np.zeros((4, 4, 3)), 2: np.ones((4, 4, 1))})
@@ -77,6 +81,81 @@ def test_many_layers_and_classes_fit_on_a_page():
     assert "30 of 1,000 classes" in figure.axes[-1].get_xlabel()
     axis = analysis.plot_layers({"a": ratios}).axes[0]
     assert len(axis.get_xticklabels()) == 53
+
+
+def test_mistakes_by_hand():
+    """One wrong image at .8; right ones at .2, .4: their difference is .5, and the
+    deviation of all three about their means .1 * sqrt(2), whatever one image says."""
+    layer, first = Layer("one", ("layer", "batch")), np.array([0.8, 0.2, 0.4])
+    ratios = Ratios.of([layer], [np.stack([first, 1 - first], 1)], [0, 1, 1], [1, 1, 1])
+    axis = analysis.plot_correctness(ratios).axes[0]
+    assert axis.get_title(loc="left") == "1 wrong against 2 right: -.50 to +.50"
+    bars = [box.get_segments()[0][:, 1] for box in axis.collections]
+    half = 1.96 * np.sqrt(2 * 0.1**2 * (1 + 1 / 2))
+    np.testing.assert_allclose(bars[0], [0.5 - half, 0.5 + half], rtol=1e-6)
+    np.testing.assert_allclose(bars[1], [-0.5 - half, -0.5 + half], rtol=1e-6)
+
+
+def test_two_networks_by_hand():
+    """The second has one of the layers, and one of the normalizers; means .3 of .2 and
+    .4, and .8."""
+    first = np.array([[0.2, 0.8], [0.4, 0.6]])
+    ratios = Ratios.of(
+        [Layer(f"a/{name}", ("layer", "batch")) for name in ("one", "two")], [first] * 2
+    )
+    layers = [Layer(f"b/{name}", ("instance", "layer")) for name in ("two", "three")]
+    other = Ratios.of(layers, [np.array([[0.2, 0.8]])] * 2)
+    axis = analysis.plot_difference(ratios, other).axes[0]
+    assert axis.get_title(loc="left") == "1 sample against 2: +.50 to +.50"
+    marks = np.array([line.get_ydata() for line in axis.lines[:2]], dtype=float)
+    np.testing.assert_allclose(marks[:, 1], [0.5, np.nan], rtol=1e-6)
+    assert np.isnan(marks[:, 0]).all()
+    with pytest.raises(ValueError, match="`other` must be of layers with the same"):
+        analysis.plot_difference(ratios, samples.ratios())
+
+
+def test_bands_and_long_titles_are_not_cut_off():
+    figure = analysis.plot_layers({"a_long_name_" * 20: samples.ratios()})
+    (axis,) = figure.axes
+    text = axis.get_title(loc="left")
+    assert text.startswith("a_long_name_") and text.endswith(
+        ": 30 samples, means .26 to .43"
+    )
+    drawn(figure)
+    low, high = axis.get_ylim()
+    for band in axis.collections:
+        places = band.get_paths()[0].vertices[:, 1]
+        assert low <= places.min() and places.max() <= high
+
+
+def test_names_of_layers_are_not_cut_off():
+    """Of the length that they have in a network, below images."""
+    layers = [Layer(f"net/stage{i}_block1_shortcut_norm", samples.POOL) for i in (1, 2)]
+    ratios = Ratios.of(layers, [np.full((4, 3), 1 / 3)] * 2)
+    pictures = {i: np.zeros((8, 8, 1)) for i in range(4)}
+    assert "stage1_block1_shortcut" in drawn(analysis.plot_samples(ratios, pictures))
+
+
+def test_the_small_triangle_hides_no_point():
+    """All lie in the upper left of the window but one."""
+    values = np.array([[0.1, 0.1, 0.8]] * 9 + [[0.0, 0.5, 0.5]])
+    figure = analysis.plot_ternary(Ratios.of([Layer("n", samples.POOL)], [values]))
+    (small,) = figure.axes[0].child_axes
+    drawn(figure)
+    box = small.get_window_extent()
+    for points in figure.axes[0].collections:
+        for place in figure.axes[0].transData.transform(points.get_offsets()):
+            assert not box.contains(*place)
+
+
+def test_noise_shows_what_it_moves():
+    """From the ratios of the images as they are."""
+    layer = Layer("norm", ("layer", "batch"))
+    values = {0.0: [[0.5, 0.5]], 0.2: [[0.48, 0.52]]}
+    ratios = {s: Ratios.of([layer], [np.array(v)]) for s, v in values.items()}
+    axis = analysis.plot_corruption(ratios).axes[0]
+    assert axis.get_title() == "norm: -.020 to +.020"
+    assert np.abs(axis.get_ylim()).max() < 0.03
 
 
 def test_ternary_places():

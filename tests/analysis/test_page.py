@@ -14,6 +14,8 @@ from keras_en.analysis.running import Layer
 from tests.analysis import samples
 from tests.sources import ROOT
 
+# Figures of the page: three of one network, one of both, seven of each.
+CHARTS = 3 + 1 + 2 * 7
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 
 
@@ -28,23 +30,31 @@ def page(tmp_path_factory):
         folder,
         "net_of_a_long_name_" * 5 + " on <data>",
         ratios,
-        {"other": ratios},
+        {"other": samples.ratios(layers=3)},
         samples.history(),
         {0.0: ratios, 0.4: ratios},
         images,
         [("data", 'folder:"x"'), ("model", "/a_long_folder" * 20)],
+        other_histories={"other": samples.history()},
     )
 
 
 def test_one_file_and_the_figures(page):
     text = page.read_text(encoding="utf-8")
-    names = set(re.findall(r'<h2 id="(\w+)"', text)) - {"typical", "facts"}
-    assert names == {
-        *("layers", "classes", "spread", "ternary", "embedding", "images"),
-        *("epochs", "dynamics", "correctness", "noise"),
-    }
+    names = re.findall(r'<h2 id="(\w+)"', text)
+    alone, each = {"layers", "images", "noise"}, {"classes", "spread", "ternary"}
+    each |= {"embedding", "epochs", "dynamics", "correctness"}
+    others = {"layers-table", "typical", "facts", "difference"}
+    assert set(names) - others == alone | each
+    figures = alone | each | {f"{name}_2" for name in (*each, "difference")}
+    assert len(figures) == CHARTS == text.count("<svg")
     files = {path.name for path in (page.parent / "figures").iterdir()}
-    assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert files == {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
+    assert text.count(">other</figcaption>") == len(each) + 1
+    assert text.count(">other</h3>") == 1
+    beside = {"ratios.npz", "ratios.csv", "figures"}
+    links = set(re.findall(r'<a href="([^#"]+)"', text))
+    assert links == beside and all((page.parent / name).exists() for name in links)
     assert page.stat().st_size < 6e6
     np.testing.assert_array_equal(
         Ratios.load(page.parent / "ratios.npz").labels, np.arange(30) % 3
@@ -58,7 +68,7 @@ def test_it_loads_nothing_and_runs_nothing(page):
     own = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
     assert not re.findall(r"https?://", own), "no address but names of formats"
     ids = re.findall(r'\bid="([^"]+)"', text)
-    assert len(ids) == len(set(ids)), "ids of ten figures do not meet"
+    assert len(ids) == len(set(ids)), "ids of figures do not meet"
     wanted = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
     assert wanted <= set(ids)
 
@@ -89,12 +99,21 @@ def test_the_template_is_packaged():
     [
         {"layers": 1, "samples": 1, "classes": 1},
         {"labels": False, "samples": 3},
+        {"samples": 5, "classes": 4, "pool": ("instance", "layer", "group", "batch")},
         {"pool": ("batch",), "samples": 2, "classes": 2},
     ],
 )
 def test_edges(tmp_path, edge):
     text = write_report(tmp_path, "net", samples.ratios(**edge)).read_text()
     assert 'id="layers"' in text and 'id="typical"' not in text
+
+
+def test_a_training_that_noted_few_images(tmp_path):
+    """Too few for a map: that is of the images of the page."""
+    few, pool = samples.history(samples=2), ("layer", "batch")
+    ratios = samples.ratios(layers=1, samples=6, pool=pool)
+    text = write_report(tmp_path, "net", ratios, history=few).read_text()
+    assert 'id="embedding"' in text and 'id="epochs"' in text and ">6 images<" in text
 
 
 def test_layers_of_other_kinds(tmp_path):
@@ -115,8 +134,9 @@ def test_layers_of_other_kinds(tmp_path):
     history = RatioHistory({0: ratios, 1: ratios})
     path = write_report(tmp_path, "net", ratios, None, history, None, images)
     text = path.read_text(encoding="utf-8")
-    assert text.count('<th scope="row">') == 4 + 2 and "nan" not in text.lower()
+    assert text.count('<th scope="row">') == 4 + 3 and "nan" not in text.lower()
     assert not (tmp_path / "ratios.csv").exists(), "there is no row a sample"
+    assert "ratios.csv" not in text and "ratios.npz" in text
 
 
 def test_a_network_of_constants(tmp_path):
@@ -162,11 +182,11 @@ def test_in_a_browser(page):
             brightness = [int(re.findall(r"\d+", text)[0]) for text in (ink, paper)]
             assert (brightness[0] > brightness[1]) == (scheme == "dark")
             charts = tab.locator("figure svg")
-            assert charts.count() == 10
-            for i in range(10):
+            assert charts.count() == CHARTS
+            for i in range(CHARTS):
                 box = charts.nth(i).bounding_box()
                 assert box["width"] >= min(width, 570) and box["height"] > 100
         tab.keyboard.press("Tab")
         assert tab.evaluate("document.activeElement.className") == "skip"
-        assert tab.locator('[tabindex="0"]').count() == 11
+        assert tab.locator('[tabindex="0"]').count() == CHARTS + 2
         browser.close()

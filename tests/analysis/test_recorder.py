@@ -54,22 +54,6 @@ def test_a_training_that_goes_on(tmp_path, data):
         model.fit(*data, epochs=4, initial_epoch=3, callbacks=[other], verbose=0)
 
 
-@pytest.mark.tensorflow
-def test_scalars_for_tensorboard(tmp_path, data):
-    import tensorflow as tf
-
-    recorder = RatioRecorder(*data, log_dir=tmp_path)
-    network().fit(*data, epochs=1, callbacks=[recorder], verbose=0)
-    (file,) = tmp_path.iterdir()
-    scalars = {
-        (event.step, value.tag): float(tf.make_ndarray(value.tensor))
-        for event in tf.compat.v1.train.summary_iterator(str(file))
-        for value in event.summary.value
-    }
-    assert len(scalars) == 2 * 3
-    assert scalars[0, "ratios/net/norm/batch"] == pytest.approx(1 / 3)
-
-
 def test_errors(tmp_path, data):
     with pytest.raises(ValueError, match="`data` must be the same in every epoch"):
         RatioRecorder(iter([data]))

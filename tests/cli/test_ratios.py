@@ -63,8 +63,8 @@ def test_a_run_has_the_data_of_its_recipe(run, tmp_path, quick, capsys):
     out = tmp_path / "report"
     assert cli.main(["ratios", str(run), "--out", str(out)]) == 0
     assert f"Written: {out / 'report.html'}" in capsys.readouterr().out
-    title, actual, others, history, by_strength, images, facts, _ = quick[0]
-    assert title == "run on digits" and others is None
+    title, actual, others, history, by_strength, images, facts, _, _ = quick[0]
+    assert title == "run on digits" and others == {}
     np.testing.assert_allclose(actual["norm"], expected["norm"], atol=1e-5)
     np.testing.assert_array_equal(actual.labels, labels)
     assert history.epochs == [3] and actual.class_name(7) == "7"

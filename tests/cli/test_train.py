@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_en import cli
+from keras_en.analysis import RatioHistory
 from keras_en.cli import starting
 from keras_en.models import CifarResNet
 from keras_en.training import build, experiment
@@ -52,6 +53,8 @@ def test_mirrored_then_resumed(tmp_path, capsys):
     assert code == 0, err
     assert names(folder) == sorted([*WRITTEN, "ratios.npz"])
     assert "Test accuracy: " in out and str(folder / "model.keras") in out
+    noted = RatioHistory.load(folder / "ratios.npz").last
+    assert noted.count == experiment.PROBE, "whatever the size of a batch"
 
     assert main("--output", folder) == 2
     assert "--resume goes on with it. Received: " in capsys.readouterr().err
