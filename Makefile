@@ -10,7 +10,7 @@ EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
 	tests/training/test_progress.py tests/training/test_monitor.py \
 	tests/training/test_honest.py
 
-.PHONY: quickstart test check lint docs newest bench compiled clean
+.PHONY: quickstart test check lint docs newest bench compiled release-check clean
 
 # What a user installs, and what a contributor adds.
 .venv/user: setup.cfg pyproject.toml
@@ -25,9 +25,8 @@ EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
 	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	touch $@
 
-# The log level hides TensorFlow's start-up notes.
 quickstart: .venv/user
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/keras-en quickstart
+	$(BIN)/keras-en quickstart
 
 # Every test; `make check`: all but those marked slow, and a part on other backends. JAX,
 # and torch where it is installed, in processes of their own.
@@ -80,6 +79,10 @@ build/compiled/ready:
 
 compiled: build/compiled/ready
 	KERAS_BACKEND=jax build/compiled/bin/python benchmarks/compiled.py
+
+# PYTHONS and TESTS choose a part, see there.
+release-check: .venv/contributor
+	.ci/release
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache

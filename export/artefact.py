@@ -80,9 +80,17 @@ class Artefact(NamedTuple):
         and the reading of variables not counted."""
         classes = self.record.get("layers", {})
         counts: dict[str, list[int]] = {}
-        calls = nodes_of_calls(self.node_names, classes)
+        for layer, calls in self.nodes_of_calls.items():
+            counts.setdefault(classes[layer], []).extend(calls)
+        return counts
+
+    @property
+    def nodes_of_calls(self) -> dict[str, list[int]]:
+        """The same for each normalization."""
+        counts: dict[str, list[int]] = {}
+        calls = nodes_of_calls(self.node_names, self.record.get("layers", {}))
         for (layer, _), count in calls.items():
-            counts.setdefault(classes[layer], []).append(count)
+            counts.setdefault(layer, []).append(count)
         return counts
 
 

@@ -1,7 +1,6 @@
 """What an artefact says about itself."""
 
 import collections
-import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import keras
 
 from keras_en.keras_private import layers_of
 from keras_en.layers.recording import takes_ratios
+from keras_en.version import __version__
 
 # Where a SavedModel keeps it.
 FILE = "assets.extra/keras_en.json"
@@ -57,7 +57,7 @@ def facts_of(model: keras.Model) -> dict:
     }
     facts = {
         "library": LIBRARY,
-        "version": importlib.metadata.version("keras-en"),
+        "version": __version__,
         "keras": keras.__version__,
         "model": model.name,
         "parameters": model.count_params(),

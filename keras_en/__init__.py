@@ -1,8 +1,11 @@
 """Exemplar Normalization for Keras 3."""
 
+import importlib
 import os
-import signal
-import sys
+from typing import TYPE_CHECKING
+
+from keras_en import command
+from keras_en.version import __version__
 
 # In a checkout `models/` and `export/` stand beside this package; an installed
 # package already holds them. Keras's own repository does the same.
@@ -10,32 +13,34 @@ _root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if os.path.isfile(os.path.join(_root, "setup.cfg")):
     __path__.append(_root)
 
+_HOMES = {
+    "BatchKalmanNormalization": "keras_en.layers",
+    "ExemplarNormalization": "keras_en.layers",
+    "SparseSwitchableNormalization": "keras_en.layers",
+    "SwitchableNormalization": "keras_en.layers",
+    "recalibrate": "keras_en.training.recalibration",
+    "replace_normalization": "keras_en.surgery",
+}
 
-def _ended(number, _):
-    """Ctrl-C or SIGTERM while the command line imports TensorFlow, for seconds, in one
-    line."""
-    word = b"interrupted" if number == signal.SIGINT else b"terminated"
-    os.write(2, b"\nkeras-en: " + word + b"; nothing was written\n")
-    os._exit(128 + number)
+if TYPE_CHECKING or not command.is_command():
+    from keras_en.layers import (
+        BatchKalmanNormalization,
+        ExemplarNormalization,
+        SparseSwitchableNormalization,
+        SwitchableNormalization,
+    )
+    from keras_en.surgery import replace_normalization
+    from keras_en.training.recalibration import recalibrate
+else:
+    # `keras-en --help` imports no Keras; before a command runs, `keras_en.cli.main`
+    # imports, and so registers, all that `import keras_en` does elsewhere.
+    command.answer_signals()
 
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
-_name = os.path.basename(getattr(sys, "argv", [""])[0])
-# The name is "-m" while `python -m keras_en.cli` imports.
-_is_command = _name == "keras-en" or (_name == "-m" and "keras_en.cli" in sys.orig_argv)
-_usual = ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL))
-for _number, _handler in _usual if _is_command else ():
-    if signal.getsignal(_number) == _handler:
-        signal.signal(_number, _ended)
-
-from keras_en.layers import (  # noqa: E402
-    BatchKalmanNormalization,
-    ExemplarNormalization,
-    SparseSwitchableNormalization,
-    SwitchableNormalization,
-)
-from keras_en.surgery import replace_normalization  # noqa: E402
-from keras_en.training.recalibration import recalibrate  # noqa: E402
-from keras_en.version import __version__  # noqa: E402
 
 __all__ = [
     "BatchKalmanNormalization",

@@ -65,3 +65,19 @@ def unique_all(names):
 def digest(*parts):
     """The SHA-256 of a list of values, as hexadecimal digits."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+
+
+def table(head, rows):
+    """A Markdown table whose columns stand below one another.
+
+    >>> print(table(("layer", "n"), [("stem", 3), ("head", 12)]))
+    | layer | n  |
+    |-------|----|
+    | stem  | 3  |
+    | head  | 12 |
+    """
+    texts = [[str(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = ["| " + " | ".join(map(str.ljust, cells, widths)) + " |" for cells in texts]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from keras_en.arguments import check, check_backend
+from keras_en.text import table
 
 from .inception import InceptionV2
 from .resnet import AAResNet50, ResNet50, SEResNet50
@@ -36,6 +37,10 @@ PAPER = {
     ("InceptionV2", "sn"): (2.081, 11.30),
     ("InceptionV2", "en"): (2.122, 12.36),
 }
+HEAD = (
+    *("network", "norm", "parameters (M)", "GFLOPs: products", "all of the graph"),
+    *("counted as in the paper", "paper"),
+)
 PRODUCTS = ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2", "Einsum")
 
 
@@ -98,20 +103,15 @@ def summary_table(
 
 def markdown(rows: Iterable[Row]) -> str:
     """The rows as a table, what the paper prints in parentheses."""
-    lines = [
-        "| network | norm | parameters (M) | GFLOPs: products | all of the graph "
-        "| counted as in the paper | paper |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    cells = []
     for row in rows:
         numbers = [row.products, row.gflops, row.counted, row.paper_gflops]
-        cells = ["" if n is None else f"{n:.3f}" for n in numbers]
         printed = row.paper_parameters
         parameters = f"{row.parameters / 1e6:.2f}"
         parameters += "" if printed is None else f" ({printed:.2f})"
-        lines.append(" | ".join([f"| {row.network}", row.norm, parameters, *cells]))
-        lines[-1] += " |"
-    return "\n".join(lines)
+        texts = ["" if n is None else f"{n:.3f}" for n in numbers]
+        cells.append([row.network, row.norm, parameters, *texts])
+    return table(HEAD, cells)
 
 
 def _row(network, norm):

@@ -45,7 +45,9 @@ def test_every_link_leads_somewhere(page):
 def test_every_make_target_exists(page):
     makefile = (ROOT / "Makefile").read_text()
     text = page.read_text(encoding="utf-8")
-    for target in set(re.findall(r"(?:^|`)make (?!PYTHON)([\w./]+)", text, flags=re.M)):
+    for target in set(
+        re.findall(r"(?:^|`)make (?!PYTHON)([\w./-]+)", text, flags=re.M)
+    ):
         assert re.search(
             rf"^(?:[\w./]+ )*{re.escape(target)}(?: [\w./]+)*:", makefile, re.M
         ), target

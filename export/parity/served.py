@@ -18,46 +18,41 @@ from .compare import COPY, distance, evaluated
 from .subject import Subject
 
 
-def saved_model_checks(subject: Subject) -> list[Check]:
-    """Gates 1, 2, 4, 5 and 7 of a SavedModel."""
-    first = [
-        check(2, "graph", static.no_side_effects, subject.artefact),
-        check(1, "Python loader", _random_cases, subject, runners.python_loader),
-        check(1, "C program", _random_cases, subject, runners.c_loader),
-        check(7, "warm-up requests", warmup_requests.played, subject.artefact),
-    ]
+def saved_model_checks(subject: Subject) -> Iterator[Check]:
+    """Gates 1, 2, 4, 5 and 7 of a SavedModel, each as soon as it has been looked at."""
+    yield check(2, "graph", static.no_side_effects, subject.artefact)
+    yield check(1, "Python loader", _random_cases, subject, runners.python_loader)
+    yield check(1, "C program", _random_cases, subject, runners.c_loader)
+    yield check(7, "warm-up requests", warmup_requests.played, subject.artefact)
     asked = list(_questions(subject))
     try:
         session = runners.session_loader(subject.artefact.path, _calls(asked))
     except RuntimeError as error:
         gate = 2 if isinstance(error, checks.VariablesChanged) else 1
-        failed = checks.failed(gate, "graph-mode loader", error)
-        return [*first, failed, *_parity_not_run(f"gate {gate} failed")]
+        yield checks.failed(gate, "graph-mode loader", error)
+        yield from _parity_not_run(f"gate {gate} failed")
+        return
     count = f"{len(session.outputs)} calls"
-    return [
-        *first,
-        Check(1, "graph-mode loader", checks.PASSED, count),
-        Check(2, "variables", checks.PASSED, f"unchanged after {count}"),
-        check(2, "weights", same_weights, subject.model, session.digests),
-        *_judged(asked, session.outputs),
-    ]
+    yield Check(1, "graph-mode loader", checks.PASSED, count)
+    yield Check(2, "variables", checks.PASSED, f"unchanged after {count}")
+    yield check(2, "weights", same_weights, subject.model, session.digests)
+    yield from _judged(asked, session.outputs)
 
 
-def onnx_checks(subject: Subject) -> list[Check]:
-    """Gates 2, 3, 4, 5 and 7 of an ONNX file."""
-    first = [
-        check(2, "graph", static.nothing_random, subject.artefact),
-        check(3, "form", static.well_formed, subject.artefact, subject.model),
-        check(7, "OpenVINO", _random_cases, subject, runners.openvino),
-    ]
+def onnx_checks(subject: Subject) -> Iterator[Check]:
+    """Gates 2, 3, 4, 5 and 7 of an ONNX file, likewise."""
+    yield check(2, "graph", static.nothing_random, subject.artefact)
+    yield check(3, "form", static.well_formed, subject.artefact, subject.model)
+    yield check(7, "OpenVINO", _random_cases, subject, runners.openvino)
     asked = list(_questions(subject))
     try:
         outputs = runners.onnxruntime(subject.artefact.path, _calls(asked))
     except Exception as error:  # onnxruntime has one class for each of its codes.
-        failed = checks.failed(7, "onnxruntime", error)
-        return [*first, failed, *_parity_not_run("onnxruntime failed")]
-    ran = Check(7, "onnxruntime", checks.PASSED, f"{len(outputs)} calls")
-    return [*first, ran, *_judged(asked, outputs)]
+        yield checks.failed(7, "onnxruntime", error)
+        yield from _parity_not_run("onnxruntime failed")
+        return
+    yield Check(7, "onnxruntime", checks.PASSED, f"{len(outputs)} calls")
+    yield from _judged(asked, outputs)
 
 
 def same_weights(model: keras.Model, digests: Mapping[str, str]) -> Outcome:
@@ -139,14 +134,12 @@ def _calls(questions: Sequence[_Question]) -> list[Call]:
     return list({id(call): call for q in questions for call in q.calls}.values())
 
 
-def _judged(questions: Sequence[_Question], outputs: Sequence[dict]) -> list[Check]:
+def _judged(questions: Sequence[_Question], outputs: Sequence[dict]) -> Iterator[Check]:
     """The checks of all questions; `outputs` are those of `_calls`."""
     ids = map(id, _calls(questions))
     answers = dict(zip(ids, outputs, strict=True))
-    return [
-        check(gate, name, judge, *(answers[id(call)] for call in calls))
-        for gate, name, judge, calls in questions
-    ]
+    for gate, name, judge, calls in questions:
+        yield check(gate, name, judge, *(answers[id(call)] for call in calls))
 
 
 def _parity_not_run(reason):

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from keras_en.arguments import check_installed
 from .. import artefact as artefacts
 from ..serving import Prepared, prepare
 from . import served, static
-from .checks import check
+from .checks import Check, check
 from .report import ParityReport
-from .subject import subject_of
+from .subject import Subject, subject_of
 
 BATCHES = (1, 7, 32)
 # atol and rtol of float32 artefacts, and of float16 ones.
@@ -41,6 +41,7 @@ def verify(
     atol: float | None = None,
     rtol: float | None = None,
     seed: int = 0,
+    progress: Callable[[Check], object] | None = None,
 ) -> ParityReport:
     """Compares a SavedModel or an ONNX file with its model, as its servers run it.
 
@@ -85,6 +86,8 @@ def verify(
             `None`: 64 x 64 and 96 x 80.
         atol, rtol: Tolerances. `None`: 1e-5 and 1e-4; 1e-2 and 1e-4 for float16.
         seed: Integer.
+        progress: Function that is called with each `Check` of the report as soon as it
+            has been looked at.
 
     Returns:
         `ParityReport`.
@@ -120,18 +123,11 @@ def verify(
     }
     prepared = prepare(model)
     subject = subject_of(exported, prepared, settings, float16)
-    checks = [*subject.skipped]
-    if prepared.model is not prepared.original:
-        copied = check(4, "float32 copy", served.same_copy, subject, prepared.original)
-        checks.append(copied)
-    if exported.kind == "SavedModel":
-        checks += served.saved_model_checks(subject)
-    else:
-        checks += served.onnx_checks(subject)
-    checks += [
-        check(6, "graph", static.same_graph, exported, prepared),
-        check(6, "nodes", static.few_nodes, exported),
-    ]
+    checks = []
+    for one in _checks(subject, prepared):
+        checks.append(one)
+        if progress is not None:
+            progress(one)
     return ParityReport(
         str(artefact),
         exported.kind,
@@ -141,6 +137,19 @@ def verify(
         exported.record,
         sorted(checks, key=lambda one: one.gate),
     )
+
+
+def _checks(subject: Subject, prepared: Prepared) -> Iterator[Check]:
+    exported = subject.artefact
+    yield from subject.skipped
+    if prepared.model is not prepared.original:
+        yield check(4, "float32 copy", served.same_copy, subject, prepared.original)
+    if exported.kind == "SavedModel":
+        yield from served.saved_model_checks(subject)
+    else:
+        yield from served.onnx_checks(subject)
+    yield check(6, "graph", static.same_graph, exported, prepared)
+    yield check(6, "nodes", static.few_nodes, exported)
 
 
 def _versions():

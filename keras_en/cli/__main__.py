@@ -1,4 +1,4 @@
-"""`python -m keras_en.cli`."""
+"""`python -m keras_en.cli`, the same as `keras-en`."""
 
 import sys
 

@@ -1,42 +1,17 @@
-"""`keras-en convert`: put another normalization into the network of a .keras file.
-
-Replaces every normalization layer; all other weights, and what the old layers had
-learned, are kept. Prints what became of each.
-"""
+"""Runs `keras-en convert`."""
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from keras_en import files
-from keras_en.cli.options import add_command, add_model, add_overwrite, say, share
+from keras_en.cli.terminal import progress, say, say_json
 from keras_en.export.serving import loaded
-from keras_en.models import norms
 from keras_en.surgery import replace_normalization
-
-
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    command = add_command(commands, "convert", __doc__, run)
-    command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-    add_model(command)
-    option, new = command.add_argument, "the new .keras file"
-    option("--to", choices=norms.NAMES, default="en", help="the new one")
-    option("--out", type=Path, required=True, metavar="NEW", help=new)
-    option(
-        "--initial-ratio",
-        type=share,
-        action="append",
-        metavar="NAME=SHARE",
-        help="ratio that a normalizer starts with, such as batch=1.0; may be repeated; "
-        "default: 0.9 for the old one",
-    )
-    add_overwrite(command, "replace the file of --out")
 
 
 def run(options: argparse.Namespace) -> None:
     source, out = options.model, options.out
     _check_paths(source, out, options.overwrite)
+    progress(f"Reading {source}")
     ratios = dict(options.initial_ratio) if options.initial_ratio else None
     new, report = replace_normalization(
         loaded(source), options.to, initial_ratios=ratios, return_report=True
@@ -50,6 +25,9 @@ def run(options: argparse.Namespace) -> None:
     with files.staged(out, out.name) as staged:
         new.save(staged.path)
         staged.publish()
+    if options.json:
+        say_json({"written": str(out), **report._asdict()})
+        return
     say(report)
     say(f"Written: {out}")
 

@@ -1,18 +1,12 @@
-"""`keras-en evaluate`: what a trained network gets right, on any images.
-
-Prints accuracy, of the first five too, and that of each class; or of segmentation the
-mean intersection over union (mIoU) and that of each class. Every image counts once.
-"""
+"""Runs `keras-en evaluate`."""
 
 import argparse
 import json
 import math
-from pathlib import Path
-from typing import Any
 
 from keras_en import files
 from keras_en.cli import options as shared
-from keras_en.cli.options import say
+from keras_en.cli.terminal import progress, progressing, say
 from keras_en.export.serving import loaded
 from keras_en.training import experiment
 from keras_en.training.evaluation import Scores, evaluate
@@ -28,36 +22,18 @@ TITLES = {
 }
 
 
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    command = shared.add_command(commands, "evaluate", __doc__, run)
-    option = command.add_argument
-    text = "the folder of a training, or a .keras file; beside it lies its recipe.yaml"
-    option("model", type=Path, metavar="RUN", help=text)
-    text = "a recipe whose data and treatment of images replace those of the training"
-    option("--recipe", metavar="NAME", help=text)
-    shared.add_data(option)
-    text = "train, validation or test; default: test, or else validation"
-    option("--split", metavar="NAME", help=text)
-    text = (
-        "short sides of images, whose probabilities are averaged: segmentation only; "
-    )
-    text += "recipe: those of the recipe"
-    option("--scales", type=_scales, default=(), metavar="N[,N]", help=text)
-    text = "a .json or .md file to write"
-    option("--report", type=Path, metavar="FILE", help=text)
-
-
 def run(options: argparse.Namespace) -> None:
     _check_report(options.report)
     folder, path = _model(options.model)
+    progress(f"Reading {path}")
     model = loaded(path)
     recipe = _recipe(folder, options, model.input_shape)
     seed = _seed(folder)
     images = material(recipe, seed, options.data_dir, options.skip_broken)
     scales = recipe.data.scales if options.scales == "recipe" else options.scales
     split = images.split(options.split)
-    scores = evaluate(model, images, split, scales)
+    progress(f"Evaluating {split} of {recipe.data.source}")
+    scores = evaluate(model, images, split, scales, progressing("images"))
     names = images.data.class_names
     about = {
         "model": str(path),
@@ -66,20 +42,21 @@ def run(options: argparse.Namespace) -> None:
         "images": scores.images,
         "scales": list(scales),
     }
+    if options.report is not None:
+        text = _report(options.report.suffix, about, names, scores)
+        files.write_text(options.report, text)
+    if options.json:
+        say(_report(".json", about, names, scores).rstrip())
+    else:
+        _say_scores(split, names, scores)
+
+
+def _say_scores(split, names, scores):
     for name, value in scores.metrics.items():
         say(f"{TITLES[name] + ':':22}{value:.2%}")
     say(f"{'images:':22}{scores.images:,} of {split}")
     for name, share in _per_class(names, scores).items():
         say(f"  {name:20}{'-' if share is None else format(share, '.2%')}")
-    if options.report is not None:
-        text = _report(options.report.suffix, about, names, scores)
-        files.write_text(options.report, text)
-
-
-def _scales(text):
-    if text == "recipe":
-        return text
-    return tuple(shared.listed(shared.integer(8), "integers from 8")(text))
 
 
 def _check_report(path):

@@ -13,6 +13,7 @@ import numpy as np
 from keras_en.analysis import RatioHistory, Ratios, write_report
 from keras_en.analysis.batches import classes_of
 from keras_en.analysis.collect import Collector
+from keras_en.cli.terminal import is_quiet, progress
 from keras_en.version import __version__
 
 # Images that the page shows some of; those that noise is added to, and how much.
@@ -52,15 +53,18 @@ def explain(
     pictures: dict[int, np.ndarray] = {}
     most = max(1, SHOWN // len(class_names or (0,)))
     collector = Collector(model)
+    progress("Collecting the ratios of every image")
     ratios = collector.collect(
-        shown(batches(None), pixels, pictures, most), class_names=class_names
+        shown(batches(None), pixels, pictures, most),
+        class_names=class_names,
+        verbose=0 if is_quiet() else "auto",
     )
-    by_strength = {
-        strength: collector.collect(
+    by_strength = {}
+    for strength in STRENGTHS:
+        progress(f"Collecting ratios with noise of strength {strength:g}")
+        by_strength[strength] = collector.collect(
             noisy(batches(NOISY), strength, seed), samples=False, verbose=0
         )
-        for strength in STRENGTHS
-    }
     facts = [
         *facts,
         ("pictures", f"{len(pictures):,} images, the first {most:,} of each class"),
@@ -68,6 +72,7 @@ def explain(
         ("versions", f"keras_en {__version__}, keras {keras.__version__}"),
         ("machine", f"{os.cpu_count()} CPU cores, {keras.backend.backend()}"),
     ]
+    progress("Drawing the page")
     write_report(
         folder,
         title,

@@ -1,34 +1,26 @@
-"""`keras-en inspect`: what a SavedModel or an ONNX file says about itself.
-
-Shows signatures, sizes, normalizations and what the export recorded.
-"""
+"""Runs `keras-en inspect`."""
 
 import argparse
-import json
-from typing import Any
 
 from keras_en import export
-from keras_en.cli.options import add_artefact, add_command, say
-from keras_en.text import one_line
-
-
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    command = add_command(commands, "inspect", __doc__, run)
-    add_artefact(command)
-    command.add_argument("--json", action="store_true", help="for programs")
+from keras_en.cli.terminal import say, say_json
+from keras_en.text import one_line, table
 
 
 def run(options: argparse.Namespace) -> None:
-    facts = _facts(export.inspect(options.artefact))
+    artefact = export.inspect(options.artefact)
+    facts = _facts(artefact)
     if options.json:
-        say(json.dumps(facts, indent=1))
+        say_json(facts)
         return
     for name, value in facts.items():
         if name == "signatures":
             _print_signatures(value)
-        elif name != "layers":
+        elif name not in ("layers", "nodes_of_layers"):
             say(one_line(f"{name}: {value}", limit=None))
+    if artefact.record.get("layers"):
+        say()
+        say(_layers(artefact))
 
 
 def _facts(artefact):
@@ -57,3 +49,16 @@ def _print_signatures(signatures):
                 sizes = ["?" if n is None else str(n) for n in shape or ()]
                 sizes = "of any rank" if shape is None else f"({', '.join(sizes)})"
                 say("  " + one_line(f"{sign} {tensor}: {dtype} {sizes}", limit=None))
+
+
+def _layers(artefact):
+    """Normalizations in the order of the network, and the nodes of their calls."""
+    rows = [
+        (
+            one_line(layer, limit=None),
+            one_line(kind, limit=None),
+            ", ".join(map(str, artefact.nodes_of_calls.get(layer, ()))),
+        )
+        for layer, kind in artefact.record["layers"].items()
+    ]
+    return table(("normalization", "class", "nodes"), rows)

@@ -1,6 +1,5 @@
 """`keras-en`: the command line."""
 
-import argparse
 import contextlib
 import os
 import signal
@@ -10,28 +9,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_en import files
-from keras_en.cli import (
-    convert,
-    evaluate,
-    export,
-    inspect,
-    models,
-    quickstart,
-    ratios,
-    recipes,
-    reproduce,
-    train,
-    verify,
-)
-from keras_en.cli.options import NOTHING, NotEqual, import_modules, say
+from keras_en import command, files
+from keras_en.cli import library, parsers
+from keras_en.cli.options import NOTHING, NotEqual, import_modules
+from keras_en.cli.terminal import manner, say
 from keras_en.text import one_line
-from keras_en.version import __version__
 
-COMMANDS = (
-    *(quickstart, recipes, train, evaluate, reproduce, ratios),
-    *(convert, export, verify, inspect, models),
-)
 _USUAL: dict[int, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
@@ -52,12 +35,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     interrupted = NOTHING
     try:
+        parser = parsers.parser()
+        if "_ARGCOMPLETE" in os.environ:
+            _complete(parser)
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            say(parsers.START)
+            sys.stdout.flush()
+            return 0
+        interrupted = options.interrupted
+        name = f"keras_en.cli.{options.command}"
+        module = library.imported(name, options.verbose)
         with _signals():
-            options = _parser().parse_args(arguments)
-            interrupted = options.interrupted
-            with _temporary_files():
+            with _temporary_files(), manner(options.quiet, options.json):
                 import_modules(getattr(options, "modules", []))
-                options.run(options)
+                module.run(options)
             sys.stdout.flush()
     except Terminated:
         return _said(f"\nkeras-en: terminated; {interrupted}", 143)
@@ -71,6 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _ERRORS as error:
         return _said(f"keras-en: error: {one_line(error, limit=None)}", 2)
     return 0
+
+
+def _complete(parser):
+    """Ends the process: a shell asks what may follow."""
+    import argcomplete
+
+    argcomplete.autocomplete(parser)
 
 
 @contextlib.contextmanager
@@ -92,7 +91,7 @@ def _signals() -> Iterator[None]:
         timer.daemon = True
         timer.start()
 
-    # Before, `keras_en/__init__.py` answers to them.
+    # Before, `keras_en.command` answers to them.
     wanted: dict[int, Any] = {**_USUAL, signal.SIGTERM: terminate}
     before = {}
     with contextlib.suppress(ValueError):  # Python has them in the main thread only.
@@ -106,7 +105,7 @@ def _signals() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             # It would say that nothing was written.
-            own = getattr(handler, "__module__", "") == "keras_en"
+            own = command.is_answer(handler)
             signal.signal(number, _USUAL[number] if own else handler)
 
 
@@ -144,16 +143,3 @@ def _said(text, code):
 def _drop_output():
     """Python flushes once more when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="keras-en", description="Exemplar Normalization for Keras 3."
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {__version__}"
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add(commands)
-    return parser

@@ -1,28 +1,18 @@
-"""`keras-en models`: parameters and operations of the paper's networks.
-
-Counts parameters and operations of the paper's networks, beside what Tables 2 and 3
-print.
-"""
+"""Runs `keras-en models`."""
 
 import argparse
-from typing import Any
 
-from keras_en.cli.options import add_command, say
-from keras_en.models import norms, summary
-
-
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    command = add_command(commands, "models", __doc__, run)
-    command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-    option = command.add_argument
-    text = "may be repeated; default: "
-    networks = list(summary.NETWORKS)
-    option("--network", choices=networks, action="append", help=text + "all")
-    text += "bn, gn, sn, ssn, en; bn for SE and AA"
-    option("--norm", choices=norms.NAMES, action="append", help=text)
+from keras_en.cli.terminal import progress, say, say_json
+from keras_en.models import summary
 
 
 def run(options: argparse.Namespace) -> None:
     networks = options.network or list(summary.NETWORKS)
-    say(summary.markdown(summary.summary_table(networks, options.norm)))
+    rows = []
+    for network in networks:
+        progress(f"Counting {network}")
+        rows += summary.summary_table([network], options.norm)
+    if options.json:
+        say_json([row._asdict() for row in rows])
+    else:
+        say(summary.markdown(rows))

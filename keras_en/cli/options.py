@@ -7,15 +7,13 @@ import json
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras_en.arguments import check_backend
-from keras_en.export.parity.verify import BATCHES
-from keras_en.models import norms
-from keras_en.text import one_line, printable
-from keras_en.training.data.sources import FORMS
+from keras_en.cli.choices import BATCHES, FORMS, NORMS, is_source
+from keras_en.text import one_line
 
 Parser = argparse.ArgumentParser
 NOTHING = "nothing was written"
@@ -29,31 +27,37 @@ class NotEqual(Exception):
 
 def add_command(
     commands: Any,
-    name: str,
     text: str | None,
-    run: Callable,
     interrupted: str = NOTHING,
+    prints_json: bool = False,
 ) -> Parser:
     """The parser of a command.
 
     Args:
         commands: Subparsers of `keras-en`.
-        name: Of the command.
-        text: Docstring of its module: the title "`keras-en NAME`: help." and, behind
-            an empty line, what `--help` says.
-        run: Function of the options.
+        text: Docstring of its module: the title "`keras-en NAME`: help.", what `--help`
+            says, and behind "Examples:" lines of examples.
         interrupted: What is said after Ctrl-C.
+        prints_json: Whether it has `--json`.
     """
-    title, _, description = (text or "").partition("\n\n")
-    _, _, summary = " ".join(title.split()).removesuffix(".").partition(": ")
-    command = commands.add_parser(name, help=summary, description=description)
-    command.set_defaults(run=run, interrupted=interrupted)
+    about, _, examples = (text or "").partition("\n\nExamples:\n")
+    title, _, description = about.partition("\n\n")
+    name, _, summary = " ".join(title.split()).removesuffix(".").partition(": ")
+    command = commands.add_parser(
+        name.strip("`").removeprefix("keras-en "),
+        help=summary,
+        description=textwrap.fill(" ".join(description.split()), 78),
+        epilog=f"examples:\n{examples.rstrip()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(interrupted=interrupted, json=False)
+    group = command.add_argument_group("what is printed")
+    if prints_json:
+        group.add_argument("--json", action="store_true", help="the result as JSON")
+    group.add_argument("--quiet", action="store_true", help="results and errors only")
+    text = "the notes of TensorFlow, too"
+    group.add_argument("--verbose", action="store_true", help=text)
     return command
-
-
-def check_tensorflow(subject: str) -> None:
-    """Raises `RuntimeError`, about `subject`, on another backend."""
-    check_backend(f"{subject} needs the TensorFlow backend")
 
 
 def add_model(command: Parser) -> None:
@@ -89,6 +93,17 @@ def import_modules(names: list[str]) -> None:
             ) from error
 
 
+def class_names(path: Path) -> list[str]:
+    """Those of the file of `--class-names`, a name a line."""
+    if not path.is_file():
+        raise RuntimeError(f"--class-names must be a file. Received: {path}")
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        text = f"--class-names must be a text file. Received: {path}"
+        raise RuntimeError(text) from None
+
+
 def add_artefact(command: Parser) -> None:
     text = "DIRECTORY/VERSION, or .onnx"
     command.add_argument("artefact", type=Path, metavar="ARTEFACT", help=text)
@@ -98,25 +113,28 @@ def add_overwrite(command: Parser, text: str) -> None:
     command.add_argument("--overwrite", action="store_true", help=text)
 
 
-def add_digits(command: Parser, output: str) -> None:
-    """Options of what trains on digits; `output` is the default folder."""
-    command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-    option, folder = command.add_argument, Path(output)
-    option("--output", type=Path, default=folder, help="folder of the run")
-    option("--seed", type=integer(0, 2**32 - 1), default=0, help="random seed")
-    option("--epochs", type=integer(1), default=EPOCHS, help="training epochs")
+def add_seed(option: Callable, text: str) -> None:
+    """`--seed`, by the `add_argument` of a parser or a group."""
+    text += "; default: %(default)s"
+    option("--seed", type=integer(0, 2**32 - 1), default=0, metavar="N", help=text)
+
+
+def add_norm(option: Callable, **settings: Any) -> None:
+    """`--norm`, likewise."""
     text = "normalization of the network"
-    option("--norm", choices=norms.NAMES, default="en", help=text)
+    if "default" in settings:
+        text += "; default: %(default)s"
+    option("--norm", choices=NORMS, help=text, **settings)
 
 
 def add_data(option: Callable) -> None:
     """Which images, by the `add_argument` of a parser or a group."""
-    option("--data", metavar="SOURCE", help=FORMS)
+    option("--data", metavar="SOURCE", help=f"the images: {FORMS}")
     text = "labels in the place of the training labels"
     option("--labels", metavar="npz:PATH:KEY", help=text)
     text = "images of a (global) batch"
     option("--batch-size", type=integer(1), metavar="N", help=text)
-    text = "of tensorflow-datasets, or of the paths of a list"
+    text = "folder of tensorflow-datasets, or of the paths of a list"
     option("--data-dir", metavar="FOLDER", help=text)
     option("--skip-broken", action="store_true", help="leave out broken images")
 
@@ -145,18 +163,15 @@ def add_gates(command: Parser) -> None:
         "--sizes",
         type=listed(size, "HEIGHTxWIDTH"),
         metavar="HxW[,HxW]",
-        help="where they are open; default: 64x64,96x80",
+        help="sizes of images, where they are open; default: 64x64,96x80",
     )
-    option("--atol", type=number(0), help="default: 1e-5, for float16 1e-2")
-    option("--rtol", type=number(0), help="default: 1e-4")
-    option("--seed", type=integer(0, 2**32 - 1), default=0)
-    option("--report", type=Path, metavar="FILE", help="a .json or .md file to write")
-
-
-def say(text: object = "", file: Any = None) -> None:
-    """Prints a text: names in it may come from files of others, and control no
-    terminal."""
-    print(printable(str(text)), file=file)
+    text = "absolute difference that is allowed; default: 1e-5, for float16 1e-2"
+    option("--atol", type=number(0), metavar="X", help=text)
+    text = "difference relative to the model's outputs; default: 1e-4"
+    option("--rtol", type=number(0), metavar="X", help=text)
+    add_seed(option, "of random inputs")
+    text = "a .json or .md file to write, of every check"
+    option("--report", type=Path, metavar="FILE", help=text)
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
@@ -211,6 +226,13 @@ def listed(parse: Callable[[str], Any], what: str) -> Callable[[str], list]:
             raise _wrong(f"{what} between commas", text) from None
 
     return parse_all
+
+
+def source(text: str) -> str:
+    """Where images are from."""
+    if not is_source(text):
+        raise _wrong(FORMS, text)
+    return text
 
 
 def size(text: str) -> tuple[int, int]:

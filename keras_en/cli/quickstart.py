@@ -1,23 +1,19 @@
-"""`keras-en quickstart`: train a small network on handwritten digits, explain and
-export it.
-
-Trains a residual network on scikit-learn's handwritten digits (no download), evaluates
-it, shows in a page which normalization it chose, and exports it.
-"""
+"""Runs `keras-en quickstart`."""
 
 import argparse
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from keras_en import export, files, training
 from keras_en.analysis import RatioHistory, exemplar_layers
-from keras_en.arguments import check_installed
+from keras_en.arguments import check_backend, check_installed
 from keras_en.cli import options as shared
 from keras_en.cli.explanation import explain
+from keras_en.cli.terminal import is_quiet, progress, say
 from keras_en.training import experiment
 from keras_en.training.recipes import recipe as recipes
 
@@ -64,30 +60,23 @@ class Results(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    command = shared.add_command(commands, "quickstart", __doc__, run)
-    shared.add_digits(command, "runs/quickstart")
-    shared.add_overwrite(command, "replace the run in --output")
-
-
 def run(options: argparse.Namespace) -> None:
     output = options.output
     results = quickstart(
         output, options.seed, options.epochs, options.norm, options.overwrite
     )
-    print(f"\nTest accuracy: {results.test_accuracy:.2%}")
+    say(f"\nTest accuracy: {results.test_accuracy:.2%}")
     for text in results.warnings:
-        print(f"Warning: {text}")
+        say(f"Warning: {text}")
     if (output / PAGE).is_file():
-        print(f"What the network chose: {output / PAGE}")
-    print("Largest difference to the model, on the test images:")
+        say(f"What the network chose: {output / PAGE}")
+    say("Largest difference to the model, on the test images:")
     for name, difference in results.differences.items():
-        print(f"  {output / name}  {difference:.1e}")
-    print("Also written:")
+        say(f"  {output / name}  {difference:.1e}")
+    say("Also written:")
     for name in ARTEFACTS:
         if (output / name).is_file() and name not in results.differences:
-            print(f"  {output / name}")
+            say(f"  {output / name}")
 
 
 def quickstart(
@@ -122,7 +111,7 @@ def quickstart(
         RuntimeError: The backend is not TensorFlow, or a package is missing.
     """
     output = Path(output).resolve()
-    shared.check_tensorflow("The quickstart exports a SavedModel and")
+    check_backend("The quickstart writes a SavedModel: it needs the TensorFlow backend")
     check_installed("The quickstart", REQUIRED)
     _check_output(output, overwrite)
     with files.staged(output) as staged:
@@ -148,6 +137,8 @@ def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
     settings = experiment.Settings(
         output=folder,
         seed=seed,
+        verbose=0 if is_quiet() else "auto",
+        progress=progress,
         command=f"keras-en quickstart --norm {norm} --seed {seed} --epochs {epochs}",
     )
     trained = experiment.train(recipe, settings)
@@ -169,8 +160,11 @@ def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
 def _export(model, folder, images):
     """Writes every artefact; the largest difference of each on `images`."""
     expected = model.predict(images, batch_size=len(images), verbose=0)
+    progress("Exporting a SavedModel")
     version = export.export_saved_model(model, folder / "saved_model")
+    progress("Exporting an ONNX file")
     onnx = export.export_onnx(model, folder / "model.onnx")
+    progress("Running both as their servers do")
     outputs = {
         "saved_model/1": export.run_saved_model(version, images),
         "model.onnx": export.run_onnx(onnx, images),

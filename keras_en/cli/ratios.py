@@ -1,11 +1,4 @@
-"""`keras-en ratios`: show which normalization a network chose, by layer, class and
-image.
-
-Collects the important ratios of a network of Exemplar Normalization over images and
-writes a page, report.html, with every figure, which needs no network; the figures as
-files; and the ratios as a table. Of a folder that a training wrote the data are those
-of its recipe.
-"""
+"""Runs `keras-en ratios`."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -18,37 +11,15 @@ import numpy as np
 from keras_en import files
 from keras_en.analysis import RatioHistory, collect_ratios
 from keras_en.analysis.page import FILES
-from keras_en.cli import options as shared
 from keras_en.cli.explanation import Batches, explain
+from keras_en.cli.terminal import is_quiet, progress, say
 from keras_en.export.serving import loaded
 from keras_en.training import experiment
 from keras_en.training.data import Data, Transform, load
-from keras_en.training.data.sources import FORMS, is_source
+from keras_en.training.data.sources import is_source
 from keras_en.training.recipes import recipe as recipes
 
 _BATCH = 128
-
-
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    command = shared.add_command(commands, "ratios", __doc__, run)
-    option = command.add_argument
-    text = "a .keras file, or the folder of a training"
-    option("model", type=Path, metavar="MODEL_OR_RUN", help=text)
-    shared.add_import(command)
-    text = f"{FORMS}; its test images, or else those for validation; default: those of "
-    option("--data", type=_source, metavar="SOURCE", help=text + "the run's recipe")
-    option("--out", type=Path, required=True, help="folder of the report")
-    text = "another model or run, on the same images, or another SOURCE, to compare"
-    option("--against", metavar="OTHER", help=text)
-    text = "at most so many images; default: all"
-    option("--limit", type=shared.integer(4), metavar="N", help=text)
-    text = "of the model's images, (pixels / 255 - mean) / std; default: 0 and 1"
-    numbers = shared.listed(shared.number(), "numbers")
-    for flag in ("--mean", "--std"):
-        option(flag, type=numbers, metavar="X[,X,X]", help=text)
-    option("--seed", type=shared.integer(0, 2**32 - 1), default=0)
-    shared.add_overwrite(command, "replace the report in --out")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -78,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
         )
         _check_out(out, options.overwrite)
         staged.publish()
-    shared.say(f"Written: {options.out / FILES[0]}")
+    say(f"Written: {options.out / FILES[0]}")
 
 
 def _check_out(out, overwrite):
@@ -92,12 +63,6 @@ def _check_out(out, overwrite):
         allowed = "a new or empty folder, or with --overwrite that of a report"
         holds = ", ".join(sorted(entries)[:5])
         raise FileExistsError(f"--out must be {allowed}. Received: {out}, {holds}")
-
-
-def _source(text):
-    if not is_source(text):
-        raise argparse.ArgumentTypeError(f"must be {FORMS}. Received: {text}")
-    return text
 
 
 def _command(options):
@@ -219,8 +184,12 @@ def _against(options, subject, images):
     title = f"{other.name} on {images.name}"
     if title == own:
         title = f"{other.link} on {images.source}"
+    progress(f"Collecting the ratios of {title}")
     ratios = collect_ratios(
-        other.model, images.batches(None), class_names=images.class_names
+        other.model,
+        images.batches(None),
+        class_names=images.class_names,
+        verbose=0 if is_quiet() else "auto",
     )
     # Of other images it is the same network, whose training is shown already.
     shown = other is subject or other.history is None

@@ -1,23 +1,13 @@
-"""`keras-en reproduce`: train a table of the paper and print it.
-
-Trains every network of the table with every seed, one after the other, each in a
-process of its own; finished ones are skipped, interrupted ones go on. Prints the table
-in the paper's layout, its figures beside ours, and what EN gains over the others on the
-same seeds; writes results.md, results.csv, curves.png and points.png. A .yaml file in
-the place of a table's name is a grid of your own.
-"""
+"""Runs `keras-en reproduce`."""
 
 import argparse
 import dataclasses
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from keras_en import files
-from keras_en.cli import options as shared
-from keras_en.cli.options import say
+from keras_en.cli.terminal import say
 from keras_en.training import comparison, reproduction
 from keras_en.training.recipes import tables
 
@@ -26,32 +16,6 @@ FIGURES = {
     "curves.png": reproduction.plot_curves,
     "points.png": comparison.plot_points,
 }
-
-
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    interrupted = "the same command goes on"
-    command = shared.add_command(commands, "reproduce", __doc__, run, interrupted)
-    option, names = command.add_argument, ", ".join(tables.table_names())
-    option("table", metavar="TABLE", help=f"one of {names}, or a .yaml file")
-    text = "small, the default: what two CPU cores and the data at hand can do; paper: "
-    text += "the paper's, which takes GPUs and its data"
-    option("--scale", choices=tables.SCALES, default="small", help=text)
-    text = "as 0-4 or 0,1,2; default: those of each recipe"
-    option("--seeds", type=_seeds, metavar="SEEDS", help=text)
-    text = "runs whose row or column has this text; may be repeated"
-    option("--only", action="append", default=[], metavar="TEXT", help=text)
-    text = "change a key of every recipe; may be repeated"
-    change: dict[str, Any] = dict(action="append", default=[], metavar="KEY=VALUE")
-    option("--set", dest="overrides", **change, help=text)
-    text = "milestones and warm-up move along"
-    option("--epochs", type=shared.integer(1), metavar="N", help=text)
-    text = "default: runs/TABLE-SCALE"
-    option("--output", type=Path, metavar="FOLDER", help=text)
-    text = "list the runs, and which are finished; train nothing"
-    option("--dry-run", action="store_true", help=text)
-    text = 'options of `keras-en train`, as --train="--jit --strategy mirrored"'
-    option("--train", type=shlex.split, default=[], metavar="OPTIONS", help=text)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -104,20 +68,6 @@ def run(options: argparse.Namespace) -> None:
     for name in (RESULTS, CSV, *FIGURES):
         if (output / name).is_file():
             line(f"written {output / name}")
-
-
-def _seeds(text):
-    first, sign, last = text.partition("-")
-    parse = shared.integer(0, 2**32 - 1)
-    if not sign:
-        return shared.listed(parse, "integers")(text)
-    values = list(range(parse(first), parse(last) + 1))
-    if not values:
-        raise argparse.ArgumentTypeError(
-            f"must be FIRST-LAST, such as 0-4, or integers between commas. "
-            f"Received: {text}"
-        )
-    return values
 
 
 def _train(training, options):

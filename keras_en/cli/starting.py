@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from keras_en.cli.options import say
+from keras_en.cli.terminal import say
 from keras_en.export.serving import loaded
 from keras_en.models.weights import load_weights
 from keras_en.surgery import layer_tree, replace_normalization, transplant

@@ -1,25 +1,17 @@
-"""`keras-en train`: train a recipe's network, or one on images of your own.
-
-Trains what a recipe says, on one device, many, or many hosts; the result does not
-depend on how batches are split. With --data and no recipe: on images of your own, see
-`keras-en recipes images`; with neither: on handwritten digits. Start a process a worker
-for --strategy multiworker, each with its TF_CONFIG.
-"""
+"""Runs `keras-en train`."""
 
 import argparse
 import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from keras_en.cli import options as shared
 from keras_en.cli import starting
-from keras_en.cli.options import say
-from keras_en.models import norms
-from keras_en.training import experiment, strategies
+from keras_en.cli.terminal import is_quiet, progress, say
+from keras_en.training import experiment
 from keras_en.training.recipes import recipe as recipes
 
 # Options that are keys of the recipe.
@@ -38,61 +30,6 @@ NAMES = {
 }
 
 
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    interrupted = "--resume goes on from the last checkpoint"
-    command = shared.add_command(commands, "train", __doc__, run, interrupted)
-    text = "a recipe's name, see `keras-en recipes`, or a .yaml file"
-    command.add_argument("recipe", nargs="?", metavar="RECIPE", help=text)
-    _add_recipe(command.add_argument_group("what the recipe says otherwise"))
-    _add_run(command.add_argument_group("the run"))
-
-
-def _add_recipe(group):
-    option, positive = group.add_argument, shared.integer(1)
-    shared.add_data(option)
-    text = "a network of keras_en.models, without arguments"
-    option("--network", metavar="NAME", help=text)
-    option("--norm", choices=norms.NAMES, help="normalization of the network")
-    option("--image-size", type=positive, metavar="N", help="height and width")
-    text = "milestones and warm-up move along"
-    option("--epochs", type=positive, metavar="N", help=text)
-    text = "the first N training images only"
-    option("--limit-train", type=positive, metavar="N", help=text)
-    change: dict[str, Any] = dict(action="append", default=[], metavar="KEY=VALUE")
-    text = "change any other key, as optimizer.learning_rate=0.05; may be repeated"
-    option("--set", dest="overrides", **change, help=text)
-
-
-def _add_run(group):
-    option, positive = group.add_argument, shared.integer(1)
-    text = "folder of the run; default: runs/ and the name of the recipe"
-    option("--output", type=Path, metavar="FOLDER", help=text)
-    option("--seed", type=shared.integer(0, 2**32 - 1), default=0, help="default: 0")
-    text = "weights of this network, .weights.h5 or .keras, to begin with"
-    option("--weights", type=Path, metavar="FILE", help=text)
-    text = "a network to begin with, whose normalizations are replaced, and the last "
-    text += "layer, if it has another number of classes"
-    option("--from", dest="start", type=Path, metavar="MODEL.keras", help=text)
-    text = "see tf.distribute; on JAX mirrored means all devices"
-    option("--strategy", choices=strategies.NAMES, default="none", help=text)
-    text = "of --strategy mirrored; default: all GPUs, or 2 logical CPUs"
-    option("--replicas", type=positive, metavar="N", help=text)
-    text = "steps between checkpoints; default: at the end of each epoch only"
-    option("--checkpoint-every", type=positive, metavar="STEPS", help=text)
-    text = "go on from the checkpoint in --output; force: with other settings, too"
-    words: dict[str, Any] = dict(nargs="?", const=True, choices=(True, "force"))
-    option("--resume", **words, default=False, metavar="force", help=text)
-    text = "float16 or bfloat16, the default, for what need not be float32"
-    words = dict(nargs="?", const="bfloat16", choices=("float16", "bfloat16"))
-    option("--mixed-precision", **words, default="float32", help=text)
-    option("--jit", action="store_true", default=None, help="compile steps with XLA")
-    text = "the same bits in every run on the same machine; slower"
-    option("--deterministic", action="store_true", help=text)
-    text = "say what would be trained, look at a batch, write nothing"
-    option("--dry-run", action="store_true", help=text)
-
-
 def run(options: argparse.Namespace) -> None:
     recipe = _recipe(options)
     settings = experiment.Settings(
@@ -102,7 +39,8 @@ def run(options: argparse.Namespace) -> None:
         replicas=options.replicas,
         checkpoint_every=options.checkpoint_every,
         resume=options.resume,
-        verbose="auto" if sys.stdout.isatty() else 2,
+        verbose=_verbosity(),
+        progress=progress,
         jit=options.jit,
         deterministic=options.deterministic,
         precision=options.mixed_precision,
@@ -126,6 +64,12 @@ def run(options: argparse.Namespace) -> None:
     say("Written:")
     for name in experiment.FILES:
         say(f"  {settings.output / name}")
+
+
+def _verbosity():
+    if is_quiet():
+        return 0
+    return "auto" if sys.stdout.isatty() else 2
 
 
 def _recipe(options):

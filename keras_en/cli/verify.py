@@ -1,30 +1,24 @@
-"""`keras-en verify`: compare a SavedModel or an ONNX file with its model.
-
-Runs what was exported as its servers do, and compares it with the model. The exit code
-is 1 if a gate fails.
-"""
+"""Runs `keras-en verify`."""
 
 import argparse
+import sys
 from pathlib import Path
-from typing import Any
 
 from keras_en import export
-from keras_en.cli import options as shared
+from keras_en.cli.options import NotEqual
+from keras_en.cli.terminal import is_quiet, progress, say
 from keras_en.export.serving import Prepared, prepare
-
-
-def add(commands: Any) -> None:
-    """Adds the command to the subparsers of `keras-en`."""
-    command = shared.add_command(commands, "verify", __doc__, run)
-    shared.add_model(command)
-    shared.add_artefact(command)
-    shared.add_overwrite(command, "replace the file of --report")
-    shared.add_gates(command)
 
 
 def run(options: argparse.Namespace) -> None:
     check_report(options.report, options.overwrite)
-    conclude(verified(options, prepare(options.model), options.artefact), options)
+    progress(f"Reading {options.model}")
+    report = verified(options, prepare(options.model), options.artefact)
+    if options.json:
+        say(report.to_json())
+    conclude(report, options)
+    if not options.json:
+        say(f"Equal: {len(report.checks)} checks, none failed")
 
 
 def check_report(path: Path | None, overwrite: bool) -> None:
@@ -49,23 +43,32 @@ def verified(
     """The report of an artefact, with the options of `add_gates`."""
     names = ("batches", "sizes", "atol", "rtol", "seed")
     gates = {name: getattr(options, name) for name in names}
-    report = export.verify(prepared, path, **gates)
+    progress(f"Comparing {path.name} with the model, as its servers run it")
+    report = export.verify(prepared, path, **gates, progress=_say_check)
     return report._replace(model=str(options.model))
+
+
+def _say_check(check):
+    progress(_line(check))
+
+
+def _line(check):
+    return f"{check.gate}  {check.status:8}{check.name}: {check.detail}"
 
 
 def conclude(
     report: export.ParityReport, options: argparse.Namespace, consequence: str = ""
 ) -> None:
-    """Prints a report, and writes it where it is wanted.
+    """Writes a report where it is wanted, and says what failed.
 
     Raises:
         NotEqual: A gate failed; it says so, and the `consequence`.
     """
-    for check in report.checks:
-        line = f"{check.gate}  {check.status:8}{check.name}: {check.detail}"
-        shared.say(line)
     if options.report:
         report.write(options.report)
-        shared.say(f"Written: {options.report}")
+        progress(f"Written: {options.report}")
     if not report.passed:
-        raise shared.NotEqual(f"{len(report.failures)} checks failed{consequence}")
+        if is_quiet():
+            for check in report.failures:
+                say(_line(check), file=sys.stderr)
+        raise NotEqual(f"{len(report.failures)} checks failed{consequence}")

@@ -28,8 +28,10 @@ class StaticMixture(NamedTuple):
     pool: tuple
     groups: int
 
-    # There is no function of a user's.
-    pure = True
+    @property
+    def pure(self) -> bool:
+        # There is no function of a user's.
+        return True
 
     def fold(self, statistics, weights, epsilon, training=False, count=None):
         """Scale and shift of each sample, and `None` for ratios of its own.

@@ -39,8 +39,10 @@ class SwitchableMixture(NamedTuple):
     groups: int
     projection: Any
 
-    # `projection` is one of `ops.ratios`, without state.
-    pure = True
+    @property
+    def pure(self) -> bool:
+        # `projection` is one of `ops.ratios`, without state.
+        return True
 
     def fold(self, statistics, weights, epsilon, training=False, count=None):
         """Scale and shift of each sample, and `None` for ratios of its own.

@@ -1,6 +1,6 @@
 """What a network gets right: of images, of classes, of pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -52,6 +52,7 @@ def evaluate(
     material: Material,
     split: str | None = None,
     scales: Sequence[int] = (),
+    progress: Callable[[int], None] | None = None,
 ) -> Scores:
     """Compares what a network says of images with their labels.
 
@@ -62,6 +63,7 @@ def evaluate(
         split: Name; `None`: "test", or "validation" where there is none.
         scales: Short sides that all images are brought to, in turn; the probabilities
             of all, in the size of the labels, are averaged. Of segmentation only.
+        progress: Function that is called with the number of images so far.
 
     Raises:
         ValueError: Network and data do not fit.
@@ -80,6 +82,8 @@ def evaluate(
         batches = material.evaluate(split)
         for (plain, labels), *others in zip(batches, *sides, strict=True):
             images += len(labels)
+            if progress is not None:
+                progress(images)
             every = [batch for batch, _ in others] or [plain]
             yield (every, tuple(np.shape(labels))[1:]), labels
 

@@ -65,6 +65,7 @@ class Settings:
         network: Function of the recipe, `build.Facts` and the number of training steps
             to a network that is not compiled; `None`: that of the recipe.
         command: What a user has typed, for the report.
+        progress: Function of a text: what is done behind the last epoch.
     """
 
     output: Path
@@ -81,6 +82,7 @@ class Settings:
     skip_broken: bool = False
     network: Network | None = None
     command: str = ""
+    progress: Callable[[str], object] = lambda text: None
 
 
 @dataclass(frozen=True)
@@ -274,14 +276,18 @@ def _start(experiment):
     what a run that was killed goes on with."""
     recipe, run = experiment.recipe, experiment.settings
     facts = recipe, run.command, run.seed, run.strategy, experiment.replicas
-    start = experiment.folder.start
-    return keras.callbacks.LambdaCallback(on_train_begin=lambda logs: start(*facts))
+    names, start = experiment.material.data.class_names, experiment.folder.start
+    return keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: start(*facts, names)
+    )
 
 
 def _finish(experiment, history):
     """Evaluates the file that it writes."""
     recipe, images, model = experiment.recipe, experiment.material, experiment.model
+    say = experiment.settings.progress
     if recipe.statistics.recalibrate:
+        say("Recalibrating moving statistics")
         batches = images.train(experiment.epochs)
         recalibrate(model, batches, steps=recipe.statistics.recalibrate)
     if not experiment.chief:
@@ -289,10 +295,12 @@ def _finish(experiment, history):
     output = experiment.settings.output
     files.write(output / MODEL, build.without_auxiliary(model).save)
     written = keras.models.load_model(output / MODEL, compile=False)
+    say(f"Evaluating {MODEL}")
     scores = evaluate(written, images)
     warning = gap_warning(written, images, images.split())
     warnings = () if warning is None else (warning,)
     seconds = experiment.folder.finish(history, scores.metrics)
+    say(f"Writing {report.NAME}")
     _report(experiment, written, scores, history, seconds, warnings)
     return Results(scores, history, warnings)
 

@@ -42,6 +42,7 @@ class RunFolder:
         seed: int,
         strategy: str = "none",
         replicas: int = 1,
+        class_names: Sequence[str] = (),
     ) -> None:
         """Writes `recipe.yaml` and `run.json`.
 
@@ -53,6 +54,7 @@ class RunFolder:
             command: The command line.
             seed: That of the run.
             strategy, replicas: See `keras_en.training.strategy`.
+            class_names: By label.
         """
         self._begun = time.perf_counter()
         process = {"command": command, "began": _now(), "ended": None, "seconds": None}
@@ -63,6 +65,7 @@ class RunFolder:
             "hardware": hardware(),
             "strategy": strategy,
             "replicas": replicas,
+            "class_names": list(class_names),
             "processes": [*self._processes(), process],
         }
         files.write_text(self._folder / RECIPE, recipe.to_yaml())
@@ -102,6 +105,16 @@ class RunFolder:
     def _write(self):
         text = json.dumps(self._facts, indent=2, ensure_ascii=False)
         files.write_text(self._folder / FACTS, text + "\n")
+
+
+def class_names(folder: Path) -> list[str] | None:
+    """Those that a training has written into its folder, by label; `None` where none
+    are to be read."""
+    try:
+        names = json.loads((folder / FACTS).read_text("utf-8"))["class_names"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) and names else None
 
 
 def versions() -> dict[str, str]:

@@ -1,5 +1,7 @@
 """`keras-en convert`."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -32,6 +34,9 @@ def test_by_hand(tmp_path, capsys):
     assert replaced in capsys.readouterr().out
     new = keras.models.load_model(out)
     assert new(np.full((1, 1, 1, 1), 5.0)).numpy().item() == pytest.approx(12.0)
+    assert cli.main([*command, "--overwrite", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["written"] == str(out) and list(values["replaced"]) == ["norm"]
 
 
 def test_a_file_becomes_another(rng, source, capsys):

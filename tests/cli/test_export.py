@@ -42,6 +42,44 @@ def test_by_hand(tmp_path, capsys):
     assert "  <- inputs: float32 (batch, 2)\n" in capsys.readouterr().out
 
 
+def test_gates_for_people_programs_and_nobody(tmp_path, capsys):
+    layers = [keras.Input((2,)), keras.layers.ReLU()]
+    keras.Sequential(layers).save(tmp_path / "m.keras")
+    out = tmp_path / "m.onnx"
+    words = ["export", tmp_path / "m.keras", "--to", "onnx", "--out", out, *FAST]
+    assert keras_en(*words, "--json") == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert result["written"] == str(out) and result["parity"]["passed"]
+    # Each gate is said when it has been looked at.
+    said = [line[:1] for line in printed.err.splitlines() if line[3:9] == "passed"]
+    assert len(said) > 5 and said != sorted(said)
+
+    words = ["verify", tmp_path / "m.keras", out, *FAST]
+    assert keras_en(*words, "--quiet") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Equal: ") and text.count("\n") == 1
+    keras.Sequential([keras.Input((2,)), keras.layers.LeakyReLU()]).save(
+        tmp_path / "m.keras"
+    )
+    assert keras_en(*words, "--quiet") == 1
+    text = capsys.readouterr().err
+    assert "4  FAILED" in text and "passed" not in text
+    assert keras_en(*words, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["passed"] is False
+
+
+def test_normalizations_in_the_order_of_the_network(tmp_path, capsys):
+    model = residual()
+    path = export.export_onnx(model, tmp_path / "m.onnx")
+    assert keras_en("inspect", path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| normaliz"))
+    names = [line.split("|")[1].strip() for line in lines[start + 2 :]]
+    own = [x.name for x in model.layers if type(x).__name__.endswith("Normalization")]
+    assert names == own != sorted(own)
+
+
 @pytest.mark.slow
 def test_a_saved_model_from_a_process(tmp_path):
     """Every gate, in a process of its own."""

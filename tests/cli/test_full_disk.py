@@ -88,7 +88,8 @@ def test_a_report_comes_before_the_export(whole, tmp_path, monkeypatch, capfd):
 def test_no_room_for_what_is_printed():
     lines = [
         "from keras_en import cli",
-        "cli.models.run = print",
+        "from keras_en.cli import models",
+        "models.run = print",
         "raise SystemExit(cli.main(['models']))",
     ]
     command = [sys.executable, "-c", "\n".join(lines)]

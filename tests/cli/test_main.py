@@ -251,7 +251,6 @@ def test_a_link_leads_to_the_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "required: COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
         (["quickstart", "--norm", "xn"], "choose from '?en'?, '?sn'?, '?ssn'?"),
         (["quickstart", "--epochs", "0"], "at least 1. Received: 0"),

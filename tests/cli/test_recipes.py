@@ -1,5 +1,7 @@
 """`keras-en recipes`."""
 
+import json
+
 import pytest
 
 from keras_en.cli.main import main
@@ -26,6 +28,16 @@ def test_prints_a_recipe_that_is_a_recipe(capsys, tmp_path):
     path = tmp_path / "printed.yaml"
     path.write_text(capsys.readouterr().out, encoding="utf-8")
     assert recipes.load(path) == recipes.load("cifar10_resnet20", changes)
+
+
+def test_for_programs(capsys):
+    assert main(["recipes", "--json"]) == 0
+    assert [row["Recipe"] for row in json.loads(capsys.readouterr().out)] == (
+        recipes.names()
+    )
+    assert main(["recipes", "digits", "--set", "norm.name=bn", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["norm"]["name"] == "bn" and values["data"]["source"] == "digits"
 
 
 @pytest.mark.parametrize(

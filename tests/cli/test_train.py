@@ -121,6 +121,9 @@ def test_a_folder_of_images(images, tmp_path, capsys):
     assert scores["images"] == 2 and scores["split"] == "validation"
     assert np.sum(scores["confusion_matrix"]) == 2
     assert sorted(scores["classes"]) == ["cat", "dog"]
+    assert facts["class_names"] == ["cat", "dog"]
+    assert cli.main(["evaluate", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == scores
 
 
 def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
@@ -155,7 +158,7 @@ def test_segmentation(tmp_path, capsys):
     assert model.output_shape == (None, None, None, 3)
     words = ["evaluate", str(folder), "--scales", "recipe"]
     assert cli.main(words) == 0
-    assert capsys.readouterr().out.startswith("mIoU: ")
+    assert "\nmIoU: " in capsys.readouterr().out
 
 
 @pytest.mark.slow

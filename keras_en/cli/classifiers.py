@@ -1,0 +1,142 @@
+"""What tells the classes of images: a Keras model, a SavedModel or an ONNX file."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_en import export
+from keras_en.export.pixels import DIVISORS, resolved
+from keras_en.export.serving import BYTES, loaded
+from keras_en.training import experiment
+from keras_en.training.data import Transform, images
+from keras_en.training.recipes import recipe as recipes
+from keras_en.training.run_folder import class_names
+
+_BATCH = 32
+_GREY = np.array([0.299, 0.587, 0.114])
+_SIGNATURE = "serving_bytes"
+
+
+class Classifier(NamedTuple):
+    """What tells the classes of images.
+
+    - `treated`: function of the bytes of an image file to what the network takes of it.
+    - `scores`: function of a list of these, all of one shape, to `(N, classes)`.
+    - `names`: of the classes, or `None`.
+    """
+
+    treated: Callable[[bytes], object]
+    scores: Callable[[list], np.ndarray]
+    names: Sequence[str] | None
+
+
+def classifier(
+    path: Path, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Classifier:
+    """The `Classifier` of a model, of the folder of a training or of an artefact.
+
+    Raises:
+        ValueError: It takes no images, or cannot be read.
+    """
+    if (path / experiment.MODEL).is_file():
+        path = path / experiment.MODEL
+    scale = None if mean is None and std is None else (mean or 0.0, std or 1.0)
+    if path.suffix == ".keras":
+        return _of_keras(path, scale)
+    artefact = export.inspect(path)
+    names = _written(artefact.record) or class_names(path.parent)
+    if artefact.kind == "ONNX":
+        return _of_onnx(path, artefact, scale)._replace(names=names)
+    if _SIGNATURE in artefact.signatures and scale is None:
+        return Classifier(lambda data: data, lambda x: _of_bytes(path, x), names)
+    (dtype, shape), *others = artefact.signatures["serving_default"][0].values()
+    size = _size(path, shape, others)
+
+    def scores(batch):
+        return export.run_saved_model(path, np.stack(batch).astype(dtype))
+
+    return Classifier(_treated(path, size, scale), scores, names)
+
+
+def _written(record):
+    """The names of classes that an export has written down: a SavedModel's record has
+    them with all that a user has said."""
+    further = record.get("metadata")
+    values = {**record, **(further if isinstance(further, dict) else {})}
+    return values.get("class_names")
+
+
+def _of_keras(path, scale):
+    model = loaded(path)
+    tensor, *others = model.inputs
+    size = _size(path, tensor.shape, others)
+    white = DIVISORS[resolved("auto", model)]
+
+    def scores(batch):
+        return model.predict(np.stack(batch), batch_size=_BATCH, verbose=0)
+
+    return Classifier(
+        _treated(path, size, scale, 255 / white), scores, class_names(path.parent)
+    )
+
+
+def _of_onnx(path, artefact, scale):
+    (dtype, shape), *others = artefact.signatures["serving_default"][0].values()
+    shape = [n if isinstance(n, int) else None for n in shape]
+    first = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
+    if first:
+        shape = [shape[0], *shape[2:], shape[1]]
+    size = _size(path, shape, others)
+    together = shape[0] or _BATCH
+
+    def scores(batch):
+        x = np.stack(batch).astype(dtype)
+        x = np.moveaxis(x, -1, 1) if first else x
+        parts = [x[i : i + together] for i in range(0, len(x), together)]
+        return np.concatenate([export.run_onnx(path, part) for part in parts])
+
+    return Classifier(_treated(path, size, scale), scores, None)
+
+
+def _of_bytes(path, batch):
+    encoded = np.empty(len(batch), object)
+    encoded[:] = batch
+    return export.run_saved_model(path, {BYTES: encoded}, _SIGNATURE)
+
+
+def _size(path, shape, others):
+    """Height, width and channels that a network takes."""
+    if others or len(shape) != 4 or shape[-1] not in (1, 3):
+        raise ValueError(
+            "MODEL must be a network whose one input is images, (N, H, W, 3) or "
+            f"(N, H, W, 1). Received: {path}, which takes {tuple(shape)}"
+        )
+    return tuple(shape[1:])
+
+
+def _treated(path, size, scale, white=1.0):
+    """As the evaluation of the recipe beside a file does it; or resized, and from 0 to
+    `white`."""
+    recipe, steps, side = path.parent / experiment.RECIPE, [], None
+    if scale is None and recipe.is_file():
+        part = recipes.load(recipe).data
+        steps, side = list(part.evaluate), part.image_size
+    elif scale is not None:
+        steps = [{"normalize": {"mean": scale[0], "std": scale[1]}}]
+    elif white != 1:
+        steps = [{"normalize": {"mean": 0.0, "std": 1 / white}}]
+    height, width, channels = size
+    transform = Transform.of(steps, side).sized(side)
+
+    def treated(data):
+        pixels = images.decoded(data)
+        if channels == 1:
+            pixels = np.rint(pixels @ _GREY)[..., None].astype("uint8")
+        own, wanted = transform, (height, width)
+        if None not in wanted and own.output_shape(pixels.shape)[:2] != wanted:
+            own = Transform.of([{"resize": list(wanted)}, *steps], None)
+        return own(pixels[None])[0][0]
+
+    return treated

@@ -1,0 +1,36 @@
+"""`keras-en predict`: which classes a network sees in images.
+
+Reads images and prints the most probable classes of each, by their names where the
+training or the export has written them down. Images are treated as in the evaluation of
+the training whose recipe.yaml lies beside a .keras file, or as `serving_bytes` of a
+SavedModel does; otherwise resized to what the network takes, with values from 0 to 1.
+
+Examples:
+  keras-en predict runs/photos/model.keras photo.jpg
+  keras-en predict served/1 a.png b.png --top 1 --json
+  keras-en predict photos.onnx photo.jpg --class-names names.txt
+"""
+
+from pathlib import Path
+from typing import Any
+
+from keras_en.cli import options as shared
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    command = shared.add_command(commands, __doc__, prints_json=True)
+    option = command.add_argument
+    text = "a .keras file, a folder of a training, a SavedModel's version or .onnx"
+    option("model", type=Path, metavar="MODEL", help=text)
+    text = "JPEG, PNG, BMP or GIF; of the last the first picture"
+    option("images", type=Path, nargs="+", metavar="IMAGE", help=text)
+    shared.add_import(command)
+    text = "classes of each image; default: %(default)s"
+    option("--top", type=shared.integer(1), default=5, metavar="N", help=text)
+    text = "a text file, a name a line; default: those that were written down"
+    option("--class-names", type=Path, metavar="FILE", help=text)
+    numbers = shared.listed(shared.number(), "numbers")
+    text = "the network takes (pixels / 255 - mean) / std"
+    for flag in ("--mean", "--std"):
+        option(flag, type=numbers, metavar="X[,X,X]", help=text)

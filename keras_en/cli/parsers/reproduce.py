@@ -1,0 +1,60 @@
+"""`keras-en reproduce`: train a table of the paper and print it.
+
+Trains every network of the table with every seed, one after the other, each in a
+process of its own; finished ones are skipped, interrupted ones go on. Prints the table
+in the paper's layout, its figures beside ours, and what EN gains over the others on the
+same seeds; writes results.md, results.csv, curves.png and points.png. A .yaml file in
+the place of a table's name is a grid of your own.
+
+Examples:
+  keras-en reproduce table5 --dry-run
+  keras-en reproduce table5 --seeds 0-4 --only EN
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from keras_en.cli import options as shared
+from keras_en.cli.choices import SCALES, tables
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the subparsers of `keras-en`."""
+    command = shared.add_command(commands, __doc__, "the same command goes on")
+    option = command.add_argument
+    text = f"one of {', '.join(tables())}, or a .yaml file"
+    option("table", metavar="TABLE", help=text)
+    text = "small, the default: what two CPU cores and the data at hand can do; paper: "
+    text += "the paper's, which takes GPUs and its data"
+    option("--scale", choices=SCALES, default="small", help=text)
+    text = "as 0-4 or 0,1,2; default: those of each recipe"
+    option("--seeds", type=_seeds, metavar="SEEDS", help=text)
+    text = "runs whose row or column has this text; may be repeated"
+    option("--only", action="append", default=[], metavar="TEXT", help=text)
+    text = "change a key of every recipe; may be repeated"
+    change: dict[str, Any] = dict(action="append", default=[], metavar="KEY=VALUE")
+    option("--set", dest="overrides", **change, help=text)
+    text = "training epochs; milestones and warm-up move along"
+    option("--epochs", type=shared.integer(1), metavar="N", help=text)
+    text = "folder of all runs; default: runs/TABLE-SCALE"
+    option("--output", type=Path, metavar="FOLDER", help=text)
+    text = "list the runs, and which are finished; train nothing"
+    option("--dry-run", action="store_true", help=text)
+    text = 'options of `keras-en train`, as --train="--jit --strategy mirrored"'
+    option("--train", type=shlex.split, default=[], metavar="OPTIONS", help=text)
+
+
+def _seeds(text):
+    first, sign, last = text.partition("-")
+    parse = shared.integer(0, 2**32 - 1)
+    if not sign:
+        return shared.listed(parse, "integers")(text)
+    values = list(range(parse(first), parse(last) + 1))
+    if not values:
+        raise argparse.ArgumentTypeError(
+            f"must be FIRST-LAST, such as 0-4, or integers between commas. "
+            f"Received: {text}"
+        )
+    return values
