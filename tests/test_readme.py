@@ -39,7 +39,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", blocks())
+@pytest.mark.parametrize("block", [*blocks()])
 def test_every_python_block_runs(block, tmp_path):
     assert len([line for line in block.splitlines() if line]) <= 15
     process = subprocess.run(
