@@ -2,8 +2,9 @@
 
 Trains every network of the table with every seed, one after the other, each in a
 process of its own; finished ones are skipped, interrupted ones go on. Prints the table
-in the paper's layout, its figures beside ours, and writes results.md, results.csv and
-curves.png.
+in the paper's layout, its figures beside ours, and what EN gains over the others on the
+same seeds; writes results.md, results.csv, curves.png and points.png. A .yaml file in
+the place of a table's name is a grid of your own.
 """
 
 import argparse
@@ -17,18 +18,22 @@ from typing import Any
 from keras_en import files
 from keras_en.cli import options as shared
 from keras_en.cli.options import say
-from keras_en.training import reproduction
+from keras_en.training import comparison, reproduction
 from keras_en.training.recipes import tables
 
-RESULTS, CSV, CURVES = "results.md", "results.csv", "curves.png"
+RESULTS, CSV = "results.md", "results.csv"
+FIGURES = {
+    "curves.png": reproduction.plot_curves,
+    "points.png": comparison.plot_points,
+}
 
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
     interrupted = "the same command goes on"
     command = shared.add_command(commands, "reproduce", __doc__, run, interrupted)
-    option, names = command.add_argument, tables.table_names()
-    option("table", choices=names, metavar="TABLE", help=f"one of {', '.join(names)}")
+    option, names = command.add_argument, ", ".join(tables.table_names())
+    option("table", metavar="TABLE", help=f"one of {names}, or a .yaml file")
     text = "small, the default: what two CPU cores and the data at hand can do; paper: "
     text += "the paper's, which takes GPUs and its data"
     option("--scale", choices=tables.SCALES, default="small", help=text)
@@ -59,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
             part for part in (table.note, f"changed: {', '.join(changes)}") if part
         ]
         table = dataclasses.replace(table, note="; ".join(parts))
-    output = options.output or Path("runs", f"{options.table}-{options.scale}")
+    output = options.output or Path("runs", f"{table.name}-{options.scale}")
     trainings = reproduction.trainings(
         table,
         output,
@@ -96,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
     for text in (output / RESULTS).read_text("utf-8").splitlines():
         if text:
             line(text)
-    for name in (RESULTS, CSV, CURVES):
+    for name in (RESULTS, CSV, *FIGURES):
         if (output / name).is_file():
             line(f"written {output / name}")
 
@@ -162,15 +167,19 @@ def _run(words, log):
 
 def _write(table, trainings, output, scale):
     """All files, as far as runs are finished."""
-    text = reproduction.markdown(table, trainings)
-    head = f"# {table.title}\n\nScale: {scale}.\n\n"
-    files.write_text(output / RESULTS, head + text)
+    text = f"# {table.title}\n\nScale: {scale}.\n\n"
+    text += reproduction.markdown(table, trainings)
+    pairs = comparison.differences(table, trainings)
+    if pairs:
+        text += f"\n{comparison.markdown(pairs)}"
+    files.write_text(output / RESULTS, text)
     files.write_text(output / CSV, reproduction.as_csv(trainings, scale))
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         return
     title = f"{table.title}, {scale} scale"
-    with files.staged(output / CURVES, CURVES) as staged:
-        if reproduction.plot_curves(trainings, staged.path, title):
-            staged.publish()
+    for name, plot in FIGURES.items():
+        with files.staged(output / name, name) as staged:
+            if plot(trainings, staged.path, title):
+                staged.publish()

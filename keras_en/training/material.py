@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from keras_en.training import build
-from keras_en.training.data import Data, Transform, load
+from keras_en.training.data import ArraySplit, Data, Transform, load
+from keras_en.training.recipes import rules
 from keras_en.training.recipes.recipe import Recipe
 
 
@@ -107,7 +108,26 @@ def material(
     where = recipe.data.where()
     source = where.pop("source")
     data = load(source, data_dir=data_dir, skip_broken=skip_broken, seed=seed, **where)
+    if recipe.data.hold_out is not None:
+        data = _held_out(data, recipe.data)
     return Material(recipe, data, build.facts(data, recipe), seed)
+
+
+def _held_out(data, part):
+    """The last training images in the place of all that are not trained on."""
+    train = data.splits["train"]
+    if not isinstance(train, ArraySplit):
+        allowed = "null where images are decoded while training"
+        raise rules.wrong("The recipe", "data.hold_out", allowed, part.hold_out)
+    rest = len(train) - part.hold_out
+    if rest < (part.limit_train or 1):
+        allowed = f"less than the {len(train)} training images, without limit_train"
+        raise rules.wrong("The recipe", "data.hold_out", allowed, part.hold_out)
+    splits = {
+        "train": train.part(slice(rest)),
+        "validation": train.part(slice(rest, None)),
+    }
+    return data._replace(splits=splits)
 
 
 def _of(steps: Sequence[Any], short_side: int) -> list[Any]:

@@ -60,7 +60,7 @@ def test_a_dry_run_lists(processes, tmp_path, capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["table12"], "invalid choice: 'table12'"),
+        (["table12"], "'table9'], or a .yaml file. Received: name='table12'"),
         (["table5", "--seeds", "4-0"], "Received: 4-0"),
         (["table5", "--only", "ResNet9"], "Received: ResNet9"),
         (["table5", "--set", "norm.nam=bn"], "the nearest is `norm.name`"),

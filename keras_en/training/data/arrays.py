@@ -45,6 +45,15 @@ class ArraySplit:
             return self.images.shape[1:]
         return self.image_size, self.image_size, channels
 
+    def part(self, chosen: slice) -> "ArraySplit":
+        """Some of the samples, as a split of their own."""
+        labels, masks = (
+            None if values is None else values[chosen]
+            for values in (self.labels, self.masks)
+        )
+        images = self.images[chosen]
+        return ArraySplit(images, labels, masks, self.maximum, self.image_size)
+
     def batches(
         self,
         batch_size: int,

@@ -56,7 +56,9 @@ class Norm:
 class DataPart:
     """`source`, `labels`, `image_size`: see `keras_en.training.data`; `train` and
     `evaluate`: steps of what happens to an image; `scales`: short sides of a test of
-    several sizes; `limit_train`: the first so many training images."""
+    several sizes; `limit_train`: the first so many training images; `hold_out`: the
+    last so many are not trained on, and stand in the place of validation and test
+    images: to choose settings by."""
 
     source: str = key(rules.text(f"one of {', '.join(_SOURCES)}", is_source))
     labels: str | None = key(
@@ -68,6 +70,7 @@ class DataPart:
     evaluate: tuple[Any, ...] = key(rules.steps(), ())
     scales: tuple[int, ...] = key(rules.listed(rules.integer(8), "short sides"), ())
     limit_train: int | None = key(rules.optional(rules.integer(1)), None)
+    hold_out: int | None = key(rules.optional(rules.integer(1)), None)
 
     def where(self) -> dict[str, Any]:
         """`source`, `labels` and `image_size`, with the environment's variables in

@@ -1,6 +1,7 @@
-"""The paper's tables as grids: which recipe, with which keys changed, is which cell."""
+"""Tables as grids: which recipe, with which keys changed, is which cell."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from keras_en.arguments import check
@@ -46,6 +47,16 @@ class Run:
         rules.Rule(f"a mapping from {', '.join(METRICS)} to figures in %", _figures), {}
     )
 
+    @property
+    def arm(self) -> str:
+        """What is compared: the column, or the end of the row."""
+        return self.column or self.row[-1]
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What runs that are compared have in common."""
+        return self.row if self.column else self.row[:-1]
+
     def load(self) -> Recipe:
         """Its recipe."""
         return load(self.recipe, self.set)
@@ -55,24 +66,25 @@ class Run:
 class _Grid:
     note: str = key(rules.text(), "")
     columns: tuple[str, ...] = key(_TEXTS, ())
+    compare: str | None = key(rules.optional(rules.text()), None)
     runs: Any = key(rules.Rule("a list of runs", _runs))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _File:
+class _File(_Grid):
     title: str = key(rules.text())
-    columns: tuple[str, ...] = key(_TEXTS)
-    runs: Any = key(rules.Rule("a list of runs", _runs))
-    small: _Grid = rules.part(_Grid, required=True)
+    small: Any = key(rules.mapping("keys of a grid"), {})
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of the paper.
+    """A table of the paper, or of one's own.
 
     - `name`: "table5"; `title`: what it shows.
     - `note`: what its runs are instead of the paper's; empty at scale "paper".
     - `columns`: names of columns, or of metrics.
+    - `compare`: the column, or the end of a row, whose difference to the others is of
+      interest; `None`: none.
     - `runs`: in the paper's order.
 
     >>> table = load_table("table5", "small")
@@ -85,6 +97,7 @@ class Table:
     title: str
     note: str
     columns: tuple[str, ...]
+    compare: str | None
     runs: tuple[Run, ...]
 
 
@@ -94,22 +107,27 @@ def table_names() -> list[str]:
 
 
 def load_table(name: str, scale: str = "paper") -> Table:
-    """A table of the paper.
+    """A table of the paper, or that of a file.
 
     Args:
-        name: One of `table_names()`.
+        name: One of `table_names()`, or the path of a YAML file with the keys of those
+            of the package; without the key `small` it has one scale.
         scale: "paper", or "small": what two CPU cores and the data at hand can do.
 
     Raises:
-        ValueError: `name` or `scale` is unknown.
+        ValueError: `name` or `scale` is unknown, or the file has a fault.
     """
-    check(name in table_names(), "name", f"one of {table_names()}", name)
     check(scale in SCALES, "scale", f"one of {SCALES}", scale)
+    path = FOLDER / "tables" / f"{name}.yaml"
+    if name not in table_names():
+        path = Path(name)
+        allowed = f"one of {table_names()}, or a .yaml file"
+        check(path.suffix in (".yaml", ".yml"), "name", allowed, name)
     where = f"Table {name}"
-    file = rules.read(
-        _File, yaml_files.read(FOLDER / "tables" / f"{name}.yaml", where), where
-    )
-    grid = file.small if scale == "small" else file
+    file = rules.read(_File, yaml_files.read(path, where), where)
+    grid: _Grid = file
+    if scale == "small" and file.small:
+        grid = rules.read(_Grid, file.small, where, "small")
     columns = grid.columns or file.columns
     runs = tuple(
         rules.read(Run, values, where, f"runs.{i}")
@@ -120,5 +138,8 @@ def load_table(name: str, scale: str = "paper") -> Table:
         if not set(heads) <= set(columns):
             allowed = f"in columns out of {', '.join(columns)}"
             raise rules.wrong(where, f"runs.{i}", allowed, heads)
-    note = file.small.note if scale == "small" else ""
-    return Table(name, file.title, note, columns, runs)
+    compare = grid.compare or file.compare
+    arms = dict.fromkeys(run.arm for run in runs)
+    if compare is not None and compare not in arms:
+        raise rules.wrong(where, "compare", f"one of {', '.join(arms)}", compare)
+    return Table(path.stem, file.title, grid.note, columns, compare, runs)

@@ -70,3 +70,27 @@ def test_wrong_figures(paper):
     run = {"row": ["BN"], "recipe": "digits", "paper": paper}
     with pytest.raises(ValueError, match="`paper` must be a mapping from top1, top5"):
         rules.read(Run, run, "Table")
+
+
+GRID = """
+title: Rates
+columns: [BN, EN]
+compare: EN
+runs:
+  - {row: [rate 0.1], column: BN, recipe: digits, set: [norm.name=bn]}
+  - {row: [rate 0.1], column: EN, recipe: digits}
+"""
+
+
+def test_a_grid_of_ones_own(tmp_path):
+    """It has one scale."""
+    path = tmp_path / "rates.yaml"
+    path.write_text(GRID)
+    table = load_table(str(path), "small")
+    assert table.name == "rates" and table.compare == "EN" and len(table.runs) == 2
+    assert load_table(str(path), "paper") == table
+    path.write_text(GRID.replace("compare: EN", "compare: GN"))
+    with pytest.raises(ValueError, match="key `compare` must be one of BN, EN"):
+        load_table(str(path))
+    with pytest.raises(ValueError, match="or a .yaml file"):
+        load_table("table12")
