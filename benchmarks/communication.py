@@ -17,8 +17,9 @@ PATH = Path(__file__).parent.parent / "docs" / "communication.md"
 HEAD = """# One reading and one all-reduce
 
 All statistics of the pool come from one reading of the input
-([the mathematics](explanation/mathematics.md#statistics)), and what replicas have to tell each
-other is the sum over their samples: one all-reduce a layer forward, and one backward.
+([the mathematics](explanation/mathematics.md#statistics)), and what replicas have to
+tell each other is the sum over their samples: one all-reduce a layer forward, and one
+backward.
 
 ## What travels
 

@@ -2,8 +2,8 @@
 # # Handwritten digits in a minute, and what the network chose
 #
 # A small network with Exemplar Normalization learns the 1,797 digits of scikit-learn,
-# without a download, and a page shows which normalization it chose: by layer, by class and
-# by image.
+# without a download, and a page shows which normalization it chose: by layer, by class
+# and by image.
 #
 # `pip install '.[all]'` from a clone of the repository is all that it needs.
 
@@ -38,8 +38,8 @@ print({name: split.images.shape for name, split in data.items()})
 # %% [markdown]
 # ## The network
 #
-# A residual network of 8 layers; `norm="en"` is the default. The momentum is that of the
-# moving statistics: this training has few steps, and they have to follow.
+# A residual network of 8 layers; `norm="en"` is the default. The momentum is that of
+# the moving statistics: this training has few steps, and they have to follow.
 
 # %%
 model = CifarResNet(8, input_shape=(8, 8, 1), norm_kwargs={"momentum": 0.9})

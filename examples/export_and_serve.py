@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Export, verify, serve and call
 #
-# A network leaves Python as a SavedModel and as an ONNX file. Both are run as their servers
-# run them and compared with the model; then one is served over HTTP, and called.
+# A network leaves Python as a SavedModel and as an ONNX file. Both are run as their
+# servers run them and compared with the model; then one is served over HTTP, and
+# called.
 
 # %%
 import json
@@ -63,11 +64,12 @@ for artefact in (saved_model, onnx):
 # With TensorFlow Serving:
 #
 # ```
-# docker run -p 8501:8501 -v "$PWD/served:/models/en" -e MODEL_NAME=en tensorflow/serving
+# docker run -p 8501:8501 -v "$PWD/served:/models/en" -e MODEL_NAME=en \
+#     tensorflow/serving
 # ```
 #
-# ONNX Runtime fits into any program. This one is the smallest server that Python has; it
-# needs neither keras nor TensorFlow.
+# ONNX Runtime fits into any program. This one is the smallest server that Python has;
+# it needs neither keras nor TensorFlow.
 
 # %%
 session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])

@@ -38,8 +38,8 @@ if not FOLDER.exists():
         image.save(folder / f"{number}.png")
 
 # %% [markdown]
-# `load` looks at every file before the training, and names what is broken. A fifth of each
-# class becomes the validation images. MobileNetV2 takes pixels from -1 to 1.
+# `load` looks at every file before the training, and names what is broken. A fifth of
+# each class becomes the validation images. MobileNetV2 takes pixels from -1 to 1.
 
 # %%
 data = load(f"folder:{FOLDER}", image_size=96)
@@ -58,8 +58,8 @@ print(train[0].shape, validation[0].shape, classes, "classes")
 # %% [markdown]
 # ## Surgery
 #
-# With the default, `initial_ratios={"batch": 0.9}`, the new network starts close to the old
-# one and every ratio can learn; with `{"batch": 1.0}` it is the old one.
+# With the default, `initial_ratios={"batch": 0.9}`, the new network starts close to the
+# old one and every ratio can learn; with `{"batch": 1.0}` it is the old one.
 
 # %%
 old = keras.applications.MobileNetV2(
@@ -87,9 +87,7 @@ model.compile(
     "sparse_categorical_crossentropy",
     metrics=["accuracy"],
 )
-model.fit(
-    *train, batch_size=32, epochs=EPOCHS, validation_data=validation, verbose=2
-)
+model.fit(*train, batch_size=32, epochs=EPOCHS, validation_data=validation, verbose=2)
 recalibrate(model, train[0], batch_size=32)
 print("after recalibration:", model.evaluate(*validation, verbose=0))
 model.save("fine_tuned.keras")

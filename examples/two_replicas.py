@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Two replicas, and two processes
 #
-# With `synchronized=True` statistics, outputs and gradients do not depend on how a batch
-# was split. Here two logical CPUs of this machine train as one device does, and then two
-# processes that meet on 127.0.0.1, as hosts would. With GPUs the same lines use them.
+# With `synchronized=True` statistics, outputs and gradients do not depend on how a
+# batch was split. Here two logical CPUs of this machine train as one device does, and
+# then two processes that meet on 127.0.0.1, as hosts would. With GPUs the same lines
+# use them.
 
 # %%
 import json
@@ -60,8 +61,8 @@ print(f"largest difference of a probability: {np.abs(two - one).max():.1e}")
 # %% [markdown]
 # ## Two processes
 #
-# Each finds its place in `TF_CONFIG`. On real hosts start the same command on each, with
-# the addresses of all.
+# Each finds its place in `TF_CONFIG`. On real hosts start the same command on each,
+# with the addresses of all.
 
 
 # %%

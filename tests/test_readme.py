@@ -65,7 +65,8 @@ def test_every_link_leads_somewhere(page):
 def test_every_make_target_exists(page):
     makefile = (ROOT / "Makefile").read_text()
     text = page.read_text(encoding="utf-8")
-    for target in set(re.findall(r"(?:^|`)make (?!PYTHON)([\w./-]+)", text, flags=re.M)):
+    targets = re.findall(r"(?:^|`)make (?!PYTHON)([\w./-]+)", text, flags=re.M)
+    for target in set(targets):
         rule = rf"^(?:[\w./-]+ )*{re.escape(target)}(?: [\w./-]+)*:"
         assert re.search(rule, makefile, re.M), target
 

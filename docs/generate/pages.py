@@ -1,5 +1,5 @@
-"""The pages of the site that are made when it is built: of docstrings, parsers, recipes,
-results and examples, so that nothing is written twice."""
+"""The pages of the site that are made when it is built, so that nothing is written
+twice: of docstrings, parsers, recipes, results and examples."""
 
 import contextlib
 import importlib
@@ -47,8 +47,8 @@ def site_path(path: str) -> str | None:
 
 
 def relinked(text: str, path: str) -> str:
-    """The text of a file, `path`, with its links as the site has them; a link to what the
-    site does not have becomes its text."""
+    """The text of a file, `path`, with its links as the site has them; a link to what
+    the site does not have becomes its text."""
     origin = PurePosixPath(path).parent
     page = PurePosixPath(site_path(path) or path).parent
 
@@ -68,7 +68,8 @@ def relinked(text: str, path: str) -> str:
 def texts() -> dict[str, str]:
     """Pages that are files of the repository: the path in the site, the file."""
     sources = [path for path in ELSEWHERE if path.endswith(".md")]
-    sources += [f"benchmarks/results/{path.name}" for path in sorted(RESULTS.glob("*.md"))]
+    for path in sorted(RESULTS.glob("*.md")):
+        sources.append(f"benchmarks/results/{path.name}")
     return {str(site_path(path)): path for path in sources}
 
 
@@ -139,7 +140,8 @@ def commands() -> str:
     lines = ["# Commands", "", "```text", overview.strip(), "```", ""]
     names = re.findall(r"^    (\w[\w-]*)(?:\s|$)", overview, flags=re.M)
     for name in names:
-        lines += [f"## keras-en {name}", "", "```text", help_of(name).strip(), "```", ""]
+        text = help_of(name).strip()
+        lines += [f"## keras-en {name}", "", "```text", text, "```", ""]
     return "\n".join(lines)
 
 
@@ -147,8 +149,8 @@ def recipes() -> str:
     """Every recipe and every table, as their files say it."""
     lines = [
         *("# Recipes", ""),
-        "`keras-en train NAME` trains one, `keras-en recipes NAME` prints it with the keys",
-        "that it leaves out, and `keras-en reproduce TABLE` trains a table.",
+        "`keras-en train NAME` trains one, `keras-en recipes NAME` prints it with the",
+        "keys that it leaves out, and `keras-en reproduce TABLE` trains a table.",
         "",
     ]
     for folder in (RECIPES, RECIPES / "tables"):
