@@ -29,6 +29,8 @@ def on_startup(command, dirty):
     shutil.copytree(pages.ROOT / "keras_en", SOURCES, ignore=ignored)
     for name in ("models", "export"):
         shutil.copytree(pages.ROOT / name, SOURCES / name, ignore=ignored)
+    for path in SOURCES.rglob("*.py"):
+        path.write_text(pages.fenced(path.read_text(encoding="utf-8")), "utf-8")
 
 
 def on_config(config):

@@ -120,6 +120,12 @@ def reference() -> dict[str, str]:
     return pages
 
 
+def fenced(source: str) -> str:
+    """Sources whose examples in docstrings are blocks of code, as Markdown has them."""
+    pattern = r'^( *)(>>> .*(?:\n\1(?!""").*\S.*)*)'
+    return re.sub(pattern, r"\1```pycon\n\1\2\n\1```", source, flags=re.M)
+
+
 def help_of(*arguments: str) -> str:
     """What a command says about itself."""
     from keras_en.cli import main

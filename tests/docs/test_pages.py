@@ -30,6 +30,14 @@ def test_cells_become_a_page():
     assert pages.page_of_cells(text) == page
 
 
+def test_examples_of_docstrings_become_code():
+    text = '    Text.\n\n    >>> f([1][0])\n    1\n    >>> g()\n    """\n'
+    assert pages.fenced(text) == (
+        "    Text.\n\n    ```pycon\n    >>> f([1][0])\n    1\n    >>> g()\n    ```\n"
+        '    """\n'
+    )
+
+
 def test_every_public_name_has_one_entry():
     assert set(PUBLIC) <= set(pages.PACKAGES)
     entries = re.findall(r"^::: (\S+)$", "\n".join(pages.reference().values()), re.M)
