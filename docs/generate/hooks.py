@@ -29,6 +29,10 @@ def on_startup(command, dirty):
     shutil.copytree(pages.ROOT / "keras_en", SOURCES, ignore=ignored)
     for name in ("models", "export"):
         shutil.copytree(pages.ROOT / name, SOURCES / name, ignore=ignored)
+    for package in pages.PACKAGES:
+        path = SOURCES.parent.joinpath(*package.split("."), "__init__.py")
+        source = path.read_text(encoding="utf-8")
+        path.write_text(f"{source}\n\n{pages.remade(package)}", "utf-8")
     for path in SOURCES.rglob("*.py"):
         path.write_text(pages.fenced(path.read_text(encoding="utf-8")), "utf-8")
 
@@ -75,7 +79,8 @@ def on_page_content(html, page, config, files):
         latex = re.sub(r"^\\[(\[]|\\[)\]]$", "", match[2].strip())
         for escaped, sign in (("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")):
             latex = latex.replace(escaped, sign)
-        return latex2mathml.converter.convert(latex, display=display)
+        math = latex2mathml.converter.convert(latex, display=display)
+        return f'<{match[1]} class="formula">{math}</{match[1]}>'
 
     pattern = r'<(div|span) class="arithmatex">(.*?)</\1>'
     return re.sub(pattern, formula, html, flags=re.S)

@@ -2,10 +2,13 @@
 twice: of docstrings, parsers, recipes, results and examples."""
 
 import contextlib
+import functools
 import importlib
+import inspect
 import io
 import os
 import re
+import textwrap
 from pathlib import Path, PurePosixPath
 from unittest import mock
 
@@ -118,6 +121,20 @@ def reference() -> dict[str, str]:
                 lines += [f"## {name}", "", f"See [`{home}`]({page}.md#{home}).", ""]
         pages[f"reference/{package}.md"] = "\n".join(lines)
     return pages
+
+
+def remade(package: str) -> str:
+    """The functions of a package whose arguments are not those of their source, as of a
+    decorator or a partial function: their heads and docstrings."""
+    module, lines = importlib.import_module(package), []
+    for name in public_names(package):
+        value = getattr(module, name)
+        signature = None if inspect.isclass(value) else str(inspect.signature(value))
+        source = str(inspect.signature(inspect.unwrap(value)))
+        if isinstance(value, functools.partial) or signature not in (None, source):
+            text = textwrap.indent(inspect.getdoc(value) or "", "    ")
+            lines.append(f'def {name}{signature}:\n    """\n{text}\n    """\n')
+    return "\n\n".join(lines)
 
 
 def fenced(source: str) -> str:

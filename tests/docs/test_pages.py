@@ -45,6 +45,15 @@ def test_every_public_name_has_one_entry():
     assert set(public_objects()) <= set(entries)
 
 
+def test_builders_have_the_arguments_that_users_pass():
+    text = pages.remade("keras_en.models")
+    compile(text, "models", "exec", dont_inherit=True)
+    (head,) = re.findall(r"^def ResNet50\(.*$", text, flags=re.M)
+    assert "norm_kwargs" in head and "build" not in head
+    assert "def CifarResNet20(" in text
+    assert pages.remade("keras_en.export") == ""
+
+
 def test_every_command_has_an_entry():
     page = pages.commands()
     entries = set(re.findall(r"^## keras-en ([\w-]+)$", page, flags=re.M))
