@@ -31,8 +31,8 @@ def on_startup(command, dirty):
         shutil.copytree(pages.ROOT / name, SOURCES / name, ignore=ignored)
     for package in pages.PACKAGES:
         path = SOURCES.parent.joinpath(*package.split("."), "__init__.py")
-        source = path.read_text(encoding="utf-8")
-        path.write_text(f"{source}\n\n{pages.remade(package)}", "utf-8")
+        if text := pages.remade(package):
+            path.write_text(text, "utf-8")
     for path in SOURCES.rglob("*.py"):
         path.write_text(pages.fenced(path.read_text(encoding="utf-8")), "utf-8")
 

@@ -89,7 +89,7 @@ def listing(heading: str, lines: list[str]) -> str:
 def results() -> str:
     """The list of measurements."""
     lines = [
-        f"- [{title(path.read_text(encoding='utf-8'))}]({path.name})"
+        f"- [{title(path.read_text(encoding='utf-8'))}]({path.name}): `{path.stem}`"
         for path in sorted(RESULTS.glob("*.md"))
     ]
     return listing(
@@ -124,17 +124,19 @@ def reference() -> dict[str, str]:
 
 
 def remade(package: str) -> str:
-    """The functions of a package whose arguments are not those of their source, as of a
-    decorator or a partial function: their heads and docstrings."""
-    module, lines = importlib.import_module(package), []
+    """A package as its users see it, if arguments of its functions are not those of
+    their source, as of a decorator or a partial function; otherwise nothing."""
+    module, imported, defined = importlib.import_module(package), [], []
     for name in public_names(package):
         value = getattr(module, name)
-        signature = None if inspect.isclass(value) else str(inspect.signature(value))
+        signature = str(inspect.signature(value))
         source = str(inspect.signature(inspect.unwrap(value)))
-        if isinstance(value, functools.partial) or signature not in (None, source):
+        if isinstance(value, functools.partial) or signature != source:
             text = textwrap.indent(inspect.getdoc(value) or "", "    ")
-            lines.append(f'def {name}{signature}:\n    """\n{text}\n    """\n')
-    return "\n\n".join(lines)
+            defined.append(f'def {name}{signature}:\n    """\n{text}\n    """\n')
+        else:
+            imported.append(f"from {value.__module__} import {name}\n")
+    return "\n\n".join(["".join(imported), *defined]) if defined else ""
 
 
 def fenced(source: str) -> str:
