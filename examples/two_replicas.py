@@ -40,7 +40,9 @@ def trained(scope):
             norm_kwargs={"synchronized": True, "momentum": 0.9},
         )
         model.compile(
-            keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy", ["accuracy"]
+            keras.optimizers.SGD(0.05),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
         )
     training.fit(model, *data["train"], batch_size=64, epochs=EPOCHS, verbose=2)
     print(training.evaluate(model, *data["test"], batch_size=64, verbose=0))
