@@ -10,7 +10,8 @@ EVERYWHERE := tests/layers tests/ops/test_moments.py tests/ops/test_spatial.py \
 	tests/training/test_progress.py tests/training/test_monitor.py \
 	tests/training/test_honest.py
 
-.PHONY: quickstart test check lint docs newest bench compiled release-check clean
+.PHONY: quickstart test check lint docs docs-serve examples newest bench compiled \
+	release-check clean
 
 # What a user installs, and what a contributor adds.
 .venv/user: setup.cfg pyproject.toml
@@ -52,9 +53,22 @@ lint: .venv/contributor
 	ln -s $(CURDIR)/keras_en/* $(CURDIR)/models $(CURDIR)/export build/types/keras_en
 	$(BIN)/mypy
 
-# Runs every example of the README and of docstrings; follows every link between pages.
-docs: .venv/contributor
-	$(BIN)/python -m pytest tests/test_readme.py tests/test_public.py
+.venv/docs: .venv/contributor
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev,docs]'
+	touch $@
+
+# The site, build/site: a page that is missing or a link that leads nowhere ends it.
+SITE := TF_CPP_MIN_LOG_LEVEL=3 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+docs: .venv/docs
+	$(SITE) build --strict
+
+# On http://127.0.0.1:8000.
+docs-serve: .venv/docs
+	$(SITE) serve
+
+# Runs every example of pages and docstrings, and every notebook in a short form.
+examples: .venv/contributor
+	$(BIN)/python -m pytest tests/test_readme.py tests/test_public.py tests/examples
 
 # The newest release of every dependency, for `make test` behind it.
 newest: .venv/contributor

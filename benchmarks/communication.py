@@ -14,7 +14,14 @@ from keras_en.models import ResNet50
 
 REPLICAS = (8, 64, 512)
 PATH = Path(__file__).parent.parent / "docs" / "communication.md"
-HEAD = """# Communication of statistics
+HEAD = """# One reading and one all-reduce
+
+All statistics of the pool come from one reading of the input
+([the mathematics](explanation/mathematics.md#statistics)), and what replicas have to
+tell each other is the sum over their samples: one all-reduce a layer forward, and one
+backward.
+
+## What travels
 
 A training step of ResNet-50, with {layers} normalization layers and {channels:,}
 channels in all, on R replicas. Payload: bytes that a replica puts into its
