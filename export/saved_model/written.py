@@ -1,14 +1,14 @@
 """What TensorFlow writes: functions, and what they need."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_en.keras_private import layers_of
 
 
-def save(model: keras.Model, functions: dict[str, Callable], path: Path) -> None:
+def save(model: keras.Model, functions: dict[str, Any], path: Path) -> None:
     """Writes `tf.ConcreteFunction`s of a model, signatures by name, as they are.
 
     Not with the model, nor by `keras.export.ExportArchive`: both have TensorFlow trace
@@ -32,9 +32,9 @@ def _tables(model):
     kind, tables = tf.saved_model.experimental.TrackableResource, {}
     for layer in layers_of(model):
         for value in keras.tree.flatten([*vars(layer).values()]):
-            # Layers and variables have their own turn, or hold none.
-            other = isinstance(value, (keras.Layer, keras.Variable))
-            if isinstance(value, tf.__internal__.tracking.Trackable) and not other:
+            # Layers have their own turn.
+            other = isinstance(value, keras.Layer)
+            if isinstance(value, (kind, tf.Module)) and not other:
                 inside = tf.train.TrackableView(value).descendants()
                 tables.update({id(one): one for one in inside if isinstance(one, kind)})
     return list(tables.values())
