@@ -6,17 +6,14 @@ import keras
 import numpy as np
 
 from keras_en.arguments import check
-from keras_en.keras_private import nodes
+from keras_en.keras_private import layers_of, nodes
 
 # What pixels are divided by before the model sees them.
 DIVISORS = {"0-255": 1.0, "0-1": 255.0}
 PIXELS = ("auto", *DIVISORS)
-# Layers that leave the range of their inputs alone.
-_SAME_RANGE = (
-    *("InputLayer", "Identity", "Resizing", "CenterCrop", "ZeroPadding2D"),
-    *("Cropping2D", "RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation"),
-    *("RandomZoom", "Dropout", "SpatialDropout2D", "GaussianNoise", "Cast"),
-)
+# Constant images that show what a layer does to pixels, and a size for open ones.
+_LEVELS = (0, 100, 200)
+_SIZE = 8
 
 
 def resolved(pixels: str, model: keras.Model) -> str:
@@ -38,42 +35,78 @@ def _large(model):
     """Whether the first layers take numbers up to 255, and whether all the layers of
     the model leave the range alone."""
     if isinstance(model, keras.Sequential):
+        (x,) = model.inputs
         for layer in model.layers:
-            large, same = _judged(layer, ())
+            large, same = _judged(layer, (x,), {})
             if not same:
                 return large, False
+            x = layer.compute_output_spec(x)
         return False, True
-    inside = getattr(model, "inputs", None) or []
-    reached, same_range = {id(tensor) for tensor in inside}, bool(inside)
+    reached, same_range = {id(tensor) for tensor in model.inputs}, True
     for operation, arguments, inputs, outputs in nodes(model):
-        if not inputs or not reached & set(map(id, inputs)):
+        own = reached & set(map(id, inputs))
+        if not own:
             continue
-        large, same = _judged(operation, arguments.args)
+        large, same = _judged(operation, arguments.args, arguments.kwargs)
         if large:
             return True, False
+        same = same and len(own) == len({id(tensor) for tensor in inputs})
         same_range = same_range and same
         if same:
             reached |= set(map(id, outputs))
     return False, same_range
 
 
-def _judged(operation, arguments):
-    """As `_large`, of one layer or operation."""
-    kind = type(operation).__name__
-    if isinstance(operation, keras.Model):  # Subclassed ones have no nodes.
+def _judged(operation, args, kwargs):
+    """As `_large`, of one layer or operation, and of what it is called with."""
+    if isinstance(operation, keras.Model) and getattr(operation, "inputs", None):
         return _large(operation)
-    if isinstance(operation, keras.layers.Rescaling):
-        return bool(np.max(np.abs(operation.scale)) < 0.1), False
     if isinstance(operation, keras.layers.Normalization):
         return _large_moments(operation), False
-    # x / 255, x * (1 / 127.5), x - 127.5
-    numbers = [a for a in arguments if isinstance(a, (int, float, np.ndarray))]
-    size = max((float(np.max(np.abs(a))) for a in numbers), default=None)
-    if size is not None and kind in ("Divide", "TrueDivide", "Subtract"):
-        return size > 10, False
-    if size is not None and kind == "Multiply":
-        return size < 0.1, False
-    return False, kind in _SAME_RANGE
+    bounds = getattr(operation, "value_range", None)
+    if bounds is not None:  # Augmentation says what it takes.
+        return bool(np.max(bounds) > 10), False
+    if _learns(operation):
+        return False, False
+    # x / 255, x - 127.5, a Lambda, a layer of one's own: what it does to constants.
+    try:
+        low, middle, high = (_of_constant(operation, args, kwargs, n) for n in _LEVELS)
+    except Exception:  # Whatever a layer raises of such an image.
+        return False, False
+    change = np.max(np.abs(high - low))
+    is_affine = np.max(np.abs(2 * middle - low - high)) <= 0.01 * change
+    if not is_affine or change == 0:  # Or not finite.
+        return False, False
+    scale, offset = change / (_LEVELS[-1] - _LEVELS[0]), np.max(np.abs(low))
+    return bool(scale < 0.1 or offset > 10), bool(abs(scale - 1) + offset < 0.01)
+
+
+def _learns(operation):
+    """Whether a layer has weights, but for those that `adapt` of Keras sets."""
+    if not isinstance(operation, keras.Layer):
+        return False
+    adapted = [
+        id(variable)
+        for layer in layers_of(operation)
+        if isinstance(layer, keras.layers.Normalization)
+        for variable in layer.weights
+    ]
+    return any(id(variable) not in adapted for variable in operation.weights)
+
+
+def _of_constant(operation, args, kwargs, level):
+    """What comes out where every number that goes in is `level`, in float64."""
+
+    def filled(tensor):
+        if not isinstance(tensor, keras.KerasTensor):
+            return tensor
+        return keras.ops.full([n or _SIZE for n in tensor.shape], level, tensor.dtype)
+
+    args, kwargs = keras.tree.map_structure(filled, (args, kwargs))
+    # Losses that it adds, and what it counts, are lost.
+    with keras.StatelessScope():
+        (output,) = keras.tree.flatten(operation(*args, **kwargs))
+    return keras.ops.convert_to_numpy(output).astype("float64")
 
 
 def _large_moments(layer: Any) -> bool:

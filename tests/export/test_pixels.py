@@ -25,6 +25,15 @@ def nested(first):
     return keras.Sequential([keras.Input(SHAPE), functional(first)])
 
 
+class Own(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.scale = layers.Rescaling(1 / 255)
+
+    def call(self, x):
+        return self.scale(x)
+
+
 LARGE = {
     "rescaling": layers.Rescaling(1 / 255),
     "offset": layers.Rescaling(1 / 127.5, offset=-1),
@@ -33,12 +42,26 @@ LARGE = {
     "subtraction": lambda x: x - 127.5,
     "flipped": lambda x: layers.Rescaling(1 / 255)(layers.RandomFlip()(x)),
     "second": lambda x: keras.Sequential([layers.Rescaling(1 / 255)])(x),
+    "added": lambda x: x + (-127.5),
+    "a tensor": lambda x: x / keras.ops.convert_to_tensor(255.0),
+    "of an application": keras.applications.vgg16.preprocess_input,
+    "a function": layers.Lambda(lambda x: x / 255.0),
+    "a layer of its own": lambda x: Own()(x),
+    "a pipeline": layers.Pipeline([layers.RandomFlip(), layers.Rescaling(1 / 255)]),
+    "brighter": lambda x: layers.RandomBrightness(0.1, value_range=(0, 255))(x),
+    "pooled": lambda x: layers.Rescaling(1 / 255)(layers.AveragePooling2D(2)(x)),
+    "turned": lambda x: layers.Rescaling(1 / 255)(keras.ops.flip(x[..., ::-1], 1)),
 }
 SMALL = {
     "nothing": lambda x: layers.Conv2D(2, 1)(x),
     "-1 to 1": layers.Rescaling(2.0, offset=-1),
     "normalization": layers.Normalization(mean=[0.5, 0.4, 0.4], variance=[0.06] * 3),
     "later": lambda x: layers.Rescaling(1 / 255)(layers.Conv2D(2, 1)(x)),
+    "clipped": lambda x: keras.ops.clip(x, 0, 1),
+    "squashed": layers.Activation("sigmoid"),
+    "brighter": lambda x: layers.RandomBrightness(0.1, value_range=(0, 1))(x),
+    "beside": lambda x: layers.Concatenate()([x, layers.Conv2D(2, 1)(x)]) / 255.0,
+    "a loss": lambda x: layers.ActivityRegularization(0.1)(x),
 }
 
 
@@ -49,6 +72,11 @@ def test_read_from_the_model(make):
     for name, first in SMALL.items():
         assert resolved("auto", make(first)) == "0-1", name
     assert resolved("0-1", make(LARGE["rescaling"])) == "0-1"
+    shared = layers.RandomFlip()
+    flipped = [layers.Resizing(*SHAPE[:2]), shared, shared, layers.Rescaling(1 / 255)]
+    assert resolved("auto", make(keras.Sequential(flipped))) == "0-255"
+    model = make(SMALL["a loss"])
+    assert resolved("auto", model) == "0-1" and not model.losses
 
 
 def test_unknown():
