@@ -4,6 +4,7 @@ Nothing else outside `training/keras_private.py` touches a private name of Keras
 """
 
 import contextlib
+import operator
 
 import keras
 
@@ -65,7 +66,7 @@ def output_structure(model):
 def own_tensors():
     """Inside, other threads may call the layers of the model that is called in this
     one; behind it, the tensors that its call has left in them are as before: losses of
-    `add_loss`, and attributes that are tensors or lists of them."""
+    `add_loss`, attributes that are tensors, and lists, tuples and dictionaries."""
     from keras.src.backend.common import global_state
 
     context = global_state.get_global_attribute("current_call_ctx")
@@ -77,21 +78,55 @@ def own_tensors():
         for layer, before in zip(layers, states, strict=True):
             now = vars(layer)
             for name in _results(now).keys() & before.keys():
-                if isinstance(now[name], list):
-                    # The list itself is a tracked one.
-                    now[name][:] = before[name]
-                else:
-                    now[name] = before[name]
+                if not _is_same(now[name], before[name]):
+                    now[name] = _refilled(now[name], before[name])
 
 
 def _results(attributes):
-    """Those that are tensors or `None`, and copies of lists that hold nothing but
-    tensors."""
-    results = {}
-    for name, value in attributes.items():
-        if isinstance(value, list):
-            if all(map(keras.ops.is_tensor, value)):
-                results[name] = list(value)
-        elif value is None or keras.ops.is_tensor(value):
-            results[name] = value
-    return results
+    """Those that are tensors or `None`, and copies of collections that hold nothing
+    else than these and constants."""
+    return {
+        name: _copied(value)
+        for name, value in attributes.items()
+        if value is None or keras.ops.is_tensor(value) or _is_collection(value)
+    }
+
+
+def _is_collection(value):
+    if isinstance(value, dict):
+        # Keras's and TensorFlow's own have objects as keys.
+        value = [*value.values()] if all(isinstance(k, str) for k in value) else None
+    return isinstance(value, list | tuple) and all(
+        one is None
+        or isinstance(one, str | int | float)
+        or keras.ops.is_tensor(one)
+        or _is_collection(one)
+        for one in value
+    )
+
+
+def _is_same(value, before):
+    """Whether a call has changed nothing: what Keras has locked stays alone."""
+    pair = [keras.tree.flatten(each) for each in (value, before)]
+    return len(pair[0]) == len(pair[1]) and all(map(operator.is_, *pair))
+
+
+def _copied(value):
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    if type(value) is tuple:
+        return tuple(map(_copied, value))
+    return [_copied(one) for one in value] if isinstance(value, list) else value
+
+
+def _refilled(value, before):
+    """What was there before, in the same list or dictionary, which may be one that
+    Keras tracks."""
+    if isinstance(value, list) and isinstance(before, list):
+        value[:] = before
+    elif isinstance(value, dict) and isinstance(before, dict):
+        value.clear()
+        value.update(before)
+    else:
+        return before
+    return value

@@ -184,22 +184,28 @@ class Memory(keras.layers.Layer):
     def __init__(self):
         super().__init__()
         self.last, self.passed = None, []
+        self.by_name, self.pair, self.deep = {}, None, {"of a scale": [None]}
 
     def call(self, inputs):
         self.last = inputs
         self.passed[:] = [inputs]
+        self.by_name["inputs"], self.pair = inputs, (inputs, "passed")
+        self.deep["of a scale"][0] = inputs
         return inputs
+
+    def sum(self):
+        others = self.by_name["inputs"], self.pair[0], self.deep["of a scale"][0]
+        return sum(others, self.last + self.passed[0])
 
 
 class Remembering(keras.Model):
-    """The mean square of what two layers keep of the call."""
+    """The mean square of what a layer keeps of the call."""
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         (memory,) = (layer for layer in self.layers if isinstance(layer, Memory))
-        twice = memory.last + memory.passed[0]
-        own = keras.ops.mean(keras.ops.square(twice))
+        own = keras.ops.mean(keras.ops.square(memory.sum()))
         return own + keras.ops.mean(keras.ops.square(y - y_pred))
 
 
