@@ -10,15 +10,21 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from keras_en.cli.choices import BATCHES, FORMS, NORMS, is_source
 from keras_en.text import one_line
 
-Parser = argparse.ArgumentParser
 NOTHING = "nothing was written"
 # Of the recipe digits.
 EPOCHS = 30
+
+
+class Parser(argparse.ArgumentParser):
+    """Whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {one_line(message)} ({self.prog} --help)\n")
 
 
 class NotEqual(Exception):

@@ -198,6 +198,15 @@ def test_examples_are_right_usage(line):
     assert parsers.parser().parse_args(words).command == words[0]
 
 
+@pytest.mark.parametrize("name", every_parser())
+def test_wrong_usage_is_one_line(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parsers.parser().parse_args([*name.split(), "--fly\nagain"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2 and line.startswith("keras-en")
+    assert "error: " in line and line.endswith("--help)")
+
+
 def test_choices_are_those_of_the_library():
     assert choices.NORMS == norms.NAMES
     assert tuple(summary.NETWORKS) == choices.NETWORKS

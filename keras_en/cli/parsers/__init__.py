@@ -1,8 +1,7 @@
 """What each command is called with: its help and its options. Nothing here imports
 Keras; `keras_en.cli.NAME` runs what `keras_en.cli.parsers.NAME` has read."""
 
-import argparse
-
+from keras_en.cli.options import Parser
 from keras_en.cli.parsers import (
     convert,
     evaluate,
@@ -44,9 +43,9 @@ The tables of the paper
 All commands: keras-en --help. Options and examples: keras-en COMMAND --help"""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The parser of `keras-en`; without a command its `command` is `None`."""
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="keras-en",
         description="Exemplar Normalization for Keras 3.",
         epilog="Options and examples of a command: keras-en COMMAND --help",
