@@ -31,10 +31,22 @@ def _tables(model):
 
     kind, tables = tf.saved_model.experimental.TrackableResource, {}
     for layer in layers_of(model):
-        for value in keras.tree.flatten([*vars(layer).values()]):
+        for value in _inside([*vars(layer).values()]):
             # Layers have their own turn.
             other = isinstance(value, keras.Layer)
             if isinstance(value, (kind, tf.Module)) and not other:
                 inside = tf.train.TrackableView(value).descendants()
                 tables.update({id(one): one for one in inside if isinstance(one, kind)})
     return list(tables.values())
+
+
+def _inside(value):
+    """What collections hold; `keras.tree` cannot sort keys that are objects, as those
+    of Keras's own dictionaries are."""
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _inside(one)
+    else:
+        yield value
