@@ -136,7 +136,8 @@ def main():
             loop.fit(model, images.train, epochs=epochs, callbacks=callbacks)
         else:
             data = keras_loop.Batches(images.train)
-            model.fit(data, epochs=epochs, callbacks=callbacks, verbose=0)
+            options = {"shuffle": False, "verbose": 0}
+            model.fit(data, epochs=epochs, callbacks=callbacks, **options)
         times = alternate.times
     base = times["step alone"]
     name = f"train_speed_{keras.backend.backend()}"

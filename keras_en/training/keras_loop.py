@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_en.arguments import require
 from keras_en.training import checkpoints, feed, keras_private
 from keras_en.training.finite import Watch
 from keras_en.training.identity import identity
@@ -59,6 +60,8 @@ def fit(
         model.fit(
             data,
             validation_data=held_out,
+            # Batches have an order of their own.
+            shuffle=False,
             epochs=epochs,
             initial_epoch=start.epoch,
             verbose=0,
@@ -68,19 +71,30 @@ def fit(
 
 
 class Batches(keras.utils.PyDataset):
-    """The batches of an epoch, in their order."""
+    """The batches of an epoch, in their order: for `fit(shuffle=False)`.
+
+    Raises:
+        ValueError: By `[number]`, where another one is next.
+    """
 
     def __init__(self, batches):
         super().__init__()
         self.epoch, self._batches = 0, batches
-        self._length, self._iterator = len(batches(0)), None
+        self._length, self._iterator, self._next = len(batches(0)), iter(()), 0
 
     def __len__(self):
         return self._length
 
     def __getitem__(self, number):
         if number == 0:
-            self._iterator = iter(self._batches(self.epoch))
+            self._iterator, self._next = iter(self._batches(self.epoch)), 0
+        require(
+            number == self._next,
+            "Batches",
+            "be asked for in their order, by fit(shuffle=False)",
+            f"batch {number}",
+        )
+        self._next += 1
         return keras.tree.map_structure(np.asarray, next(self._iterator))
 
 

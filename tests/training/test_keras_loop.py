@@ -66,6 +66,40 @@ def fit(model, folder, callbacks=(), **options):
     return history, [numpy(variable) for variable in model.weights]
 
 
+def test_batches_come_in_their_order(tmp_path, monkeypatch):
+    """Keras shuffles those of a `PyDataset` otherwise."""
+    numbers = []
+    original = keras_loop.Batches.__getitem__
+
+    def noting(self, number):
+        numbers.append((self.epoch, number))
+        return original(self, number)
+
+    monkeypatch.setattr(keras_loop.Batches, "__getitem__", noting)
+    held_out = [(0, i) for i in range(2)]
+    split = ArraySplit(np.zeros((24, 6, 6, 3), "uint8"), np.zeros(24, "int32"))
+    keras_loop.fit(
+        network(),
+        lambda epoch: split.batches(2, None, 0, epoch),
+        validation_data=data().batches(5),
+        **dict(batch_size=2, seed=0, epochs=3, verbose=0, checkpoint=tmp_path),
+        **dict(checkpoint_every=None, resume=False, callbacks=[]),
+    )
+    # The first one builds the optimizer.
+    expected = [(0, 0)]
+    for epoch in range(3):
+        expected += [(epoch, i) for i in range(12)] + held_out
+    assert numbers == expected
+
+
+def test_batches_out_of_order_are_refused():
+    split = data()
+    batches = keras_loop.Batches(lambda epoch: split.batches(4))
+    batches[0]
+    with pytest.raises(ValueError, match="in their order.*Received: batch 2"):
+        batches[2]
+
+
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_run_resumed_is_one_never_interrupted(tmp_path, epoch):
     whole, weights = fit(network(), tmp_path / "whole")
