@@ -1,5 +1,7 @@
 """`model.fit` with checkpoints; on JAX and torch."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -85,11 +87,12 @@ def test_batches_come_in_their_order(tmp_path, monkeypatch):
         **dict(batch_size=2, seed=0, epochs=3, verbose=0, checkpoint=tmp_path),
         **dict(checkpoint_every=None, resume=False, callbacks=[]),
     )
-    # The first one builds the optimizer.
-    expected = [(0, 0)]
+    # The first one is asked for again by what is built of it.
+    once = [b for a, b in itertools.pairwise([None, *numbers]) if a != b]
+    expected = []
     for epoch in range(3):
         expected += [(epoch, i) for i in range(12)] + held_out
-    assert numbers == expected
+    assert once == expected
 
 
 def test_batches_out_of_order_are_refused():
