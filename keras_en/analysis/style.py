@@ -44,6 +44,8 @@ _RC = {
     "axes.spines.right": False,
     "lines.linewidth": 1.2,
     "lines.markersize": 3.5,
+    # Text is as long for its size in a file of any resolution as it was laid out.
+    "text.hinting": "none",
     # Names may hold a dollar sign.
     "text.parse_math": False,
     "svg.fonttype": "none",

@@ -10,12 +10,16 @@ from keras_en.analysis.running import Layer
 from tests.analysis import samples
 
 
+@style.styled
 def drawn(figure):
     """All texts of a figure that is drawn, none of which may lie outside."""
     style.lay_out(figure)
-    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    sides = [box.x0, box.y0, width - box.x1, height - box.y1]
-    assert min(sides) > -0.02, sides
+    width, height = figure.get_size_inches()
+    for dpi in (72, 150):  # Of SVG, and of PNG.
+        figure.dpi = dpi
+        box = figure.get_tightbbox()
+        sides = [box.x0, box.y0, width - box.x1, height - box.y1]
+        assert min(sides) > -0.02, sides
     return [text.get_text() for text in figure.findobj(Text)]
 
 
