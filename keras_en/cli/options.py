@@ -133,6 +133,15 @@ def add_norm(option: Callable, **settings: Any) -> None:
     option("--norm", choices=NORMS, help=text, **settings)
 
 
+def add_changes(option: Callable, what: str) -> None:
+    """`--epochs` and `--set`, of keys of `what`."""
+    text = "training epochs; milestones and warm-up move along"
+    option("--epochs", type=integer(1), metavar="N", help=text)
+    text = f"change {what}; may be repeated"
+    change: dict[str, Any] = dict(action="append", default=[], metavar="KEY=VALUE")
+    option("--set", dest="overrides", **change, help=text)
+
+
 def add_data(option: Callable) -> None:
     """Which images, by the `add_argument` of a parser or a group."""
     option("--data", metavar="SOURCE", help=f"the images: {FORMS}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_en.training.recipes.tables import Table
-from keras_en.training.reproduction import Training
+from keras_en.training.reproduction import Training, figure_of
 
 LEVEL = 0.95
 
@@ -74,17 +74,11 @@ def markdown(pairs: Sequence[Difference]) -> str:
 def plot_points(trainings: Iterable[Training], path: Path, title: str) -> bool:
     """Draws every seed as a point, a panel a group and metric, a line through those of
     a seed, the mean as a bar; returns whether there was anything to draw."""
-    import matplotlib.figure
-
     panels = _by_arm(trainings)
     if not panels:
         return False
-    width = min(3, len(panels))
-    height = -(-len(panels) // width)
-    figure = matplotlib.figure.Figure((4.6 * width, 3.6 * height), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(height, width, squeeze=False).ravel()
-    for axis, ((group, metric), arms) in zip(axes, panels.items(), strict=False):
+    figure, axes = figure_of(len(panels), title)
+    for axis, ((group, metric), arms) in zip(axes, panels.items(), strict=True):
         for seed in dict.fromkeys(seed for values in arms.values() for seed in values):
             line = [
                 (i, values[seed])
@@ -101,8 +95,6 @@ def plot_points(trainings: Iterable[Training], path: Path, title: str) -> bool:
         axis.set_title(", ".join([*group, metric]), fontsize=9)
         axis.set(ylabel="%")
         axis.grid(axis="y", alpha=0.3)
-    for axis in axes[len(panels) :]:
-        axis.remove()
     figure.savefig(path, dpi=120)
     return True
 

@@ -170,25 +170,18 @@ def as_csv(results: Iterable[Training], scale: str) -> str:
 
 
 def plot_curves(results: Sequence[Training], path: Path, title: str) -> bool:
-    """Draws the validation metric by epoch, a panel a row of the table, a colour a
-    column or recipe, a line a seed; returns whether there was anything to draw."""
-    import matplotlib.figure
-
+    """Draws the validation metric by epoch, a panel a group of runs that are compared,
+    a colour an arm, a line a seed; returns whether there was anything to draw."""
     panels: dict[Any, dict[str, list]] = {}
     for training in results:
         curve = _curve(training.folder / experiment.HISTORY)
         if curve:
             run = training.run
-            key, label = (run.row, run.column) if run.column else ((), run.row[-1])
-            panels.setdefault(key, {}).setdefault(label, []).append(curve)
+            panels.setdefault(run.group, {}).setdefault(run.arm, []).append(curve)
     if not panels:
         return False
-    width = min(3, len(panels))
-    height = -(-len(panels) // width)
-    figure = matplotlib.figure.Figure((5 * width, 3.6 * height), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(height, width, squeeze=False).ravel()
-    for axis, (row, curves) in zip(axes, panels.items(), strict=False):
+    figure, axes = figure_of(len(panels), title)
+    for axis, (group, curves) in zip(axes, panels.items(), strict=True):
         for i, (label, lines) in enumerate(curves.items()):
             for line in lines:
                 epochs = range(1, len(line) + 1)
@@ -197,13 +190,25 @@ def plot_curves(results: Sequence[Training], path: Path, title: str) -> bool:
             text = f"{label}, n={len(lines)}"
             axis.plot(range(1, len(mean) + 1), mean, color=f"C{i}", label=text)
         axis.set(xlabel="epoch", ylabel="validation, %")
-        axis.set_title(", ".join(row), fontsize=9)
+        axis.set_title(", ".join(group), fontsize=9)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    for axis in axes[len(panels) :]:
-        axis.remove()
     figure.savefig(path, dpi=120)
     return True
+
+
+def figure_of(panels: int, title: str) -> tuple[Any, list]:
+    """A figure and the axes of so many panels, at most three in a row."""
+    import matplotlib.figure
+
+    width = min(3, panels)
+    height = -(-panels // width)
+    figure = matplotlib.figure.Figure((5 * width, 3.6 * height), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    axes = list(figure.subplots(height, width, squeeze=False).ravel())
+    for axis in axes[panels:]:
+        axis.remove()
+    return figure, axes[:panels]
 
 
 def _curve(path):

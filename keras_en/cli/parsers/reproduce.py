@@ -33,11 +33,7 @@ def add(commands: Any) -> None:
     option("--seeds", type=_seeds, metavar="SEEDS", help=text)
     text = "runs whose row or column has this text; may be repeated"
     option("--only", action="append", default=[], metavar="TEXT", help=text)
-    text = "change a key of every recipe; may be repeated"
-    change: dict[str, Any] = dict(action="append", default=[], metavar="KEY=VALUE")
-    option("--set", dest="overrides", **change, help=text)
-    text = "training epochs; milestones and warm-up move along"
-    option("--epochs", type=shared.integer(1), metavar="N", help=text)
+    shared.add_changes(option, "a key of every recipe")
     text = "folder of all runs; default: runs/TABLE-SCALE"
     option("--output", type=Path, metavar="FOLDER", help=text)
     text = "list the runs, and which are finished; train nothing"

@@ -37,13 +37,9 @@ def _add_recipe(group):
     shared.add_norm(option)
     text = "height and width of images"
     option("--image-size", type=positive, metavar="N", help=text)
-    text = "training epochs; milestones and warm-up move along"
-    option("--epochs", type=positive, metavar="N", help=text)
     text = "the first N training images only"
     option("--limit-train", type=positive, metavar="N", help=text)
-    change: dict[str, Any] = dict(action="append", default=[], metavar="KEY=VALUE")
-    text = "change any other key, as optimizer.learning_rate=0.05; may be repeated"
-    option("--set", dest="overrides", **change, help=text)
+    shared.add_changes(option, "any other key, as optimizer.learning_rate=0.05")
 
 
 def _add_run(group):
