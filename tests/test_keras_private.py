@@ -26,9 +26,14 @@ def examples():
     model.optimizer.build(model.trainable_variables)
     from keras.src.backend.common import global_state, masking
     from keras.src.losses import loss
+    from keras.src.trainers import compile_utils
 
     kinds = ("Layer", "Functional", "Model")
     owners = {"KerasTensor": inputs, "Optimizer": model.optimizer}
+    owners |= {
+        "Huber": keras.losses.Huber(),
+        "CompileLoss": compile_utils.CompileLoss("mse"),
+    }
     owners |= {"global_state": global_state, "loss": loss, "masking": masking}
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

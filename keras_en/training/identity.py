@@ -33,6 +33,7 @@ def identity(model, data, first, **options):
         "optimizer": type(optimizer).__name__,
         "options of the optimizer": settings,
         "loss": [_of_loss(loss) for loss in losses.of(model)],
+        "weights of losses": keras_private.loss_weights(model),
         "layers": layers,
         "options of layers": {
             f"{i} {name}": _options(layer)
@@ -76,7 +77,9 @@ def _of_loss(loss):
     loss = keras.losses.get(loss)
     if hasattr(loss, "__name__"):
         return loss.__name__
-    return [type(loss).__name__, _options(loss)]
+    options = keras_private.options_of_loss(loss).items()
+    plain = {name: value for name, value in options if _is_plain(value)}
+    return [type(loss).__name__, {**_options(loss), **plain}]
 
 
 def _options(thing):

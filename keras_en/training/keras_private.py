@@ -16,6 +16,9 @@ USES = {
     "Model._loss_tracker": "the mean loss of an epoch",
     "loss.scale_loss_for_distribution": "the mean loss of a replica's samples",
     "loss.unscale_loss_for_distribution": "the mean loss of a replica's samples",
+    "Model._compile_loss": "the weights of losses",
+    "CompileLoss._user_loss_weights": "the weights of losses",
+    "Huber._fn_kwargs": "options of a loss that its configuration leaves out",
     "Model._symbolic_build": "building a model by its first batch",
     "masking.get_keras_mask": "outputs whose loss is no mean over samples",
     "Optimizer._iterations": "the number of training steps",
@@ -36,6 +39,16 @@ _local = threading.local()
 def inner_optimizer(optimizer):
     """The optimizer that updates: the loss scale of mixed_float16 wraps it."""
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def options_of_loss(loss):
+    """What the function of a loss is called with: `Huber` says it nowhere else."""
+    return getattr(loss, "_fn_kwargs", {})
+
+
+def loss_weights(model):
+    """As `compile` got them."""
+    return getattr(model._compile_loss, "_user_loss_weights", None)
 
 
 def steps_done(optimizer):

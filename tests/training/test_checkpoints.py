@@ -141,13 +141,20 @@ def test_metrics_that_are_vectors(data, tmp_path):
     assert len(scores) == 3 and all(isinstance(v, float) for v in scores)
 
 
-def small(optimizer="adam", name="first", dtype=None, loss="mse", **options):
+def small(
+    optimizer="adam",
+    name="first",
+    dtype=None,
+    loss="mse",
+    loss_weights=None,
+    **options,
+):
     """Two dense layers without EN, quick to train."""
     first = keras.layers.Dense(2, name=name, dtype=dtype, **options)
     model = keras.Sequential(
         [keras.Input((3,)), first, keras.layers.Dense(1, dtype=dtype)]
     )
-    model.compile(optimizer, loss)
+    model.compile(optimizer, loss, loss_weights=loss_weights)
     return model
 
 
@@ -170,6 +177,9 @@ def fit(model, folder, **options):
         ({"optimizer": keras.optimizers.Adam(beta_1=0.5)}, "'beta_1': 0.5} here"),
         ({"dtype": "mixed_bfloat16"}, r"'mixed_bfloat16'\] here, .*'float32'\] there"),
         ({"loss": "mae"}, "loss: mean_absolute_error here, mean_squared_error there"),
+        ({"loss": keras.losses.Huber(delta=2.0)}, "loss: .*'delta': 2.0.* here"),
+        ({"loss_weights": [2.0]}, r"weights of losses: \[2.0\] here, None there"),
+        ({"activation": "tanh"}, "{'activation': 'tanh'}} here, .*'linear'}} there"),
         ({"kernel_regularizer": "l2"}, "'kernel_regularizer': {.*L2.* here, .*None"),
     ],
 )
