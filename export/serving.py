@@ -14,6 +14,7 @@ from keras_en.arguments import check, fault, refused, require
 from keras_en.keras_private import layers_of, nodes, output_structure
 from keras_en.layers.recording import recording, takes_ratios
 from keras_en.text import one_line, unique_all
+from keras_en.variables import check_finite
 
 from .pixels import DIVISORS
 from .precision import computing_in, structure
@@ -84,13 +85,14 @@ def prepare(model: Any) -> Prepared:
 
     Raises:
         FileNotFoundError, TypeError: See `loaded`.
-        ValueError: So, or a layer is called with `training=True`, or the model cannot
-            be copied to float32.
+        ValueError: So, or a weight is not finite, a layer is called with
+            `training=True`, or the model cannot be copied to float32.
     """
     if isinstance(model, Prepared):
         return model
     original = loaded(model)
     interface(original)
+    check_finite(original)
     _check_inference(original)
     _check_scopes(original)
     copy = computing_in(original, "float32")

@@ -1,11 +1,28 @@
-"""Short texts: errors in one line, names that no two share, digests."""
+"""Short texts: errors in one line, names that no two share, digests; JSON."""
 
 import hashlib
+import json
+import math
 import unicodedata
 
 _DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 # Of a direction and without a width: left to right, right to left, and Arabic.
 _MARKS = "\u200e\u200f\u061c"
+
+
+def as_json(values):
+    """The text of values, for programs: what is not a finite number, for which JSON has
+    no word, is null; what JSON does not know is its `str`."""
+    return json.dumps(_in_json(values), indent=1, default=str, allow_nan=False)
+
+
+def _in_json(value):
+    if isinstance(value, dict):
+        return {key: _in_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_json(inner) for inner in value]
+    wrong = isinstance(value, float) and not math.isfinite(value)
+    return None if wrong else value
 
 
 def one_line(error, limit=400):

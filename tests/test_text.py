@@ -1,6 +1,12 @@
 """Errors in one line."""
 
-from keras_en.text import one_line, printable
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from keras_en.text import as_json, one_line, printable
 
 
 def test_by_hand():
@@ -28,3 +34,14 @@ def test_what_turns_a_line_around_is_not_printed():
     # Languages are printed, and what joins or parts their letters.
     text = "\u05d0\u05d1 \u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f52c"
     assert printable(text) == text
+
+
+def test_json_without_numbers_that_are_none():
+    values = {"a": [1.5, float("nan"), -math.inf], "b": (math.inf, None, np.float32(2))}
+    text = as_json({**values, "path": Path("x")})
+
+    def refuse(word):
+        raise AssertionError(f"no JSON: {word}")
+
+    read = json.loads(text, parse_constant=refuse)
+    assert read == {"a": [1.5, None, None], "b": [None, None, "2.0"], "path": "x"}

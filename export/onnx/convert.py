@@ -77,7 +77,8 @@ def export_onnx(
         FileNotFoundError: `model` is a path where there is nothing.
         RuntimeError: A package is missing, or the backend is neither TensorFlow nor
             JAX.
-        ValueError: An argument is not among those allowed, or a size is not known.
+        ValueError: An argument is not among those allowed, a size is not known, or
+            `model` holds NaN.
     """
     options = dict(opset=opset, dynamic=dynamic, image_size=image_size, layout=layout)
     options.update(fp16=fp16, simplify=simplify)

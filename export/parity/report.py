@@ -1,12 +1,11 @@
 """What was proven about an artefact."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_en.files import write_text
-from keras_en.text import printable
+from keras_en.text import as_json, printable
 
 from .checks import FAILED, Check
 
@@ -63,7 +62,7 @@ class ParityReport(NamedTuple):
         """The whole report as text, for programs."""
         facts = {"passed": self.passed, **self._asdict()}
         facts["checks"] = [check._asdict() for check in self.checks]
-        return json.dumps(facts, indent=1)
+        return as_json(facts)
 
     def to_markdown(self) -> str:
         """The whole report as text, for people."""

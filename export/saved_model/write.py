@@ -91,10 +91,10 @@ def export_saved_model(
         FileExistsError: The version exists, and `overwrite` is `False`.
         FileNotFoundError: `model` is a path where there is no file.
         RuntimeError: The backend is not TensorFlow, or a package is missing.
-        ValueError: An argument is not among those allowed, or `model` assigns
-            variables or draws random numbers in inference mode, which TensorFlow
-            Serving would do with every request, or holds a layer that was called with
-            `training=True`, or what only XLA can run.
+        ValueError: An argument is not among those allowed, or `model` holds NaN,
+            assigns variables or draws random numbers in inference mode, which
+            TensorFlow Serving would do with every request, or holds a layer that was
+            called with `training=True`, or what only XLA can run.
     """
     options: dict[str, Any] = dict(signatures=signatures, image_size=image_size)
     options.update(mean=mean, std=std, pixels=pixels)

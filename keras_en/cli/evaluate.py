@@ -8,6 +8,7 @@ from keras_en import files
 from keras_en.cli import options as shared
 from keras_en.cli.terminal import progress, progressing, say
 from keras_en.export.serving import loaded
+from keras_en.text import as_json
 from keras_en.training import experiment
 from keras_en.training.evaluation import Scores, evaluate
 from keras_en.training.material import material
@@ -117,7 +118,7 @@ def _report(suffix, about, names, scores):
     if suffix == ".json":
         values = {**about, "metrics": scores.metrics, "classes": classes}
         values["confusion_matrix"] = scores.confusion.matrix.tolist()
-        return json.dumps(values, indent=1) + "\n"
+        return f"{as_json(values)}\n"
     lines = ["# Evaluation", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in about.items() if value]
     lines += [f"| {TITLES[k]} | {v:.2%} |" for k, v in scores.metrics.items()]

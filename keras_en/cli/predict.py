@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_en.arguments import require
 from keras_en.cli.classifiers import classifier
 from keras_en.cli.options import class_names
 from keras_en.cli.terminal import progress, say, say_json
@@ -26,6 +27,9 @@ def run(options: argparse.Namespace) -> None:
             "MODEL must be a network of classes, with an output (N, classes). "
             f"Received: {options.model}, with one of {scores.shape}"
         )
+    for path, row in zip(options.images, scores, strict=True):
+        right = np.isfinite(row).all()
+        require(right, "MODEL", "give finite scores", f"{row.tolist()} for {path}")
     names = _names(options.class_names, network.names, scores.shape[1])
     kind = "probability" if _are_probabilities(scores) else "score"
     results = [

@@ -1,13 +1,12 @@
 """What commands print: results, and what is being done meanwhile."""
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras_en.text import printable
+from keras_en.text import as_json, printable
 
 
 class _Manner:
@@ -70,4 +69,4 @@ def progressing(subject: str, every: float = 2.0) -> Callable[[int], None]:
 
 def say_json(values: Any) -> None:
     """Prints a result for programs."""
-    say(json.dumps(values, indent=1, default=str))
+    say(as_json(values))

@@ -18,6 +18,7 @@ from keras_en.keras_private import children, own_variables
 from keras_en.models import norms
 from keras_en.surgery import layer_tree, rebuilt, selection, transplant
 from keras_en.surgery.report import Report
+from keras_en.variables import check_finite
 
 
 def replace_normalization(
@@ -83,14 +84,15 @@ def replace_normalization(
         if wanted.
 
     Raises:
-        ValueError, TypeError: `model` is not built or cannot be copied; `select` names
-            what is not there, or nothing is left to replace; a selected layer cannot
-            be replaced: it is a subclass of unknown behaviour, or the new layer
-            refuses its shape or arguments; `initial_ratios` is given where nothing is
-            mixed.
+        ValueError, TypeError: `model` is not built, holds NaN or cannot be copied;
+            `select` names what is not there, or nothing is left to replace; a selected
+            layer cannot be replaced: it is a subclass of unknown behaviour, or the new
+            layer refuses its shape or arguments; `initial_ratios` is given where
+            nothing is mixed.
     """
     valid = isinstance(model, keras.Model) and model.built
     check(valid, "model", "a keras.Model that is built", model)
+    check_finite(model)
     norms.check_norm("to", to)
     if not (callable(select) or isinstance(select, str | list | tuple | None)):
         allowed = "None, a function, or names of normalizations"

@@ -15,6 +15,7 @@ from keras_en.arguments import fault, integer, require
 from keras_en.text import one_line
 from keras_en.training import identity, keras_private
 from keras_en.training.strategies import is_chief
+from keras_en.variables import value_of
 
 NAME = "checkpoint.npz"
 # What a process that is killed in the middle of a save leaves.
@@ -224,16 +225,6 @@ def _variables(model):
         for group, variables in groups.items()
         for i, (variable, name) in enumerate(variables)
     }
-
-
-def value_of(variable):
-    """Its value, NumPy's."""
-    if keras.backend.backend() != "tensorflow":
-        return keras.ops.convert_to_numpy(variable.value)
-    import tensorflow as tf
-
-    # A metric's sum over replicas is none before it is a tensor.
-    return tf.convert_to_tensor(variable.value).numpy()
 
 
 def _raw(variable):

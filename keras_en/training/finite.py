@@ -9,7 +9,7 @@ import numpy as np
 from keras_en.keras_private import layers_of, own_variables
 from keras_en.layers.recording import replaced_calls
 from keras_en.training import feed, keras_private
-from keras_en.training.checkpoints import value_of
+from keras_en.variables import is_finite, not_finite
 
 # Reading a loss waits for the device: once in so many steps costs nothing.
 EVERY = 100
@@ -76,12 +76,6 @@ class Watch:
         return f"the first of its layers that is not finite: {first}"
 
 
-def not_finite(model):
-    """The path of the first variable of a model that is not finite, or `None`."""
-    wrong = (v.path for v in model.variables if _is_wrong(v))
-    return next(wrong, None)
-
-
 def first_not_finite(model, x):
     """The first layer, in the order in which they run, that holds or returns what is
     not finite, and what that is; or `None`.
@@ -98,7 +92,7 @@ def first_not_finite(model, x):
     def watching(layer, original):
         def call(*args, **kwargs):
             if not faults:
-                faults.extend(v.path for v in own_variables(layer) if _is_wrong(v))
+                faults.extend(v.path for v in own_variables(layer) if not is_finite(v))
             outputs = original(*args, **kwargs)
             tensors = feed.leaves(outputs)
             if not faults and not all(map(_is_finite, tensors)):
@@ -116,17 +110,6 @@ def first_not_finite(model, x):
     ):
         model(x, **keras_private.mode(model, False))
     return faults[0] if faults else not_finite(model)
-
-
-def _is_wrong(variable):
-    """Whether it is not finite. A constant may be infinite, such as what masks
-    attention: of what is neither trained nor a statistic only NaN counts."""
-    if not keras.backend.is_float_dtype(variable.dtype):
-        return False
-    value = value_of(variable)
-    if variable.trainable or variable.name.startswith("moving_"):
-        return not np.isfinite(value).all()
-    return bool(np.isnan(value).any())
 
 
 def _is_finite(tensor):

@@ -11,6 +11,7 @@ from keras_en.arguments import require
 from keras_en.training import checkpoints, feed, keras_private
 from keras_en.training.finite import Watch
 from keras_en.training.identity import identity
+from keras_en.variables import check_finite
 
 
 def fit(
@@ -48,6 +49,7 @@ def fit(
         if line and verbose != 0:
             print(line)
         load()
+        check_finite(model)
         keeper = _Keeper(data, Watch(model, source), start, checkpoint, same)
         history = keras.callbacks.History()
         ready = [*callbacks, keeper, history]

@@ -14,6 +14,7 @@ from keras_en.training.identity import identity
 from keras_en.training.steps import Run
 from keras_en.training.strategies import equal_on_all_workers, is_chief
 from keras_en.training.termination import Termination, put_off
+from keras_en.variables import check_finite
 
 
 def fit(
@@ -106,10 +107,10 @@ def fit(
             `checkpoint`; or another worker is gone: all have to be started again, with
             `resume=True`.
         ValueError, TypeError: An argument is not among those listed; the model is not
-            compiled, has a `train_step` of its own or no trainable weights, was
-            compiled outside its strategy's scope, or has a loss that does not average
-            over samples; the checkpoint is not of this run, has more epochs than
-            `epochs`, or is not the same for all workers.
+            compiled, has a `train_step` of its own or no trainable weights, holds NaN,
+            was compiled outside its strategy's scope, or has a loss that does not
+            average over samples; the checkpoint is not of this run, has more epochs
+            than `epochs`, or is not the same for all workers.
 
     Example:
 
@@ -210,6 +211,7 @@ class _Training:
         start, load, line = self._start(epochs, resume)
         if line and said and is_chief(self.run.strategy):
             print(line)
+        check_finite(model)
         model.stop_training = False
         self.events.on_train_begin()
         self.history.epoch, self.history.history = start.epochs, start.history
