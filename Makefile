@@ -32,9 +32,9 @@ quickstart: .venv/user
 # Every test; `make check`: all but those marked slow, and a part on other backends. JAX,
 # and torch where it is installed, in processes of their own.
 check: SELECTED := -m 'not slow'
-check: EVERYWHERE := tests/layers/test_oracle.py tests/layers/test_statistics.py \
-	tests/ops/test_moments.py tests/ops/test_spatial.py \
-	tests/training/test_keras_loop.py tests/training/test_optimizers.py
+check: EVERYWHERE := tests/layers/test_oracle.py tests/ops/test_moments.py \
+	tests/ops/test_spatial.py tests/training/test_keras_loop.py \
+	tests/training/test_optimizers.py
 test check: .venv/contributor
 	$(BIN)/python -m pytest -n $(WORKERS) $(SELECTED)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) $(SELECTED) $(EVERYWHERE) \

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import unicodedata
 
 _DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
@@ -23,6 +24,14 @@ def _in_json(value):
         return [_in_json(inner) for inner in value]
     wrong = isinstance(value, float) and not math.isfinite(value)
     return None if wrong else value
+
+
+def own_name(layer):
+    """Its name without the number that Keras puts behind names of its own, which counts
+    the layers of a process."""
+    bare = re.sub(r"_\d+$", "", layer.name)
+    is_kerass = bare.replace("_", "") == type(layer).__name__.lower()
+    return bare if is_kerass else layer.name
 
 
 def one_line(error, limit=400):

@@ -48,7 +48,8 @@ def normalization(
               `synchronized=True` loses the variance of large means, needs three
               collectives a layer and forgets about replicas where there is a mask;
             - "gn": `keras.layers.GroupNormalization` with the largest number of
-              groups not above 32 that divides `channels`;
+              groups not above 32 that divides `channels` and leaves two to a group,
+              since groups of one are instance normalization;
             - "in": the same with a group a channel (instance normalization);
             - "ln": the same with one group: layer normalization over all axes but
               the batch, with gamma and beta of `C` values (Table 1);
@@ -76,7 +77,7 @@ def _arguments(norm, channels):
     if norm == "sync_bn":
         return {"normalizers": ("batch",), "synchronized": True}
     if norm == "gn":
-        groups = range(min(32, channels), 0, -1)
+        groups = range(min(32, max(1, channels // 2)), 0, -1)
         return {"groups": next(g for g in groups if channels % g == 0)}
     return {"in": {"groups": -1}, "ln": {"groups": 1}}.get(norm, {})
 

@@ -57,7 +57,8 @@ def roads(options):
     """`{name: {seed: percent}}`."""
     results = {}
     for seed in range(options.seeds):
-        output = options.output / f"seed{seed}"
+        # Of other epochs they are other runs.
+        output = options.output / f"{options.epochs}-{options.more}" / f"seed{seed}"
         words = [*SETTINGS, "--seed", seed]
         first = ["--norm", "bn", "--epochs", options.epochs]
         arms = {"BN": train(output / "bn", *words, *first)}

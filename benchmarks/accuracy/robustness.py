@@ -5,7 +5,8 @@
 `RUNS` is the folder of `keras-en reproduce benchmarks/accuracy/grids/cifar10.yaml`.
 Noise, blur, contrast, brightness and JPEG, each at five strengths. Writes robustness.md
 into it: the error of every norm, of BN by the statistics of the test batch too, means
-over the seeds; and the mean change of EN's ratios from those of the clean image.
+over the seeds and their deviation; and the mean change of EN's ratios from those of the
+clean image.
 """
 
 import argparse
@@ -80,10 +81,10 @@ def error_by_batches(model, inputs, labels):
     """By the statistics of each test batch, in %."""
     wrong = 0
     with batch_statistics(model):
-        for i in range(0, len(inputs) - BATCH + 1, BATCH):
+        for i in range(0, len(inputs), BATCH):
             outputs = np.asarray(model(inputs[i : i + BATCH], training=False))
             wrong += int((outputs.argmax(-1) != labels[i : i + BATCH]).sum())
-    return 100 * wrong / (len(inputs) // BATCH * BATCH)
+    return 100 * wrong / len(inputs)
 
 
 def ratios(model, inputs):
@@ -136,15 +137,24 @@ def write(path, rows, count):
     for kind, corruption, strength in cells:
         if kind == "error":
             row = cells[kind, corruption, strength]
-            texts = [
-                f"{np.mean(row[arm]):.1f} (n={len(row[arm])})" if arm in row else ""
-                for arm in arms
-            ]
+            texts = [_text(row[arm]) if arm in row else "" for arm in arms]
             moved = cells.get(("ratios", corruption, strength), {}).get("EN")
             texts.append(f"{np.mean(moved):.3f}" if moved else "")
             lines.append(f"| {corruption} | {strength} | {' | '.join(texts)} |")
-    lines += ["", "Error in %; ratios: mean absolute change, of at most 1."]
+    lines += [
+        "",
+        "Error in %: mean ± standard deviation, number of seeds; ratios: mean absolute "
+        "change, of at most 2 / 3. The clean images, too, have been compressed anew as "
+        "JPEG.",
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _text(values):
+    text = f"{np.mean(values):.1f}"
+    if len(values) > 1:
+        text += f" ± {np.std(values, ddof=1):.1f}"
+    return f"{text}, n={len(values)}"
 
 
 def main():

@@ -29,8 +29,7 @@ def run(options: argparse.Namespace) -> None:
     progress(f"Reading {path}")
     model = loaded(path)
     recipe = _recipe(folder, options, model.input_shape)
-    seed = _seed(folder)
-    images = material(recipe, seed, options.data_dir, options.skip_broken)
+    images = material(recipe, 0, options.data_dir, options.skip_broken)
     scales = recipe.data.scales if options.scales == "recipe" else options.scales
     split = images.split(options.split)
     progress(f"Evaluating {split} of {recipe.data.source}")
@@ -97,12 +96,6 @@ def _recipe(folder, options, input_shape):
         size = input_shape[1] if len(input_shape) == 4 else None
         overrides += ["data.train=[]", f"data.image_size={json.dumps(size)}"]
     return recipes.load(name or "images", overrides)
-
-
-def _seed(folder):
-    """That of the run: what is held out depends on it."""
-    path = folder / experiment.FACTS
-    return json.loads(path.read_text("utf-8"))["seed"] if path.is_file() else 0
 
 
 def _per_class(names, scores: Scores) -> dict[str, float | None]:

@@ -96,7 +96,7 @@ def quickstart(
 
     Args:
         output: Folder of the run.
-        seed: Integer, the seed of weights, shuffling and split.
+        seed: Integer, the seed of weights and shuffling.
         epochs: Positive integer.
         norm: Name of the normalization, see `keras_en.models.norms`.
         overwrite: If `True`, replace the run that `output` holds.
@@ -144,7 +144,7 @@ def write_run(folder: Path, seed: int, epochs: int, norm: str) -> Results:
     trained = experiment.train(recipe, settings)
     assert trained is not None, "one process, which writes"
     model = keras.models.load_model(folder / experiment.MODEL, compile=False)
-    test = training.digits(seed)["test"]
+    test = training.digits()["test"]
     results = Results(
         trained.scores.metrics["top1"],
         _export(model, folder, test.images),

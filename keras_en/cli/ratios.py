@@ -126,9 +126,9 @@ def _images(options, subject, source=None):
     settings, source = subject.recipe, source or options.data
     if source is not None:
         size = None if settings is None else settings.data.image_size
-        where = {"source": source, "image_size": size, "seed": options.seed}
+        where = {"source": source, "image_size": size}
     elif settings is not None:
-        where = {**settings.data.where(), "seed": settings.seeds[0]}
+        where = settings.data.where()
     else:
         raise ValueError(
             "--data must name the images where there is no recipe.yaml beside the "

@@ -23,6 +23,8 @@ def run(options: argparse.Namespace) -> None:
     changes = [*options.overrides]
     if options.epochs is not None:
         changes.append(f"{options.epochs} epochs")
+    if options.train:
+        changes.append(" ".join(options.train))
     if changes:
         parts = [
             part for part in (table.note, f"changed: {', '.join(changes)}") if part
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
         figures = training.figures().items()
         texts = ", ".join(f"{name} {value:.2f} %" for name, value in figures)
         line(f"{place}: {texts}{', finished before' if before else ''}")
-        _write(table, trainings, output, options.scale)
+        _write(table, options, output)
     if options.dry_run:
         return
     say()
@@ -115,9 +117,23 @@ def _run(words, log):
         )
 
 
-def _write(table, trainings, output, scale):
-    """All files, as far as runs are finished."""
-    text = f"# {table.title}\n\nScale: {scale}.\n\n"
+def _write(table, options, output):
+    """All files, of all runs in the folder that are finished: other processes may train
+    other seeds or rows of it."""
+    scale = options.scale
+    trainings = reproduction.trainings(
+        table,
+        output,
+        reproduction.seeds_in(output),
+        overrides=options.overrides,
+        epochs=options.epochs,
+    )
+    words = ["keras-en reproduce", options.table, f"--scale {scale}"]
+    words += [f"--set {change}" for change in options.overrides]
+    words += [] if options.epochs is None else [f"--epochs {options.epochs}"]
+    words += [f'--train="{" ".join(options.train)}"'] if options.train else []
+    text = f"# {table.title}\n\nScale: {scale}. `{' '.join(words)}`\n\n"
+    text += "".join(f"{line}\n\n" for line in reproduction.origin(trainings))
     text += reproduction.markdown(table, trainings)
     pairs = comparison.differences(table, trainings)
     if pairs:

@@ -48,7 +48,7 @@ def _with_weights(path: Path, recipe: Recipe, facts: build.Facts, steps: int):
         if layer.name in layers and type(layers[layer.name]) is not type(layer)
     ]
     if differ:
-        source = replace_normalization(source, recipe.norm.name)
+        source = _replaced(source, recipe)
         layers = {layer.name: layer for layer in source.layers}
     left = []
     for layer in model.layers:
@@ -73,7 +73,12 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
     the data."""
     model = loaded(path)
     if not _has_only(model, recipe.norm.name):
-        model = replace_normalization(model, recipe.norm.name)
+        model = _replaced(model, recipe)
+    elif recipe.norm.exemplar:
+        raise ValueError(
+            "norm.exemplar must be left out where the normalizations of --from are EN "
+            f"already: they stay as they are. Received: {recipe.norm.exemplar}"
+        )
     shape, wanted = model.input_shape, (None, *facts.image_shape)
     fits = isinstance(shape, tuple) and len(shape) == 4
     if not fits or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True)):
@@ -99,6 +104,12 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
         )
     classes = keras.layers.Dense(facts.classes, "softmax", name="predictions")
     return keras.Model(model.input, classes(last.input), name=model.name)
+
+
+def _replaced(model, recipe):
+    """Epsilon and momentum stay those of the layers that are replaced."""
+    own = recipe.norm.exemplar if recipe.norm.name == "en" else {}
+    return replace_normalization(model, recipe.norm.name, **own)
 
 
 def _has_only(model, norm):

@@ -7,7 +7,12 @@ import keras
 
 from keras_en import arguments
 from keras_en.arguments import check
-from keras_en.layers.normalizer_pool import NormalizerPool, again, configuration
+from keras_en.layers.normalizer_pool import (
+    NormalizerPool,
+    again,
+    configuration,
+    seeds_beside,
+)
 from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights, is_of_keras
 from keras_en.ops.ratios import check_elementwise, resolve_reduction
 
@@ -95,7 +100,9 @@ class ExemplarNormalization(NormalizerPool):
         ratio_activation: Activation of the first dense layer (Table 9c), element by
             element.
         ratio_initializer: Initializer of the convolution and of the first dense
-            kernel.
+            kernel. Its seeds leave those of other layers alone: by
+            `keras.utils.set_random_seed` a network has the same convolutions with
+            `ExemplarNormalization` as with `BatchNormalization`.
         ratio_regularizer: Optional regularizer of the convolution and of both
             dense kernels.
         share_affine: If `True`, a single `gamma` and `beta` of shape `(C,)` for all
@@ -225,11 +232,16 @@ class ExemplarNormalization(NormalizerPool):
         check(valid, "reduction", allowed, reduction)
         self.expansion = arguments.integer("expansion", expansion, minimum=1)
         self.ratio_activation = _checked_activation(ratio_activation)
-        self.ratio_initializer = keras.initializers.get(ratio_initializer)
+        with seeds_beside(self):
+            self.ratio_initializer = keras.initializers.get(ratio_initializer)
         self.ratio_regularizer = keras.regularizers.get(ratio_regularizer)
         self.share_affine = share_affine
 
     def _add_weights(self, channels):
+        with seeds_beside(self):
+            self._add_all_weights(channels)
+
+    def _add_all_weights(self, channels):
         k = len(self.pool)
         self._add_affine_weights((channels,) if self.share_affine else (k, channels))
         self._add_moving_statistics(channels)

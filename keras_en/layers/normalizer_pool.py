@@ -1,6 +1,8 @@
 """What every layer over a pool of normalizers shares."""
 
+import contextlib
 import inspect
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from keras_en.ops.moments import NORMALIZERS
 from keras_en.ops.normalize import Inputs, Normalize
 from keras_en.ops.ratios import complete_shares, logits
 from keras_en.ops.renorm import Moving, Renorm
+from keras_en.text import own_name
 
 # What the names of arguments end in that a configuration does not hold as such.
 _OBJECTS = ("_initializer", "_regularizer", "_constraint")
@@ -44,6 +47,23 @@ def again(initializer):
     """One that does not repeat the values of another weight's."""
     is_object = isinstance(initializer, keras.Initializer)
     return initializer.clone() if is_object else initializer
+
+
+@contextlib.contextmanager
+def seeds_beside(layer):
+    """Seeds that are drawn inside leave those of other layers as they are without: a
+    network begins with the same convolutions whatever normalizes it.
+
+    Layers between which nothing is drawn differ by their names, unless Keras chose
+    them: its numbers go on through a process, and the same seed is to make the same
+    network again.
+    """
+    state = random.getstate()
+    random.seed(f"{random.random()} {own_name(layer)}")
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def configuration(layer, cls):

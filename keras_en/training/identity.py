@@ -1,11 +1,11 @@
 """What makes one run of training the same as another."""
 
 import json
-import re
 
 import keras
 
 from keras_en.keras_private import layers_of
+from keras_en.text import own_name
 from keras_en.training import keras_private, losses
 
 
@@ -106,10 +106,5 @@ def _is_plain(value):
 
 
 def _described(layer):
-    """Name, class and policy of a layer; without the number that Keras gives to names
-    of its own, which counts the layers of a process."""
-    name, kind = layer.name, type(layer).__name__
-    bare = re.sub(r"_\d+$", "", name)
-    if bare.replace("_", "") == kind.lower():
-        name = bare
-    return [name, kind, layer.dtype_policy.name]
+    """Name, class and policy of a layer."""
+    return [own_name(layer), type(layer).__name__, layer.dtype_policy.name]

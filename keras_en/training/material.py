@@ -96,7 +96,8 @@ def material(
     data_dir: str | None = None,
     skip_broken: bool = False,
 ) -> Material:
-    """Finds and checks the images of a recipe.
+    """Finds and checks the images of a recipe. What is split off for evaluation, where
+    the data has nothing of its own, is the same for every seed.
 
     Raises:
         RuntimeError: A package is missing.
@@ -105,7 +106,7 @@ def material(
     """
     where = recipe.data.where()
     source = where.pop("source")
-    data = load(source, data_dir=data_dir, skip_broken=skip_broken, seed=seed, **where)
+    data = load(source, data_dir=data_dir, skip_broken=skip_broken, **where)
     if recipe.data.hold_out is not None:
         data = _held_out(data, recipe.data)
     return Material(recipe, data, build.facts(data, recipe), seed)

@@ -114,6 +114,30 @@ def trainings(
     return result
 
 
+def seeds_in(output: Path) -> list[int]:
+    """Those of all runs in a folder, whoever asked for them."""
+    names = {path.name.removeprefix("seed") for path in output.glob("*/seed*")}
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def origin(results: Iterable[Training]) -> list[str]:
+    """On what, and with which versions, what is finished was trained; lines."""
+    lines: dict[str, set[int]] = {}
+    for training in results:
+        if not training.is_finished:
+            continue
+        facts = json.loads((training.folder / experiment.FACTS).read_text("utf-8"))
+        hardware = facts["hardware"]
+        place = f"{hardware['processor']}, {hardware['cpu_count']} cores"
+        devices = ", ".join(sorted(set(hardware["devices"])))
+        versions = ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
+        lines.setdefault(f"{place}, {devices}; {versions}", set()).add(training.seed)
+    return [
+        f"Seeds {', '.join(map(str, sorted(seeds)))}: {line}."
+        for line, seeds in lines.items()
+    ]
+
+
 def markdown(table: Table, results: Iterable[Training]) -> str:
     """The table in the paper's layout, its figures in brackets beside ours."""
     cells: dict[tuple, list[float]] = {}
@@ -189,7 +213,7 @@ def plot_curves(results: Sequence[Training], path: Path, title: str) -> bool:
             mean = [statistics.mean(v) for v in zip(*lines, strict=False)]
             text = f"{label}, n={len(lines)}"
             axis.plot(range(1, len(mean) + 1), mean, color=f"C{i}", label=text)
-        axis.set(xlabel="epoch", ylabel="validation, %")
+        axis.set(xlabel="epoch", ylabel="evaluated, %")
         axis.set_title(", ".join(group), fontsize=9)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)

@@ -180,6 +180,20 @@ def test_from_a_network_of_another_norm_and_other_classes(images, tmp_path):
     np.testing.assert_allclose(*pairs, atol=1e-6)
 
 
+def test_from_a_network_with_arguments_of_the_layer(tmp_path):
+    before = CifarResNet(8, input_shape=(8, 8, 1), classes=10, norm="bn")
+    before.save(tmp_path / "before.keras")
+    start = starting.network(None, tmp_path / "before.keras")
+    recipe = recipes.load("digits", ["norm.exemplar.reduction=4"])
+    model = start(recipe, build.Facts(10, (8, 8, 1)), 1)
+    layers = [layer for layer in model.layers if hasattr(layer, "resolved_reduction")]
+    assert len(layers) == 9 and {layer.reduction for layer in layers} == {4}
+    model.save(tmp_path / "en.keras")
+    start = starting.network(None, tmp_path / "en.keras")
+    with pytest.raises(ValueError, match="norm.exemplar must be left out.*Received"):
+        start(recipe, build.Facts(10, (8, 8, 1)), 1)
+
+
 def test_from_a_network_of_the_same_norm(tmp_path):
     """It is trained on as it is."""
     before = CifarResNet(8, input_shape=(8, 8, 1), classes=10, norm="bn")

@@ -100,6 +100,29 @@ def test_the_signature_is_that_of_batch_normalization():
     assert list(ours)[:14] == shared[:-1], "in the same order"
 
 
+def test_seeds_of_other_layers_stay_and_heads_differ():
+    """What is drawn behind the layer is drawn as without it; the same seed makes the
+    same layers again, whatever Keras numbers them with."""
+
+    def drawn(*names):
+        keras.utils.set_random_seed(5)
+        layers = [ExemplarNormalization(name=name) for name in names]
+        for layer in layers:
+            layer.build((None, 4, 4, 8))
+        dense = keras.layers.Dense(3)
+        dense.build((None, 8))
+        heads = [numpy(layer.ratio_hidden_kernel) for layer in layers]
+        return numpy(dense.kernel), *heads
+
+    (alone,) = drawn()
+    behind, one, two = drawn("a", "b")
+    np.testing.assert_array_equal(alone, behind)
+    assert np.abs(one - two).max() > 0.01
+    behind, first = drawn(None)
+    np.testing.assert_array_equal(alone, behind)
+    np.testing.assert_array_equal(first, drawn(None)[1])
+
+
 def test_ratio_initializer_may_be_a_function():
     layer = ExemplarNormalization(
         ratio_initializer=lambda shape, dtype=None: keras.ops.full(shape, 0.5, dtype)

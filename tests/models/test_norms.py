@@ -35,8 +35,10 @@ def test_every_name_builds_a_layer(rng, name, axis):
         np.testing.assert_allclose(y.var(AXES[name]), 1, atol=1e-3)
 
 
-@pytest.mark.parametrize("channels, groups", [(16, 16), (64, 32), (58, 29), (3, 3)])
-def test_groups_divide_the_channels(channels, groups):
+@pytest.mark.parametrize(
+    "channels, groups", [(16, 8), (32, 16), (64, 32), (58, 29), (3, 1)]
+)
+def test_groups_divide_the_channels_and_hold_two(channels, groups):
     assert normalization("gn", channels).groups == groups
 
 

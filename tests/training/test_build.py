@@ -131,6 +131,30 @@ def test_every_norm_takes_what_it_knows(norm):
         assert callbacks[0].end == pytest.approx((2 / 3) ** 0.5)
 
 
+@pytest.mark.parametrize("initializer", ["null", "he_fan_out"])
+def test_arms_with_one_seed_begin_with_the_same_weights(initializer):
+    """All but those of the normalizations: what is compared is paired."""
+
+    def first_weights(*overrides):
+        part = ["network.arguments.depth=8", f"network.initializer={initializer}"]
+        recipe = load("cifar10_resnet20", [*part, *overrides])
+        keras.utils.set_random_seed(3)
+        model = build.network(recipe, Facts(10, (8, 8, 3)), 100)
+        kinds = (keras.layers.Conv2D, keras.layers.Dense)
+        layers = [layer for layer in model.layers if isinstance(layer, kinds)]
+        return [numpy(layer.kernel) for layer in layers]
+
+    expected = first_weights("norm.name=bn")
+    assert len(expected) == 10
+    arms = [[f"norm.name={norm}"] for norm in ("en", "sn", "ssn", "gn", "in", "ln")]
+    # Tables 7 and 9.
+    arms += [["norm.exemplar.expansion=10"], ["norm.exemplar.ratio_head=mlp"]]
+    arms += [["norm.exemplar={reduction: null}"], ["norm.exemplar.share_affine=true"]]
+    for arm in arms:
+        for ours, theirs in zip(first_weights(*arm), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs, err_msg=str(arm))
+
+
 def test_dropout_and_balance():
     recipe = load("webvision_inception")
     data = Facts(3, (32, 32, 3), labels=np.array([0, 0, 0, 1, 2, 2]))

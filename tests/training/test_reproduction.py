@@ -15,10 +15,25 @@ HISTORY = "epoch,loss,val_accuracy\n1,2.0,0.25\n2,1.0,{}\n"
 def finish(training, **metrics):
     """What `keras-en train` leaves of a run."""
     training.folder.mkdir(parents=True)
-    report = json.dumps({"seed": training.seed, "metrics": metrics})
+    hardware = {"cpu_count": 2, "processor": "ours", "devices": ["CPU", "CPU"]}
+    facts = {"seed": training.seed, "hardware": hardware, "versions": {"keras": "3.15"}}
+    report = json.dumps({**facts, "metrics": metrics})
     (training.folder / "run.json").write_text(report)
     text = HISTORY.format(metrics.get("top1", 0.5))
     (training.folder / "history.csv").write_text(text)
+
+
+def test_where_runs_come_from(tmp_path):
+    """All in the folder, whatever seeds one process was asked for."""
+    table = load_table("table5", "small")
+    runs = reproduction.trainings(table, tmp_path, [3, 12, 4], only=["ResNet20, EN"])
+    for run in runs:
+        finish(run, top1=0.5)
+    assert reproduction.seeds_in(tmp_path) == [3, 4, 12]
+    line = "Seeds 3, 4, 12: ours, 2 cores, CPU; keras 3.15."
+    assert reproduction.origin(runs) == [line]
+    (runs[0].folder.parent / "seedx").mkdir()
+    assert reproduction.seeds_in(tmp_path) == [3, 4, 12]
 
 
 def test_a_table_by_hand(tmp_path):

@@ -49,8 +49,8 @@ def _add_run(group):
     shared.add_seed(option, "of weights, order and augmentation")
     text = "weights of this network, .weights.h5 or .keras, to begin with"
     option("--weights", type=Path, metavar="FILE", help=text)
-    text = "a network to begin with, whose normalizations are replaced, and the last "
-    text += "layer, if it has another number of classes"
+    text = "a network to begin with, whose normalizations are replaced (epsilon and "
+    text += "momentum stay), and the last layer, if it has another number of classes"
     option("--from", dest="start", type=Path, metavar="MODEL.keras", help=text)
     text = "many devices or hosts, as tf.distribute does it; on JAX mirrored means all "
     text += "devices; default: %(default)s"
