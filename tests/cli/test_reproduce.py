@@ -39,7 +39,7 @@ def test_a_grid_then_again(processes, tmp_path, capsys):
     text = capsys.readouterr().out
     lines = [line for line in text.splitlines() if line]
     assert all(line.startswith("small scale: ") for line in lines)
-    assert "15 with ResNet20; changed: 2 epochs" in text, "what the note says is not so"
+    assert "10 with ResNet20; changed: 2 epochs" in text, "what the note says is not so"
     row = "| CIFAR-10, ResNet8 | 52.50 ± 2.12, n=2 | 53.50 ± 2.12, n=2 | 54.50 ± 2.12"
     assert row in (tmp_path / "t" / "results.md").read_text(encoding="utf-8")
     assert len((tmp_path / "t" / "results.csv").read_text().splitlines()) == 7
