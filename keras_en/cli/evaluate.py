@@ -7,6 +7,7 @@ import math
 from keras_en import files
 from keras_en.cli import options as shared
 from keras_en.cli.terminal import progress, progressing, say
+from keras_en.export.pixels import DIVISORS, resolved
 from keras_en.export.serving import loaded
 from keras_en.text import as_json
 from keras_en.training import experiment
@@ -28,8 +29,9 @@ def run(options: argparse.Namespace) -> None:
     folder, path = _model(options.model)
     progress(f"Reading {path}")
     model = loaded(path)
-    recipe = _recipe(folder, options, model.input_shape)
-    images = material(recipe, 0, options.data_dir, options.skip_broken)
+    recipe = _recipe(folder, options, model)
+    whole = not _is_of_run(folder, recipe)
+    images = material(recipe, 0, options.data_dir, options.skip_broken, whole)
     scales = recipe.data.scales if options.scales == "recipe" else options.scales
     split = images.split(options.split)
     progress(f"Evaluating {split} of {recipe.data.source}")
@@ -81,9 +83,9 @@ def _model(path):
     return file.parent, file
 
 
-def _recipe(folder, options, input_shape):
-    """The recipe whose data is meant; without one images in [0, 1], of the size of the
-    network."""
+def _recipe(folder, options, model):
+    """The recipe whose data is meant; without one images of the size and the range that
+    the network takes."""
     own = folder / experiment.RECIPE
     name = options.recipe or (own if own.is_file() else None)
     if name is None and options.data is None:
@@ -93,9 +95,18 @@ def _recipe(folder, options, input_shape):
         )
     overrides = shared.overrides(options, KEYS)
     if name is None:
-        size = input_shape[1] if len(input_shape) == 4 else None
-        overrides += ["data.train=[]", f"data.image_size={json.dumps(size)}"]
+        shape, white = model.input_shape, 255 / DIVISORS[resolved("auto", model)]
+        size = shape[1] if len(shape) == 4 else None
+        steps = json.dumps([{"normalize": {"std": 1 / white}}])
+        overrides += [f"data.image_size={json.dumps(size)}", "data.train=[]"]
+        overrides.append(f"data.evaluate={steps}")
     return recipes.load(name or "images", overrides)
+
+
+def _is_of_run(folder, recipe):
+    """Whether the data is what the run beside a network was trained on."""
+    own = folder / experiment.RECIPE
+    return own.is_file() and recipes.load(own).data.source == recipe.data.source
 
 
 def _per_class(names, scores: Scores) -> dict[str, float | None]:

@@ -14,6 +14,10 @@ from keras_en.cli.terminal import progress, say, say_json
 from keras_en.export.onnx.convert import staged_onnx
 from keras_en.export.saved_model.write import staged_saved_model
 from keras_en.export.serving import prepare
+from keras_en.training import experiment
+from keras_en.training.data import Transform
+from keras_en.training.data.transformations import Resize
+from keras_en.training.recipes import recipe as recipes
 from keras_en.training.run_folder import class_names
 
 WRITERS: dict[str, Any] = {"saved_model": staged_saved_model, "onnx": staged_onnx}
@@ -32,6 +36,8 @@ def run(options: argparse.Namespace) -> None:
     progress(f"Reading {options.model}")
     prepared = prepare(options.model)
     _add_class_names(arguments["metadata"], prepared.model, options.model)
+    if options.to == "saved_model":
+        _add_scaling(arguments, options.model.parent / experiment.RECIPE)
     progress(f"Writing {NAMES[options.to]}")
     report = None
     with WRITERS[options.to](prepared, options.out, **arguments) as staged:
@@ -83,6 +89,22 @@ def _add_class_names(metadata, model, path):
     written = class_names(path.parent)
     if names is None and written is not None and len(written) in sizes:
         metadata["class_names"] = written
+
+
+def _add_scaling(arguments, path):
+    """That of the recipe beside a model, unless another is asked for: `serving_bytes`
+    gives the network what its training did."""
+    if {"mean", "std", "pixels"} & set(arguments) or not path.is_file():
+        return
+    transform = Transform.of(recipes.load(path).data.evaluate)
+    values = {"mean": transform.mean, "std": transform.std}
+    arguments |= {k: v[0] if len(v) == 1 else v for k, v in values.items()}
+    arguments["pixels"] = "0-1"
+    steps = [step for step in transform.steps if not isinstance(step, Resize)]
+    if steps:
+        progress(
+            f"{path.name} cuts images for evaluation: serving_bytes resizes them whole"
+        )
 
 
 def _metadata(options):

@@ -6,10 +6,12 @@ from pathlib import Path
 import keras
 
 from keras_en.cli.terminal import say
+from keras_en.export.pixels import resolved
 from keras_en.export.serving import loaded
 from keras_en.models.weights import load_weights
 from keras_en.surgery import layer_tree, replace_normalization, transplant
 from keras_en.training import build
+from keras_en.training.data import Transform
 from keras_en.training.experiment import Network
 from keras_en.training.recipes.recipe import Recipe
 
@@ -86,9 +88,9 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
             f"--from must be a network for images of {wanted[1:]}; --image-size "
             f"changes that. Received: {path}, for {shape}"
         )
-    output = model.output
-    single = keras.backend.is_keras_tensor(output) and len(output.shape) == 2
-    if not single:
+    _check_pixels(path, model, recipe)
+    output, *others = model.outputs
+    if others or len(output.shape) != 2:
         raise ValueError(
             f"--from must be a network that ends in one layer of classes. Received: "
             f"{path}, with outputs {model.output_shape}"
@@ -103,7 +105,20 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
             f"{type(last).__name__}"
         )
     classes = keras.layers.Dense(facts.classes, "softmax", name="predictions")
-    return keras.Model(model.input, classes(last.input), name=model.name)
+    return keras.Model(model.inputs[0], classes(last.input), name=model.name)
+
+
+def _check_pixels(path, model, recipe):
+    """Raises where the network takes pixels from 0 to 255, and the recipe gives
+    others."""
+    factor, _ = Transform.of(recipe.data.evaluate).scaling(255)
+    if resolved("auto", model) == "0-255" and 255 * factor.max() < 100:
+        step = '{"normalize": {"std": 0.00392156862745098}}'
+        raise ValueError(
+            "--from must be a network that takes pixels as the recipe gives them; of "
+            f"one that takes 0 to 255, data.train and data.evaluate end in {step} "
+            f"(--set). Received: {path}, which takes 0 to 255"
+        )
 
 
 def _replaced(model, recipe):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_en.keras_private import layers_of
 from keras_en.models import norms
 from keras_en.models.builder import at_least_float32
 from keras_en.training import optimizers, schedules
@@ -256,7 +257,7 @@ def _with_dropout(features, rate, classes):
 def _initialize(model):
     """Convolutions of N(0, sqrt(2 / (k^2 outputs))), as the paper's sources have."""
     initializer = keras.initializers.VarianceScaling(2, "fan_out", "untruncated_normal")
-    for layer in model.layers:
+    for layer in layers_of(model):
         if isinstance(layer, keras.layers.Conv2D) and layer.name.endswith("_conv"):
             initializer = initializer.clone()
             layer.kernel.assign(initializer(layer.kernel.shape, layer.kernel.dtype))

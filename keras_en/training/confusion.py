@@ -132,7 +132,10 @@ def counted(
         top5 = None if labels.ndim > 1 else top5
         if top5 is not None:
             own = np.take_along_axis(scores, truths[:, None], axis=-1)
-            top5 += int(((scores > own).sum(axis=-1) < _TOP).sum())
+            # As `argmax`: of equal ones the first. What is NaN is before all others.
+            first = np.arange(classes) < truths[:, None]
+            before = ~(scores <= own) | (first & (scores == own))
+            top5 += int((before.sum(axis=-1) < _TOP).sum())
     return Confusion(matrix, top5)
 
 

@@ -17,6 +17,10 @@ class Crossentropy(keras.losses.SparseCategoricalCrossentropy):
     `loss = w[y] * -sum_k q_k log p_k`, `q_k = (1 - s) [k = y] + s / K`
     (Szegedy et al. 2016, Sec. 7)
 
+    With an `ignore_class` the loss of a sample is the mean over its labels that are not
+    that class, 0 where all are: each image counts as much, however much of it is void,
+    and however a batch is split over replicas.
+
     Args:
         label_smoothing: `s`, in [0, 1).
         class_weights: `w`, a number for each of the `K` classes; `None`: 1. With those
@@ -55,6 +59,8 @@ class Crossentropy(keras.losses.SparseCategoricalCrossentropy):
         check(valid, "ignore_class", allowed, self.ignore_class)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        if self.ignore_class is not None:
+            return self._of_what_counts(y_true, y_pred)
         if not (self.label_smoothing or self.class_weights):
             return super().call(y_true, y_pred)
         y_true = ops.cast(y_true, "int32")
@@ -71,6 +77,19 @@ class Crossentropy(keras.losses.SparseCategoricalCrossentropy):
             return losses
         weights = ops.convert_to_tensor(self.class_weights, losses.dtype)
         return losses * ops.take(weights, y_true)
+
+    def _of_what_counts(self, y_true, y_pred):
+        counts = ops.not_equal(ops.cast(y_true, "int32"), self.ignore_class)
+        labels = ops.where(counts, ops.cast(y_true, "int32"), 0)
+        losses = keras.losses.sparse_categorical_crossentropy(
+            labels, y_pred, from_logits=self.from_logits
+        )
+        if len(losses.shape) < len(counts.shape):
+            counts = ops.squeeze(counts, -1)
+        counts = ops.cast(counts, losses.dtype)
+        axes = tuple(range(1, len(losses.shape)))
+        total = ops.sum(losses * counts, axes)
+        return total / ops.maximum(ops.sum(counts, axes), 1)
 
     def get_config(self) -> dict[str, Any]:
         own = {"label_smoothing": self.label_smoothing}

@@ -62,7 +62,8 @@ def evaluate(
         material: See `keras_en.training.material`.
         split: Name; `None`: "test", or "validation" where there is none.
         scales: Short sides that all images are brought to, in turn; the probabilities
-            of all, in the size of the labels, are averaged. Of segmentation only.
+            of all are averaged. Of segmentation only, whose outputs are brought to the
+            size of the masks, and counted there.
         progress: Function that is called with the number of images so far.
 
     Raises:
@@ -75,11 +76,13 @@ def evaluate(
     received = f"a network of {classes}, data of {facts.classes}"
     require(classes == facts.classes, "The network and the data", what, received)
     sides = [material.evaluate(split, side) for side in scales]
+    if segments and material.resizes and not sides:
+        sides = [material.evaluate(split)]
     images = 0
 
     def batches():
         nonlocal images
-        batches = material.evaluate(split)
+        batches = material.truths(split) if segments else material.evaluate(split)
         for (plain, labels), *others in zip(batches, *sides, strict=True):
             images += len(labels)
             if progress is not None:

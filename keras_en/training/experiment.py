@@ -289,7 +289,8 @@ def _finish(experiment, history):
     if recipe.statistics.recalibrate:
         say("Recalibrating moving statistics")
         batches = images.train(experiment.epochs)
-        recalibrate(model, batches, steps=recipe.statistics.recalibrate)
+        steps = min(recipe.statistics.recalibrate, images.steps)
+        recalibrate(model, batches, steps=steps)
     if not experiment.chief:
         return None
     output = experiment.settings.output

@@ -56,6 +56,8 @@ def fit(
         # Keras begins a history anew: it is filled in behind that.
         model.history = keeper.history = history
         if start.stopped or start.epoch >= epochs:
+            # As `fit` ends: averages, if the optimizer keeps any, become the weights.
+            model.optimizer.finalize_variable_values(model.trainable_variables)
             history.set_model(model)
             history.epoch, history.history = start.epochs, start.history
             return history

@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 
 from keras_en.arguments import require
 from keras_en.training import build
-from keras_en.training.data import ArraySplit, Data, Transform, load
+from keras_en.training.data import ArraySplit, Data, Transform, load, sampling
 from keras_en.training.recipes import rules
 from keras_en.training.recipes.recipe import Recipe
+
+# Of what is split off: the same for every seed of a training.
+_SEED = 0
 
 
 class Material(NamedTuple):
@@ -68,11 +71,31 @@ class Material(NamedTuple):
             split: Its name.
             short_side: That of the images, in the place of what the recipe says.
         """
-        part = self.recipe.data
-        steps = part.evaluate if short_side is None else _of(part.evaluate, short_side)
-        transform = Transform.of(steps, part.image_size, self.data.void)
-        size = part.batch_size if self._one_size(split, transform) else 1
-        return self.data.splits[split].batches(size, transform)
+        steps = self.recipe.data.evaluate
+        return self._evaluated(
+            split, steps if short_side is None else _of(steps, short_side)
+        )
+
+    def truths(self, split: str) -> Any:
+        """As `evaluate`, of images and masks in the sizes that they have."""
+        return self._evaluated(split, _of(self.recipe.data.evaluate, None))
+
+    @property
+    def resizes(self) -> bool:
+        """Whether evaluation changes the sizes of images."""
+        steps = self.recipe.data.evaluate
+        return len(_of(steps, None)) < len(steps)
+
+    def _evaluated(self, split, steps):
+        part, own = self.recipe.data, _of(self.recipe.data.evaluate, None)
+        transform, own = (
+            Transform.of(each, part.image_size, self.data.void) for each in (steps, own)
+        )
+        one = self._one_size(split, transform)
+        if self.facts.task == "segmentation":
+            # All that is made of an image is in batches of one size.
+            one = one and self._one_size(split, own)
+        return self.data.splits[split].batches(part.batch_size if one else 1, transform)
 
     def mixed(self, split: str, images: int) -> Any:
         """As `evaluate`, at most so many images in an order of chance, in batches as
@@ -95,9 +118,11 @@ def material(
     seed: int = 0,
     data_dir: str | None = None,
     skip_broken: bool = False,
+    whole: bool = False,
 ) -> Material:
     """Finds and checks the images of a recipe. What is split off for evaluation, where
-    the data has nothing of its own, is the same for every seed.
+    the data has nothing of its own, is the same for every seed; `whole`: all images of
+    such data are "test".
 
     Raises:
         RuntimeError: A package is missing.
@@ -106,14 +131,18 @@ def material(
     """
     where = recipe.data.where()
     source = where.pop("source")
-    data = load(source, data_dir=data_dir, skip_broken=skip_broken, **where)
+    options = {"data_dir": data_dir, "skip_broken": skip_broken}
+    data = load(source, **where, **options, split_off=not whole)
+    if list(data.splits) == ["train"]:
+        data = data._replace(splits={**data.splits, "test": data.splits["train"]})
     if recipe.data.hold_out is not None:
         data = _held_out(data, recipe.data)
     return Material(recipe, data, build.facts(data, recipe), seed)
 
 
 def _held_out(data, part):
-    """The last training images in the place of all that are not trained on."""
+    """Some training images, of every class its share, in the place of all that are not
+    trained on."""
     train = data.splits["train"]
     if not isinstance(train, ArraySplit):
         allowed = "null where images are decoded while training"
@@ -122,14 +151,12 @@ def _held_out(data, part):
     if rest < (part.limit_train or 1):
         allowed = f"less than the {len(train)} training images, without limit_train"
         raise rules.wrong("The recipe", "data.hold_out", allowed, part.hold_out)
-    splits = {
-        "train": train.part(slice(rest)),
-        "validation": train.part(slice(rest, None)),
-    }
+    chosen = sampling.sized_part(train.labels, len(train), part.hold_out, _SEED)
+    splits = {"train": train.part(~chosen), "validation": train.part(chosen)}
     return data._replace(splits=splits)
 
 
-def _of(steps: Sequence[Any], short_side: int) -> list[Any]:
-    """Steps that bring images to another short side."""
+def _of(steps: Sequence[Any], short_side: int | None) -> list[Any]:
+    """Steps that bring images to another short side, or to none."""
     others = [s for s in steps if not (isinstance(s, dict) and "resize" in s)]
-    return [{"resize": short_side}, *others]
+    return others if short_side is None else [{"resize": short_side}, *others]

@@ -91,6 +91,14 @@ def test_mean_and_names_of_a_run(place, tmp_path, capsys):
     assert text.splitlines()[1:] == ["  33.33%  " + name for name in NAMES]
     own = predicted(capsys, tmp_path, place / "b.png", "--quiet", "--mean", "0.2,0,0.6")
     assert own == text
+    served = tmp_path / "served"
+    words = ["export", str(tmp_path / "model.keras"), "--out", str(served)]
+    assert cli.main([*words, "--no-verify", "--signature", "serving_bytes"]) == 0
+    capsys.readouterr()
+    again = predicted(capsys, served / "1", place / "b.png", "--quiet")
+    assert sorted(again.splitlines()) == sorted(text.splitlines())
+    record = export.inspect(served / "1").record["options"]
+    assert (record["mean"], record["std"]) == ([0.2, 0.0, 0.6], 2.0)
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,23 @@ def test_a_folder_of_images(images, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == scores
 
 
+def test_evaluation_on_images_of_ones_own(images, tmp_path, capsys):
+    """All of a folder that has no part for it; in the range that the network takes."""
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    # The first class, unless the mean is far beyond 1.
+    outputs = keras.layers.Concatenate()(
+        [keras.ops.ones_like(x[:, :1]), x[:, :1] * 1e3 - 1e4]
+    )
+    keras.Model(inputs, outputs).save(tmp_path / "m.keras")
+    words = ["evaluate", str(tmp_path / "m.keras"), "--data", f"folder:{images}"]
+    assert cli.main([*words, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["split"], scores["images"]) == ("test", 10)
+    assert scores["metrics"]["top1"] == 0.5
+
+
 def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
     folder = tmp_path / "run"
     words = ["--data", f"folder:{images}", *SMALL, "--image-size", 16, "--dry-run"]
@@ -192,6 +209,32 @@ def test_from_a_network_with_arguments_of_the_layer(tmp_path):
     start = starting.network(None, tmp_path / "en.keras")
     with pytest.raises(ValueError, match="norm.exemplar must be left out.*Received"):
         start(recipe, build.Facts(10, (8, 8, 1)), 1)
+
+
+def test_from_a_sequential_network(tmp_path):
+    kinds = keras.layers
+    layers = [kinds.Conv2D(4, 3), kinds.BatchNormalization(), kinds.Flatten()]
+    before = keras.Sequential([keras.Input((8, 8, 1)), *layers, kinds.Dense(3)])
+    before.save(tmp_path / "before.keras")
+    start = starting.network(None, tmp_path / "before.keras")
+    model = start(recipes.load("digits"), build.Facts(10, (8, 8, 1)), 1)
+    assert model.output_shape == (None, 10)
+    assert type(model.layers[2]).__name__ == "ExemplarNormalization"
+
+
+def test_from_a_network_that_takes_other_pixels(tmp_path):
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(x))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(x))
+    keras.Model(inputs, outputs).save(tmp_path / "before.keras")
+    start = starting.network(None, tmp_path / "before.keras")
+    facts = build.Facts(10, (8, 8, 1))
+    with pytest.raises(ValueError, match="pixels.*0 to 255.*Received: "):
+        start(recipes.load("digits"), facts, 1)
+    std = {"normalize": {"std": 1 / 255}}
+    recipe = recipes.load("digits", [f"data.evaluate={json.dumps([std])}"])
+    assert start(recipe, facts, 1).output_shape == (None, 10)
 
 
 def test_from_a_network_of_the_same_norm(tmp_path):

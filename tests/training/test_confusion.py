@@ -24,6 +24,15 @@ def test_by_hand():
     assert result.worst(20) == [(0, 1, 1)]
 
 
+def test_the_first_five_of_equal_scores():
+    """As `argmax` has the first; a score that is no number is no hit."""
+    labels = np.arange(7)
+    equal = counted(identity, [(np.ones((7, 7)), labels)], 7)
+    assert (equal.top1, equal.top5) == (1, 5)
+    nothing = counted(identity, [(np.full((7, 7), np.nan), labels)], 7)
+    assert nothing.top5 == 0
+
+
 def test_images(rng):
     """Batches of 5, 5 and 2, by a loop."""
     scores, labels = rng.random((12, 7)), rng.integers(0, 6, 12)

@@ -55,6 +55,23 @@ def test_pixels_without_a_label_count_nowhere(rng):
     assert float(numpy(loss(nothing, softmax(scores).astype("float32")))) == 0
 
 
+def test_each_image_counts_as_much(rng):
+    """However much of it is void, so that parts of a batch are parts of its loss."""
+    labels = rng.integers(0, 3, (4, 5, 6))
+    labels[0, :4], labels[1, :, 1:], labels[3] = 255, 255, 255
+    outputs = softmax(rng.normal(size=(4, 5, 6, 3))).astype("float32")
+    loss = Crossentropy(ignore_class=255)
+    each = [float(numpy(loss(labels[i : i + 1], outputs[i : i + 1]))) for i in range(4)]
+    for i in range(3):
+        chosen = labels[i] != 255
+        expected = oracle(labels[i][chosen], outputs[i][chosen])
+        assert each[i] == pytest.approx(expected, rel=1e-5)
+    assert each[3] == 0
+    assert float(numpy(loss(labels, outputs))) == pytest.approx(np.mean(each))
+    last = float(numpy(loss(labels[..., None], outputs)))
+    assert last == pytest.approx(np.mean(each)), "labels with a last axis of one"
+
+
 def test_balanced_weights_are_those_of_equal_classes(rng):
     """The weighted mean is the mean over classes of the mean over each class."""
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])

@@ -52,6 +52,20 @@ def test_several_sizes():
     assert scores.metrics["pixels"] < 1, "smaller images lose pixels"
 
 
+def test_what_counts_is_masks_as_they_are():
+    """`resize` makes images smaller, not the truths: by hand, from the small images."""
+    model, material = segmentation(np.random.default_rng(0))
+    recipe = load("small_camvid", ["data.evaluate=[resize: 4]"])
+    material = material._replace(recipe=recipe)
+    scores = evaluation.evaluate(model, material)
+    assert scores.confusion.matrix.sum() == 2 * 8 * 12
+    (small, _), *_ = material.evaluate("validation")
+    assert small.shape == (2, 4, 6, 3)
+    mean = keras.ops.convert_to_numpy(keras.ops.image.resize(small, (8, 12))).mean(-1)
+    right = (mean > 0.5) == (material.data.splits["validation"].masks == 1)
+    assert scores.metrics["pixels"] == pytest.approx(right.mean())
+
+
 def test_wrong_arguments():
     model, material = segmentation(np.random.default_rng(0))
     with pytest.raises(ValueError, match="--split must be one of train, validation"):

@@ -38,7 +38,7 @@ def data():
     return ArraySplit(images, rng.integers(0, 3, 10).astype("int32"))
 
 
-def network():
+def network(**options):
     keras.utils.set_random_seed(0)
     layers = [
         keras.layers.Conv2D(4, 3),
@@ -49,7 +49,7 @@ def network():
     ]
     model = keras.Sequential([keras.Input((6, 6, 3)), *layers])
     rate = keras.optimizers.schedules.CosineDecay(0.1, 9)
-    optimizer = keras.optimizers.SGD(rate, momentum=0.9)
+    optimizer = keras.optimizers.SGD(rate, momentum=0.9, **options)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
@@ -115,9 +115,12 @@ def test_a_run_resumed_is_one_never_interrupted(tmp_path, epoch):
         np.testing.assert_array_equal(here, there)
 
 
-def test_a_run_that_has_ended(tmp_path):
-    first, weights = fit(network(), tmp_path)
-    again, same = fit(network(), tmp_path, resume=True)
+@pytest.mark.parametrize("averaged", [False, True])
+def test_a_run_that_has_ended(tmp_path, averaged):
+    """With an optimizer that keeps averages its weights are those."""
+    options = {"use_ema": averaged, "ema_momentum": 0.9}
+    first, weights = fit(network(**options), tmp_path)
+    again, same = fit(network(**options), tmp_path, resume=True)
     assert again.history == first.history
     for here, there in zip(same, weights, strict=True):
         np.testing.assert_array_equal(here, there)

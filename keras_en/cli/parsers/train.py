@@ -37,7 +37,7 @@ def _add_recipe(group):
     shared.add_norm(option)
     text = "height and width of images"
     option("--image-size", type=positive, metavar="N", help=text)
-    text = "the first N training images only"
+    text = "N training images only, drawn by chance, the same for every seed"
     option("--limit-train", type=positive, metavar="N", help=text)
     shared.add_changes(option, "any other key, as optimizer.learning_rate=0.05")
 

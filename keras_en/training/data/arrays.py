@@ -39,7 +39,7 @@ class ArraySplit(sampling.Images):
     def __len__(self) -> int:
         return len(self.images)
 
-    def part(self, chosen: slice) -> "ArraySplit":
+    def part(self, chosen: np.ndarray) -> "ArraySplit":
         """Some of the samples, as a split of their own."""
         labels, masks = (
             None if values is None else values[chosen]

@@ -268,7 +268,7 @@ class _Sample:
             # Of one step that brings images to one size TensorFlow does what it does
             # as Pillow, and faster: it has no filter for smaller images that is both.
             larger = tf.constant(False)
-            if None not in self._shape:
+            if isinstance(steps[0], Resize) and None not in self._shape:
                 larger = tf.reduce_all(tf.shape(image)[:2] <= self._shape[:2])
             image = tf.cond(
                 larger,

@@ -79,7 +79,7 @@ class Contents:
 
 def settled(contents, image_size, skip_broken, seed):
     """The splits of a source, its classes, the label `void`, and texts of what was left
-    out.
+    out. `seed`: of what is split off; `None`: nothing is.
 
     Raises:
         ValueError: A fault of the source.
@@ -94,7 +94,7 @@ def settled(contents, image_size, skip_broken, seed):
         void, table = None, None
     else:
         names, void, table = _labelling(contents, parts)
-    if not {"validation", "test"} & set(parts):
+    if seed is not None and not {"validation", "test"} & set(parts):
         parts = _with_held_out(parts, seed)
     splits = {name: _split(part, table, image_size) for name, part in parts.items()}
     return splits, names, void, skipped

@@ -139,6 +139,18 @@ def uniform_rows(seed, epoch, draws, stream=0):
     return row
 
 
+def sized_part(strata, count, size, seed):
+    """Whether each of `count` samples belongs to a part of `size`: of every class as
+    many as its share, but for rounding. `strata` as in `small_part`, or `None`."""
+    order = np.random.default_rng(seed).permutation(count)
+    if strata is not None:
+        order = order[np.argsort(np.asarray(strata)[order], kind="stable")]
+    chosen = np.zeros(count, bool)
+    # Evenly through the classes, one behind the other.
+    chosen[order[(np.arange(size) * count) // size]] = True
+    return chosen
+
+
 def small_part(strata, share, seed):
     """Whether each sample belongs to a part that is split off.
 

@@ -41,6 +41,7 @@ def load(
     image_size: int | None = None,
     skip_broken: bool = False,
     seed: int = 0,
+    split_off: bool = True,
 ) -> Data:
     """Finds images and checks them, before training.
 
@@ -72,6 +73,7 @@ validation |
             transform decides their size. `None`: they are as they are.
         skip_broken: Whether to leave out images that are broken.
         seed: Integer, the seed of what is split off.
+        split_off: `False`: nothing is; all images of such a source are "train".
 
     Returns:
         `Data`.
@@ -112,7 +114,7 @@ validation |
     if labels is not None:
         _replace_labels(contents, labels)
     splits, names, void, skipped = parts.settled(
-        contents, image_size, skip_broken, seed
+        contents, image_size, skip_broken, seed if split_off else None
     )
     task = "classification" if void is None else "segmentation"
     return Data(splits, names, task, void, skipped)

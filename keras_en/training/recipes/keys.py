@@ -57,8 +57,8 @@ class DataPart:
     """`source`, `labels`, `image_size`: see `keras_en.training.data`; `train` and
     `evaluate`: steps of what happens to an image; `scales`: short sides of a test of
     several sizes; `limit_train`: so many training images, drawn by chance, the same for
-    every seed; `hold_out`: the last so many are not trained on, and stand in the place
-    of validation and test images: to choose settings by."""
+    every seed; `hold_out`: so many, of every class its share, are not trained on, and
+    stand in the place of validation and test images: to choose settings by."""
 
     source: str = key(rules.text(f"one of {', '.join(_SOURCES)}", is_source))
     labels: str | None = key(

@@ -145,6 +145,21 @@ def test_images_of_different_sizes(folder, rng):
     assert together(split.batches(4, transform))[0].shape == (10, 8, 8, 3)
 
 
+@pytest.mark.parametrize(
+    "step", [{"center_crop": 32}, {"random_scale_crop": {"short": [10], "crop": 32}}]
+)
+def test_what_pads_is_not_resized(folder, step):
+    """One step alone, larger than the images: as in memory."""
+    split = load(f"folder:{folder}").splits["validation"]
+    images, _ = together(split.batches(10, Transform.of([step], void=255), 0))
+    originals = pixels(folder, "val")
+    assert images.shape == (10, 32, 32, 3)
+    if "center_crop" in step:
+        expected, _ = Transform.of([step])(originals)
+        np.testing.assert_allclose(images, expected, atol=1e-6)
+    assert (images == 0).all(-1).mean() > 0.5, "black outside"
+
+
 def test_masks_go_along(tmp_path, rng):
     mask_folder(tmp_path / "train", rng, 6)
     mask_folder(tmp_path / "val", rng, 3)
