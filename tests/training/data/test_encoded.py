@@ -151,7 +151,8 @@ def test_images_of_different_sizes(folder, rng):
 def test_what_pads_is_not_resized(folder, step):
     """One step alone, larger than the images: as in memory."""
     split = load(f"folder:{folder}").splits["validation"]
-    images, _ = together(split.batches(10, Transform.of([step], void=255), 0))
+    seed = None if "center_crop" in step else 0
+    images, _ = together(split.batches(10, Transform.of([step], void=255), seed))
     originals = pixels(folder, "val")
     assert images.shape == (10, 32, 32, 3)
     if "center_crop" in step:
