@@ -94,6 +94,9 @@ def _recipe(folder, options, model):
             f"{experiment.RECIPE}. Received: neither"
         )
     overrides = shared.overrides(options, KEYS)
+    if options.data is not None:
+        # Of the data of the recipe.
+        overrides = ["data.labels=null", "data.hold_out=null", *overrides]
     if name is None:
         shape, white = model.input_shape, 255 / DIVISORS[resolved("auto", model)]
         size = shape[1] if len(shape) == 4 else None

@@ -81,7 +81,7 @@ class Table:
     """A table of the paper, or of one's own.
 
     - `name`: "table5"; `title`: what it shows.
-    - `note`: what its runs are instead of the paper's; empty at scale "paper".
+    - `note`: what its runs are instead of the paper's, if anything.
     - `columns`: names of columns, or of metrics.
     - `compare`: the column, or the end of a row, whose difference to the others is of
       interest; `None`: none.

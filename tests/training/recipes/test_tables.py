@@ -34,7 +34,7 @@ def test_all_tables_of_results_are_there():
 @pytest.mark.parametrize("name", table_names())
 def test_every_run_has_a_recipe(name, scale):
     table = load_table(name, scale)
-    assert table.title and bool(table.note) == (scale == "small")
+    assert table.title and bool(table.note) == (scale == "small" or name == "table6")
     cells = set()
     for run in table.runs:
         recipe = run.load()
