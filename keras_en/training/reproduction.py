@@ -189,7 +189,8 @@ def as_csv(results: Iterable[Training], scale: str) -> str:
         for metric, value in training.figures().items():
             start = [scale, ", ".join(run.row), run.column or "", metric]
             paper = run.paper.get(metric, "")
-            writer.writerow([*start, training.seed, value, paper, training.folder])
+            place = [training.seed, round(value, 4), paper, training.folder]
+            writer.writerow([*start, *place])
     return text.getvalue()
 
 
