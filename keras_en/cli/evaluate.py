@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 
 from keras_en import files
 from keras_en.cli import options as shared
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     progress(f"Reading {path}")
     model = loaded(path)
     recipe = _recipe(folder, options, model)
-    whole = not _is_of_run(folder, recipe)
+    whole = options.data is not None and not _is_of_run(folder, recipe)
     images = material(recipe, 0, options.data_dir, options.skip_broken, whole)
     scales = recipe.data.scales if options.scales == "recipe" else options.scales
     split = images.split(options.split)
@@ -109,7 +110,14 @@ def _recipe(folder, options, model):
 def _is_of_run(folder, recipe):
     """Whether the data is what the run beside a network was trained on."""
     own = folder / experiment.RECIPE
-    return own.is_file() and recipes.load(own).data.source == recipe.data.source
+    if not own.is_file():
+        return False
+    return _place(recipes.load(own).data.source) == _place(recipe.data.source)
+
+
+def _place(source):
+    kind, _, rest = os.path.expandvars(source).partition(":")
+    return kind, os.path.realpath(rest) if kind in ("folder", "npz") else rest
 
 
 def _per_class(names, scores: Scores) -> dict[str, float | None]:

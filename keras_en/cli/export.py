@@ -14,6 +14,7 @@ from keras_en.cli.terminal import progress, say, say_json
 from keras_en.export.onnx.convert import staged_onnx
 from keras_en.export.saved_model.write import staged_saved_model
 from keras_en.export.serving import prepare
+from keras_en.text import one_line
 from keras_en.training import experiment
 from keras_en.training.data import Transform
 from keras_en.training.data.transformations import Resize
@@ -22,6 +23,7 @@ from keras_en.training.run_folder import class_names
 
 WRITERS: dict[str, Any] = {"saved_model": staged_saved_model, "onnx": staged_onnx}
 NAMES = {"saved_model": "a SavedModel", "onnx": "an ONNX file"}
+BYTES_SIGNATURE = "serving_bytes"
 CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
 
 
@@ -37,7 +39,8 @@ def run(options: argparse.Namespace) -> None:
     prepared = prepare(options.model)
     _add_class_names(arguments["metadata"], prepared.model, options.model)
     if options.to == "saved_model":
-        _add_scaling(arguments, options.model.parent / experiment.RECIPE)
+        channels = prepared.model.inputs[0].shape[-1]
+        _add_scaling(arguments, options.model.parent / experiment.RECIPE, channels)
     progress(f"Writing {NAMES[options.to]}")
     report = None
     with WRITERS[options.to](prepared, options.out, **arguments) as staged:
@@ -91,12 +94,19 @@ def _add_class_names(metadata, model, path):
         metadata["class_names"] = written
 
 
-def _add_scaling(arguments, path):
+def _add_scaling(arguments, path, channels):
     """That of the recipe beside a model, unless another is asked for: `serving_bytes`
     gives the network what its training did."""
-    if {"mean", "std", "pixels"} & set(arguments) or not path.is_file():
+    served = BYTES_SIGNATURE in (arguments.get("signatures") or [BYTES_SIGNATURE])
+    asked = {"mean", "std", "pixels"} & set(arguments)
+    if asked or not served or not path.is_file():
         return
-    transform = Transform.of(recipes.load(path).data.evaluate)
+    try:
+        transform = Transform.of(recipes.load(path).data.evaluate)
+        transform.check_fits(channels, masks=False)
+    except ValueError as error:  # It is of another network.
+        progress(f"Left aside: {path.name}: {one_line(error)}")
+        return
     values = {"mean": transform.mean, "std": transform.std}
     arguments |= {k: v[0] if len(v) == 1 else v for k, v in values.items()}
     arguments["pixels"] = "0-1"

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,12 @@ def _run(words, log):
         )
 
 
+def _is_same(training):
+    """Whether what is in its folder was trained as it is to be."""
+    recipe = training.folder.with_name("recipe.yaml")
+    return recipe.is_file() and recipe.read_text("utf-8") == training.recipe.to_yaml()
+
+
 def _write(table, options, output):
     """All files, of all runs in the folder that are finished: other processes may train
     other seeds or rows of it."""
@@ -128,11 +135,13 @@ def _write(table, options, output):
         overrides=options.overrides,
         epochs=options.epochs,
     )
-    words = ["keras-en reproduce", options.table, f"--scale {scale}"]
-    words += [f"--set {change}" for change in options.overrides]
-    words += [] if options.epochs is None else [f"--epochs {options.epochs}"]
-    words += [f'--train="{" ".join(options.train)}"'] if options.train else []
-    text = f"# {table.title}\n\nScale: {scale}. `{' '.join(words)}`\n\n"
+    trainings = [each for each in trainings if _is_same(each)]
+    words = ["keras-en", "reproduce", options.table, "--scale", scale]
+    for change in options.overrides:
+        words += ["--set", change]
+    words += [] if options.epochs is None else ["--epochs", str(options.epochs)]
+    words += [f"--train={shlex.join(options.train)}"] if options.train else []
+    text = f"# {table.title}\n\nScale: {scale}. `{shlex.join(words)}`\n\n"
     text += "".join(f"{line}\n\n" for line in reproduction.origin(trainings))
     text += reproduction.markdown(table, trainings)
     pairs = comparison.differences(table, trainings)

@@ -1,6 +1,7 @@
 """Networks that a training begins with: weights of a file, or a whole network, whose
 normalizations and last layer are replaced."""
 
+import operator
 from pathlib import Path
 
 import keras
@@ -8,6 +9,8 @@ import keras
 from keras_en.cli.terminal import say
 from keras_en.export.pixels import resolved
 from keras_en.export.serving import loaded
+from keras_en.keras_private import output_structure
+from keras_en.layers import ExemplarNormalization
 from keras_en.models.weights import load_weights
 from keras_en.surgery import layer_tree, replace_normalization, transplant
 from keras_en.training import build
@@ -76,11 +79,8 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
     model = loaded(path)
     if not _has_only(model, recipe.norm.name):
         model = _replaced(model, recipe)
-    elif recipe.norm.exemplar:
-        raise ValueError(
-            "norm.exemplar must be left out where the normalizations of --from are EN "
-            f"already: they stay as they are. Received: {recipe.norm.exemplar}"
-        )
+    elif recipe.norm.name == "en":
+        _check_arguments(model, recipe.norm.exemplar)
     shape, wanted = model.input_shape, (None, *facts.image_shape)
     fits = isinstance(shape, tuple) and len(shape) == 4
     if not fits or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True)):
@@ -90,7 +90,9 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
         )
     _check_pixels(path, model, recipe)
     output, *others = model.outputs
-    if others or len(output.shape) != 2:
+    # Training and evaluation take no names of outputs.
+    plain = isinstance(output_structure(model), keras.KerasTensor | None)
+    if others or not plain or len(output.shape) != 2:
         raise ValueError(
             f"--from must be a network that ends in one layer of classes. Received: "
             f"{path}, with outputs {model.output_shape}"
@@ -108,11 +110,24 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
     return keras.Model(model.inputs[0], classes(last.input), name=model.name)
 
 
+def _check_arguments(model, wanted):
+    """Raises where layers that stay as they are have other arguments."""
+    for layer in map(operator.itemgetter(1), layer_tree.walk(model)):
+        own = layer.get_config() if isinstance(layer, ExemplarNormalization) else wanted
+        if any(own[name] != value for name, value in wanted.items()):
+            raise ValueError(
+                "norm.exemplar must be that of --from, or left out, where its "
+                "normalizations are EN already: they stay as they are. Received: "
+                f"{wanted}, and another in {layer.name}"
+            )
+
+
 def _check_pixels(path, model, recipe):
     """Raises where the network takes pixels from 0 to 255, and the recipe gives
     others."""
-    factor, _ = Transform.of(recipe.data.evaluate).scaling(255)
-    if resolved("auto", model) == "0-255" and 255 * factor.max() < 100:
+    steps = recipe.data.train, recipe.data.evaluate
+    whites = [255 * Transform.of(part, 1).scaling(255)[0].max() for part in steps]
+    if resolved("auto", model) == "0-255" and min(whites) < 100:
         step = '{"normalize": {"std": 0.00392156862745098}}'
         raise ValueError(
             "--from must be a network that takes pixels as the recipe gives them; of "

@@ -11,7 +11,8 @@ from keras_en.layers.normalizer_pool import (
     NormalizerPool,
     again,
     configuration,
-    seeds_beside,
+    drawing,
+    seed_beside,
 )
 from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights, is_of_keras
 from keras_en.ops.ratios import check_elementwise, resolve_reduction
@@ -232,13 +233,15 @@ class ExemplarNormalization(NormalizerPool):
         check(valid, "reduction", allowed, reduction)
         self.expansion = arguments.integer("expansion", expansion, minimum=1)
         self.ratio_activation = _checked_activation(ratio_activation)
-        with seeds_beside(self):
+        self._seed = seed_beside(self.name)
+        with drawing(self._seed):
             self.ratio_initializer = keras.initializers.get(ratio_initializer)
         self.ratio_regularizer = keras.regularizers.get(ratio_regularizer)
         self.share_affine = share_affine
 
     def _add_weights(self, channels):
-        with seeds_beside(self):
+        # As it was made: a model that is built late draws nothing between its layers.
+        with drawing(self._seed):
             self._add_all_weights(channels)
 
     def _add_all_weights(self, channels):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_en import arguments
-from keras_en.layers.normalizer_pool import seeds_beside
+from keras_en.layers.normalizer_pool import drawing, seed_beside
 from keras_en.ops import kalman, moments
 
 
@@ -53,7 +53,7 @@ class KalmanSample(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.axis = arguments.integer("axis", axis, not_zero="the batch axis")
         self.seed = seed
-        with seeds_beside(self):
+        with drawing(seed_beside(self.name)):
             self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, moments: Any, training: bool | None = None) -> Any:

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,6 @@ from keras_en.ops.moments import NORMALIZERS
 from keras_en.ops.normalize import Inputs, Normalize
 from keras_en.ops.ratios import complete_shares, logits
 from keras_en.ops.renorm import Moving, Renorm
-from keras_en.text import own_name
 
 # What the names of arguments end in that a configuration does not hold as such.
 _OBJECTS = ("_initializer", "_regularizer", "_constraint")
@@ -49,17 +49,26 @@ def again(initializer):
     return initializer.clone() if is_object else initializer
 
 
-@contextlib.contextmanager
-def seeds_beside(layer):
-    """Seeds that are drawn inside leave those of other layers as they are without: a
-    network begins with the same convolutions whatever normalizes it.
+def seed_beside(name):
+    """What a layer draws its seeds by, which depends on the stream of seeds where it is
+    made and leaves those of other layers as they are: a network begins with the same
+    convolutions whatever normalizes it.
 
-    Layers between which nothing is drawn differ by their names, unless Keras chose
-    them: its numbers go on through a process, and the same seed is to make the same
-    network again.
+    Layers that are made one behind the other, without a draw between them, differ by
+    their names, but not by numbers behind them: those of Keras go on through a process,
+    and the same seed is to make the same network again.
     """
     state = random.getstate()
-    random.seed(f"{random.random()} {own_name(layer)}")
+    seed = f"{random.random()} {re.sub(r'_[0-9]+$', '', name)}"
+    random.setstate(state)
+    return seed
+
+
+@contextlib.contextmanager
+def drawing(seed):
+    """Draws inside are by `seed`; the stream of seeds stays where it is."""
+    state = random.getstate()
+    random.seed(seed)
     try:
         yield
     finally:

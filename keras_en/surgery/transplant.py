@@ -1,5 +1,6 @@
 """From one normalization to another: what it has learned, and what it is set to."""
 
+import random
 from typing import NamedTuple
 
 import keras
@@ -60,6 +61,8 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
             to, shape[old.axis], axis=old.axis, name=old.name, **arguments
         )
         new.build(shape)
+        # So that the next layer draws other first weights: nothing is drawn between.
+        random.random()
     except (ValueError, TypeError) as error:
         raise type(error)(f"Layer `{path}`: {error}") from error
     if type(new) is type(old) and _alike_in_all(old, new):

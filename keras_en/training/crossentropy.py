@@ -17,8 +17,9 @@ class Crossentropy(keras.losses.SparseCategoricalCrossentropy):
     `loss = w[y] * -sum_k q_k log p_k`, `q_k = (1 - s) [k = y] + s / K`
     (Szegedy et al. 2016, Sec. 7)
 
-    With an `ignore_class` the loss of a sample is the mean over its labels that are not
-    that class, 0 where all are: each image counts as much, however much of it is void,
+    With an `ignore_class` the losses of a sample's labels are 0 for those of that
+    class, and for the rest divided by the share of these: their mean is that over what
+    counts, 0 where nothing does. Each image counts as much, however much of it is void,
     and however a batch is split over replicas.
 
     Args:
@@ -86,10 +87,12 @@ class Crossentropy(keras.losses.SparseCategoricalCrossentropy):
         )
         if len(losses.shape) < len(counts.shape):
             counts = ops.squeeze(counts, -1)
-        counts = ops.cast(counts, losses.dtype)
         axes = tuple(range(1, len(losses.shape)))
-        total = ops.sum(losses * counts, axes)
-        return total / ops.maximum(ops.sum(counts, axes), 1)
+        # Of float16 a count of pixels would leave the range.
+        share = ops.mean(ops.cast(counts, "float32"), axes, keepdims=True)
+        wide = ops.cast(ops.where(counts, losses, 0), "float32")
+        result = ops.where(share > 0, wide / ops.maximum(share, 1e-30), 0)
+        return ops.cast(result, losses.dtype)
 
     def get_config(self) -> dict[str, Any]:
         own = {"label_smoothing": self.label_smoothing}

@@ -82,7 +82,8 @@ def evaluate(
 
     def batches():
         nonlocal images
-        batches = material.truths(split) if segments else material.evaluate(split)
+        own = segments and (material.resizes or scales)
+        batches = material.truths(split) if own else material.evaluate(split)
         for (plain, labels), *others in zip(batches, *sides, strict=True):
             images += len(labels)
             if progress is not None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from keras_en.arguments import require
 from keras_en.training import build
 from keras_en.training.data import ArraySplit, Data, Transform, load, sampling
+from keras_en.training.data.transformations import Resize
 from keras_en.training.recipes import rules
 from keras_en.training.recipes.recipe import Recipe
 
@@ -77,14 +78,17 @@ class Material(NamedTuple):
         )
 
     def truths(self, split: str) -> Any:
-        """As `evaluate`, of images and masks in the sizes that they have."""
+        """As `evaluate`, of images and masks in the sizes that the source gives them,
+        `image_size` included."""
         return self._evaluated(split, _of(self.recipe.data.evaluate, None))
 
     @property
     def resizes(self) -> bool:
-        """Whether evaluation changes the sizes of images."""
-        steps = self.recipe.data.evaluate
-        return len(_of(steps, None)) < len(steps)
+        """Whether evaluation changes the sizes of whole images: what is cut is cut out
+        of images and masks alike."""
+        transform = Transform.of(self.recipe.data.evaluate, None, self.data.void)
+        kinds = {type(step) for step in transform.steps if step.resizes or step.pads}
+        return kinds == {Resize}
 
     def _evaluated(self, split, steps):
         part, own = self.recipe.data, _of(self.recipe.data.evaluate, None)
@@ -122,7 +126,7 @@ def material(
 ) -> Material:
     """Finds and checks the images of a recipe. What is split off for evaluation, where
     the data has nothing of its own, is the same for every seed; `whole`: all images of
-    such data are "test".
+    such data are "test". (Data of tensorflow-datasets is split by its parts.)
 
     Raises:
         RuntimeError: A package is missing.
@@ -133,7 +137,7 @@ def material(
     source = where.pop("source")
     options = {"data_dir": data_dir, "skip_broken": skip_broken}
     data = load(source, **where, **options, split_off=not whole)
-    if list(data.splits) == ["train"]:
+    if whole and list(data.splits) == ["train"]:
         data = data._replace(splits={**data.splits, "test": data.splits["train"]})
     if recipe.data.hold_out is not None:
         data = _held_out(data, recipe.data)

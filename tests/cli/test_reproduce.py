@@ -63,7 +63,7 @@ def test_seeds_and_rows_of_other_processes(processes, tmp_path, capsys):
     assert cli.main([*words, "ResNet8, BN", "--seeds", "0"]) == 0
     assert cli.main([*words, "ResNet8, EN", "--seeds", "1,2"]) == 0
     text = (tmp_path / "t" / "results.md").read_text("utf-8")
-    assert "51.00, n=1 |  | 52.50 ± 0.71, n=2" in text
+    assert "51.00, n=1 | 52.50 ± 0.71, n=2" in text
     assert "`keras-en reproduce table5 --scale small`" in text
     assert "Seeds 0, 1, 2: ours, 2 cores" in text
     assert len((tmp_path / "t" / "results.csv").read_text().splitlines()) == 4

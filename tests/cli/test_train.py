@@ -207,7 +207,9 @@ def test_from_a_network_with_arguments_of_the_layer(tmp_path):
     assert len(layers) == 9 and {layer.reduction for layer in layers} == {4}
     model.save(tmp_path / "en.keras")
     start = starting.network(None, tmp_path / "en.keras")
-    with pytest.raises(ValueError, match="norm.exemplar must be left out.*Received"):
+    assert len(start(recipe, build.Facts(10, (8, 8, 1)), 1).layers) == len(model.layers)
+    recipe = recipes.load("digits", ["norm.exemplar.reduction=2"])
+    with pytest.raises(ValueError, match="norm.exemplar must be that.*Received"):
         start(recipe, build.Facts(10, (8, 8, 1)), 1)
 
 
@@ -232,8 +234,12 @@ def test_from_a_network_that_takes_other_pixels(tmp_path):
     facts = build.Facts(10, (8, 8, 1))
     with pytest.raises(ValueError, match="pixels.*0 to 255.*Received: "):
         start(recipes.load("digits"), facts, 1)
-    std = {"normalize": {"std": 1 / 255}}
-    recipe = recipes.load("digits", [f"data.evaluate={json.dumps([std])}"])
+    steps = json.dumps([{"normalize": {"std": 1 / 255}}])
+    recipe = recipes.load("digits", [f"data.evaluate={steps}"])
+    with pytest.raises(ValueError, match="data.train and data.evaluate"):
+        start(recipe, facts, 1)
+    changes = [f"data.{part}={steps}" for part in ("train", "evaluate")]
+    recipe = recipes.load("digits", changes)
     assert start(recipe, facts, 1).output_shape == (None, 10)
 
 

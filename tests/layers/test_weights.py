@@ -118,6 +118,12 @@ def test_seeds_of_other_layers_stay_and_heads_differ():
     behind, one, two = drawn("a", "b")
     np.testing.assert_array_equal(alone, behind)
     assert np.abs(one - two).max() > 0.01
+    inputs = [keras.Input((4, 4, 8))]
+    for _ in range(2):
+        inputs += [keras.layers.Conv2D(8, 3, padding="same"), ExemplarNormalization()]
+    late = keras.Sequential(inputs)
+    one, two = (numpy(late.layers[i].ratio_hidden_kernel) for i in (1, 3))
+    assert np.abs(one - two).max() > 0.01, "made together, built together"
     behind, first = drawn(None)
     np.testing.assert_array_equal(alone, behind)
     np.testing.assert_array_equal(first, drawn(None)[1])

@@ -68,6 +68,8 @@ def test_each_image_counts_as_much(rng):
         assert each[i] == pytest.approx(expected, rel=1e-5)
     assert each[3] == 0
     assert float(numpy(loss(labels, outputs))) == pytest.approx(np.mean(each))
+    outputs[0, 0] = np.nan  # void
+    assert float(numpy(loss(labels, outputs))) == pytest.approx(np.mean(each))
     last = float(numpy(loss(labels[..., None], outputs)))
     assert last == pytest.approx(np.mean(each)), "labels with a last axis of one"
 

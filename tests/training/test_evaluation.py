@@ -66,6 +66,14 @@ def test_what_counts_is_masks_as_they_are():
     assert scores.metrics["pixels"] == pytest.approx(right.mean())
 
 
+def test_what_is_cut_is_cut_out_of_masks():
+    model, material = segmentation(np.random.default_rng(0))
+    steps = ["data.evaluate=[resize: 8, center_crop: 6]"]
+    material = material._replace(recipe=load("small_camvid", steps))
+    scores = evaluation.evaluate(model, material)
+    assert scores.metrics["pixels"] == 1 and scores.confusion.matrix.sum() == 2 * 36
+
+
 def test_wrong_arguments():
     model, material = segmentation(np.random.default_rng(0))
     with pytest.raises(ValueError, match="--split must be one of train, validation"):
