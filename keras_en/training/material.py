@@ -135,7 +135,7 @@ def material(
     """
     where = recipe.data.where()
     source = where.pop("source")
-    options = {"data_dir": data_dir, "skip_broken": skip_broken}
+    options: dict[str, Any] = {"data_dir": data_dir, "skip_broken": skip_broken}
     data = load(source, **where, **options, split_off=not whole)
     if whole and list(data.splits) == ["train"]:
         data = data._replace(splits={**data.splits, "test": data.splits["train"]})
