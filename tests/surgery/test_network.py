@@ -335,20 +335,3 @@ def test_what_cannot_be_replaced():
     refused(r"`norm_kwargs` must be .*\['axis'\]", model, axis=1)
     wrong = dict(nonsense=3)
     refused("nonsense", model, error=(ValueError, TypeError), **wrong)
-
-
-def test_heads_differ_and_come_again_by_seed():
-    """Nothing is drawn between the layers of a conversion."""
-
-    def heads():
-        keras.utils.set_random_seed(4)
-        layers = [keras.Input((6, 6, 4))]
-        for _ in range(3):
-            layers += [keras.layers.Conv2D(4, 1), keras.layers.BatchNormalization()]
-        new = replace_normalization(keras.Sequential(layers))
-        return [numpy(new.layers[i].ratio_hidden_kernel) for i in (1, 3, 5)]
-
-    first, again = heads(), heads()
-    for here, there in zip(first, again, strict=True):
-        np.testing.assert_array_equal(here, there)
-    assert len({head.tobytes() for head in first}) == 3

@@ -173,3 +173,20 @@ def test_groups_are_carried(rng):
 def test_of_a_network_with_our_layers_only_other_settings_are_not_news():
     with pytest.raises(ValueError, match="replace by 'en'"):
         replace_normalization(CifarResNet(8), "en", expansion=3)
+
+
+def test_heads_differ_and_come_again_by_seed():
+    """Nothing is drawn between the layers of a conversion."""
+
+    def heads():
+        keras.utils.set_random_seed(4)
+        layers = [keras.Input((6, 6, 4))]
+        for _ in range(3):
+            layers += [keras.layers.Conv2D(4, 1), keras.layers.BatchNormalization()]
+        new = replace_normalization(keras.Sequential(layers))
+        return [numpy(new.layers[i].ratio_hidden_kernel) for i in (1, 3, 5)]
+
+    first, again = heads(), heads()
+    for here, there in zip(first, again, strict=True):
+        np.testing.assert_array_equal(here, there)
+    assert len({head.tobytes() for head in first}) == 3
