@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_en import ExemplarNormalization, training
+from keras_en.training.crossentropy import Crossentropy
 from tests.training.networks import assert_equal, assert_histories, one_and_many
 
 pytestmark = pytest.mark.tensorflow
@@ -89,6 +90,29 @@ def test_scalars_are_those_of_one_device(data, strategy, loss, kind):
         training.evaluate(m, *data, batch_size=8, verbose=0) for m in (one, many)
     ]
     assert metrics[1] == pytest.approx(metrics[0], rel=1e-5)
+
+
+def test_void_is_spread_unevenly_over_replicas(rng, strategy):
+    """The loss of a segmentation is that of one device."""
+    images = rng.normal(size=(11, 5, 6, 3)).astype("float32")
+    masks = rng.integers(0, 3, (11, 5, 6)).astype("int32")
+    masks[:5, :4] = 255
+
+    def segmentation():
+        keras.utils.set_random_seed(1)
+        layers = [keras.Input((5, 6, 3)), keras.layers.Conv2D(3, 1, use_bias=False)]
+        model = keras.Sequential([*layers, keras.layers.Softmax()])
+        model.compile(keras.optimizers.SGD(0.1), Crossentropy(ignore_class=255))
+        return model
+
+    one, many = one_and_many(strategy, segmentation)
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    losses = [
+        training.fit(m, images, masks, epochs=2, **options).history["loss"]
+        for m in (one, many)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert_equal(one, many, 1e-5)
 
 
 @pytest.mark.parametrize(
