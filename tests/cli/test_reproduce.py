@@ -69,6 +69,14 @@ def test_seeds_and_rows_of_other_processes(processes, tmp_path, capsys):
     assert len((tmp_path / "t" / "results.csv").read_text().splitlines()) == 4
 
 
+def test_runs_of_other_settings_are_in_no_table(processes, tmp_path):
+    words = ["reproduce", "table5", "--output", str(tmp_path / "t"), "--only"]
+    assert cli.main([*words, "ResNet8, BN", "--seeds", "0", "--epochs", "2"]) == 0
+    assert cli.main([*words, "ResNet8, EN", "--seeds", "0"]) == 0
+    text = (tmp_path / "t" / "results.md").read_text("utf-8")
+    assert "| CIFAR-10, ResNet8 | 52.00, n=1 |" in text and "51.00" not in text
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
