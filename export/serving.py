@@ -22,6 +22,7 @@ from .precision import computing_in, structure
 # As TensorFlow allows them, but for a backslash, which its nodes refuse.
 _SCOPE, _ROOT_SCOPE = r"[A-Za-z0-9_./>-]*", r"[A-Za-z0-9.][A-Za-z0-9_./>-]*"
 INPUT, OUTPUT, BYTES = "inputs", "outputs", "image_bytes"
+BYTES_SIGNATURE = "serving_bytes"
 _MODEL = "Argument `model`"
 
 

@@ -123,9 +123,9 @@ def _questions(subject: Subject) -> Iterator[_Question]:
     if "ratios" in subject.artefact.signatures:
         call = subject.call(middle, "ratios")
         yield _Question(4, "ratios", partial(_ratios, subject), [call])
-    if "serving_bytes" in subject.artefact.signatures:
+    if serving.BYTES_SIGNATURE in subject.artefact.signatures:
         images = warmup.images(3)
-        call = Call("serving_bytes", {serving.BYTES: images})
+        call = Call(serving.BYTES_SIGNATURE, {serving.BYTES: images})
         yield _Question(4, call.signature, partial(_encoded, subject, images), [call])
 
 

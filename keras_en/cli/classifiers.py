@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_en import export
 from keras_en.export.pixels import DIVISORS, resolved
-from keras_en.export.serving import BYTES, loaded
+from keras_en.export.serving import BYTES, BYTES_SIGNATURE, loaded
 from keras_en.training import experiment
 from keras_en.training.data import Transform, images
 from keras_en.training.recipes import recipe as recipes
@@ -16,7 +16,6 @@ from keras_en.training.run_folder import class_names
 
 _BATCH = 32
 _GREY = np.array([0.299, 0.587, 0.114])
-_SIGNATURE = "serving_bytes"
 
 
 class Classifier(NamedTuple):
@@ -49,7 +48,7 @@ def classifier(
     names = _written(artefact.record) or class_names(path.parent)
     if artefact.kind == "ONNX":
         return _of_onnx(path, artefact, scale)._replace(names=names)
-    if _SIGNATURE in artefact.signatures and scale is None:
+    if BYTES_SIGNATURE in artefact.signatures and scale is None:
         return Classifier(lambda data: data, lambda x: _of_bytes(path, x), names)
     (dtype, shape), *others = artefact.signatures["serving_default"][0].values()
     size = _size(path, shape, others)
@@ -103,7 +102,7 @@ def _of_onnx(path, artefact, scale):
 def _of_bytes(path, batch):
     encoded = np.empty(len(batch), object)
     encoded[:] = batch
-    return export.run_saved_model(path, {BYTES: encoded}, _SIGNATURE)
+    return export.run_saved_model(path, {BYTES: encoded}, BYTES_SIGNATURE)
 
 
 def _size(path, shape, others):

@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> None:
     model = loaded(path)
     recipe = _recipe(folder, options, model)
     whole = options.data is not None and not _is_of_run(folder, recipe)
-    images = material(recipe, 0, options.data_dir, options.skip_broken, whole)
+    where = {"data_dir": options.data_dir, "skip_broken": options.skip_broken}
+    images = material(recipe, **where, whole=whole)
     scales = recipe.data.scales if options.scales == "recipe" else options.scales
     split = images.split(options.split)
     progress(f"Evaluating {split} of {recipe.data.source}")
@@ -99,9 +100,9 @@ def _recipe(folder, options, model):
         # Of the data of the recipe.
         overrides = ["data.labels=null", "data.hold_out=null", *overrides]
     if name is None:
-        shape, white = model.input_shape, 255 / DIVISORS[resolved("auto", model)]
+        shape, divisor = model.input_shape, DIVISORS[resolved("auto", model)]
         size = shape[1] if len(shape) == 4 else None
-        steps = json.dumps([{"normalize": {"std": 1 / white}}])
+        steps = json.dumps([{"normalize": {"std": divisor / 255}}])
         overrides += [f"data.image_size={json.dumps(size)}", "data.train=[]"]
         overrides.append(f"data.evaluate={steps}")
     return recipes.load(name or "images", overrides)

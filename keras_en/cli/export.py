@@ -13,7 +13,7 @@ from keras_en.cli.card import check_card, write_card
 from keras_en.cli.terminal import progress, say, say_json
 from keras_en.export.onnx.convert import staged_onnx
 from keras_en.export.saved_model.write import staged_saved_model
-from keras_en.export.serving import prepare
+from keras_en.export.serving import BYTES_SIGNATURE, prepare
 from keras_en.text import one_line
 from keras_en.training import experiment
 from keras_en.training.data import Transform
@@ -23,7 +23,6 @@ from keras_en.training.run_folder import class_names
 
 WRITERS: dict[str, Any] = {"saved_model": staged_saved_model, "onnx": staged_onnx}
 NAMES = {"saved_model": "a SavedModel", "onnx": "an ONNX file"}
-BYTES_SIGNATURE = "serving_bytes"
 CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
 
 

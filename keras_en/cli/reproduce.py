@@ -79,15 +79,14 @@ def _train(training, options):
     folder = training.folder
     log = folder.with_name(f"{folder.name}.log")
     recipe = folder.with_name("recipe.yaml")
-    text = training.recipe.to_yaml()
-    if recipe.is_file() and recipe.read_text("utf-8") != text:
+    if recipe.is_file() and not _is_same(training):
         raise ValueError(
             "--output must be a new folder, or hold runs of the same recipes, --epochs "
             f"and --set included. Received: {recipe}, which is another"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not recipe.is_file():
-        files.write_text(recipe, text)
+        files.write_text(recipe, training.recipe.to_yaml())
     if not training.is_finished:
         words = ["--seed", training.seed, "--output", folder, "--resume", *options]
         _run(["train", recipe, *words], log)

@@ -1,7 +1,6 @@
 """Networks that a training begins with: weights of a file, or a whole network, whose
 normalizations and last layer are replaced."""
 
-import operator
 from pathlib import Path
 
 import keras
@@ -112,9 +111,12 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
 
 def _check_arguments(model, wanted):
     """Raises where layers that stay as they are have other arguments."""
-    for layer in map(operator.itemgetter(1), layer_tree.walk(model)):
-        own = layer.get_config() if isinstance(layer, ExemplarNormalization) else wanted
-        if any(own[name] != value for name, value in wanted.items()):
+    expected = ExemplarNormalization(**wanted).get_config()
+    for _, layer in layer_tree.walk(model):
+        if not isinstance(layer, ExemplarNormalization):
+            continue
+        own = layer.get_config()
+        if any(own[name] != expected[name] for name in wanted):
             raise ValueError(
                 "norm.exemplar must be that of --from, or left out, where its "
                 "normalizations are EN already: they stay as they are. Received: "
