@@ -141,6 +141,11 @@ def test_evaluation_on_images_of_ones_own(images, tmp_path, capsys):
     scores = json.loads(capsys.readouterr().out)
     assert (scores["split"], scores["images"]) == ("test", 10)
     assert scores["metrics"]["top1"] == 0.5
+    # As many classes as those of the training, but others.
+    (tmp_path / "run.json").write_text('{"class_names": ["cow", "dog"]}')
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert "of the training, in its order: cow as label 0. Received: cat" in error
 
 
 def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
