@@ -6,7 +6,9 @@ import pytest
 
 from keras_en.training.recipes.tables import load_table
 
-GRIDS = sorted(Path(__file__).parents[2].glob("benchmarks/accuracy/grids/*.yaml"))
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "accuracy" / "grids"
+CAUSES = FOLDER / "causes.yaml"
+GRIDS = sorted(set(FOLDER.glob("*.yaml")) - {CAUSES})
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
@@ -20,3 +22,10 @@ def test_arms_of_a_row_differ_in_the_norm_alone(path):
         rows.setdefault(run.row, []).append((run.recipe, others))
     for arms in rows.values():
         assert len(arms) >= 3 and all(arm == arms[0] for arm in arms)
+
+
+def test_a_sweep_changes_one_setting_at_a_time():
+    base, *others = load_table(str(CAUSES)).runs
+    for run in others:
+        assert run.recipe == base.recipe and len(set(run.set) ^ set(base.set)) == 1
+        assert run.load() != base.load()
