@@ -42,12 +42,15 @@ def recording(layers):
 @contextlib.contextmanager
 def replaced_calls(calls):
     """Gives layers another `call` each, pairs of both, for a while."""
-    layers = []
+    before = []
     try:
         for layer, call in calls:
-            layers.append(layer)
+            # One of its own, if someone has set it.
+            before.append((layer, layer.__dict__.get("call")))
             layer.call = call
         yield
     finally:
-        for layer in layers:
+        for layer, call in reversed(before):
             layer.__dict__.pop("call", None)
+            if call is not None:
+                layer.call = call

@@ -72,6 +72,9 @@ def merge(batch):
         return batch
     import tensorflow as tf
 
+    check_control_flow(
+        "Batch statistics over several replicas", ", or the layer synchronized=False"
+    )
     strategy = tf.distribute.get_strategy()
     if tracing.is_xla() and not isinstance(strategy, tf.distribute.TPUStrategy):
         raise ValueError(
@@ -80,9 +83,6 @@ def merge(batch):
             "which compiles what lies between the collectives. "
             f"Received: jit_compile=True, {count()} replicas"
         )
-    check_control_flow(
-        "Batch statistics over several replicas", ", or the layer synchronized=False"
-    )
     mean, variance, total = (tf.cast(value, "float64") for value in batch)
     # One count, or with a mask that tells channels apart one for each.
     counts = total.shape[-1] if total.shape.rank else 1
@@ -113,7 +113,7 @@ def all_reduce(tensors):
 
 
 def check_control_flow(what, otherwise=""):
-    """Raises where a loop or a branch is traced, which `what` cannot leave; the error
+    """Raises where a loop, a branch or an inner function is traced, which `what` cannot leave; the error
     says what to do: unroll, or `otherwise`.
 
     Raises:
@@ -121,8 +121,8 @@ def check_control_flow(what, otherwise=""):
     """
     if tracing.is_control_flow():
         raise ValueError(
-            f"{what} cannot be had inside a loop or a branch of a graph: give the RNN "
-            f"unroll=True{otherwise}. Received: a layer called inside one"
+            f"{what} cannot be had inside a loop, a branch or a function within a graph: "
+            f"give the RNN unroll=True{otherwise}. Received: a layer called inside one"
         )
 
 

@@ -107,8 +107,13 @@ def in_this_graph(tensor):
 
 
 def is_control_flow():
-    """Whether TensorFlow is tracing a loop or a branch, such as that of an RNN."""
-    return any(graph.is_control_flow_graph for graph in _graphs())
+    """Whether TensorFlow is tracing a loop or a branch, such as that of an RNN, or, in
+    a replica, a function of its own: what its graph cannot be left from."""
+    graphs = list(_graphs())
+    # The thread of a replica knows the graph in which replicas meet.
+    own = getattr(threading.current_thread(), "graph", None)
+    inner = bool(graphs) and own in graphs and graphs[0] is not own
+    return inner or any(graph.is_control_flow_graph for graph in graphs)
 
 
 def _graphs():

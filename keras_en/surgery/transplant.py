@@ -106,6 +106,10 @@ def _carried(old, learned, to, initial_ratios, norm_kwargs):
     if is_batch and keras.backend.backend() != "tensorflow":
         del accepted["synchronized"]  # There Keras refuses it.
     arguments = {n: config[n] for n in CARRIED if n in config and n in accepted}
+    if accepted.get("share_affine") is False and "share_affine" not in config:
+        for part in ("gamma", "beta"):
+            name = f"{part}_constraint"
+            arguments[name] = _of_rows(arguments[name])
     arguments |= {"trainable": old.trainable, "dtype": old.dtype_policy}
     if "initial_ratios" in accepted:
         pool = probe.normalizers or default_pool(len(shape))
@@ -116,6 +120,13 @@ def _carried(old, learned, to, initial_ratios, norm_kwargs):
         allowed = f"None for {to!r}, which mixes nothing"
         check(initial_ratios is None, "initial_ratios", allowed, initial_ratios)
     return arguments
+
+
+def _of_rows(constraint):
+    """A constraint along the channels of `(C,)`, along those of `(K, C)`."""
+    if constraint is None or constraint["config"].get("axis") != 0:
+        return constraint
+    return {**constraint, "config": {**constraint["config"], "axis": 1}}
 
 
 def _start(learned, pool, initial_ratios):

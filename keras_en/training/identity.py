@@ -23,9 +23,7 @@ def identity(model, data, first, **options):
     """
     optimizer = keras_private.inner_optimizer(model.optimizer)
     layers = [_described(layer) for layer in layers_of(model)]
-    settings = optimizer.get_config()
-    for name in ("name", "learning_rate"):
-        settings.pop(name, None)
+    settings = _without(("name", "learning_rate"), optimizer.get_config())
     values = {
         **options,
         "steps of an epoch": data.steps,
@@ -43,6 +41,15 @@ def identity(model, data, first, **options):
         },
     }
     return json.loads(json.dumps(values, default=str))
+
+
+def _without(names, value):
+    """A configuration without some keys, at any depth."""
+    if isinstance(value, dict):
+        return {k: _without(names, v) for k, v in value.items() if k not in names}
+    if isinstance(value, list | tuple):
+        return [_without(names, each) for each in value]
+    return value
 
 
 def differences(here, there):

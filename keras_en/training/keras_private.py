@@ -41,6 +41,11 @@ def inner_optimizer(optimizer):
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
+def optimizers_of(optimizer):
+    """Those that update weights: `MultiOptimizer` has one for each part of them."""
+    return [optimizer, *getattr(optimizer, "optimizers", [])]
+
+
 def options_of_loss(loss):
     """What the function of a loss is called with: `Huber` says it nowhere else."""
     return getattr(loss, "_fn_kwargs", {})
@@ -82,8 +87,8 @@ def index(optimizer, variable):
 
 @contextlib.contextmanager
 def whole_gradients(optimizer):
-    """Inside, the optimizer applies gradients that are whole: accumulated over steps,
-    and summed over replicas.
+    """Inside, the optimizer, and each that it consists of, applies gradients that are
+    whole: accumulated over steps, and summed over replicas.
 
     Keras's own `apply` accumulates and clips what each replica has, and sums over the
     replicas behind that, so that a step of several is not a step of one device. In
@@ -100,16 +105,16 @@ def whole_gradients(optimizer):
         optimizer._apply_weight_decay(variables)
         optimizer._backend_update_step(gradients, variables, optimizer.learning_rate)
 
-    replacements = {"_all_reduce_sum_gradients": list}
+    replaced = [(o, "_all_reduce_sum_gradients", list) for o in optimizers_of(optimizer)]
     if optimizer.gradient_accumulation_steps:
-        replacements["_backend_apply_gradients"] = update
-    for name, function in replacements.items():
-        setattr(optimizer, name, function)
+        replaced.append((optimizer, "_backend_apply_gradients", update))
+    for owner, name, function in replaced:
+        setattr(owner, name, function)
     try:
         yield
     finally:
-        for name in replacements:
-            delattr(optimizer, name)
+        for owner, name, _ in replaced:
+            delattr(owner, name)
 
 
 def build(model, batch):

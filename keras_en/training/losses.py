@@ -75,6 +75,7 @@ def check_mean_over_samples(model, batch):
         ValueError: It is not so.
     """
     samples = min(feed.length(batch), 5)
+    _check_none_ignored(model)
     if samples < 2 or not _is_own(model):
         return
     x, y, weight = feed.part(batch, slice(samples))
@@ -104,8 +105,24 @@ def check_mean_over_samples(model, batch):
             )
 
 
+def _check_none_ignored(model):
+    """Keras's mean over the labels that are left is none over samples, though few
+    samples may hide it."""
+    ignored = [_sparse(loss)[1] for loss in of(model)]
+    if any(label is not None for label in ignored):
+        raise ValueError(
+            "Argument `model` must be compiled with losses that are a mean over samples "
+            "for several replicas: keras_en.training.crossentropy.Crossentropy("
+            "ignore_class=...) takes that of each. Received: "
+            f"SparseCategoricalCrossentropy(ignore_class={ignored[-1]})"
+        )
+
+
 def _is_own(model):
     """Whether a loss may be another thing than a mean of Keras's over samples."""
+    # Of outputs without an axis beside that of samples it is one of the whole batch.
+    if any(len(getattr(o, "shape", ())) < 2 for o in model.outputs or [None]):
+        return True
     if type(model).compute_loss is not keras.Model.compute_loss:
         return True
     return not all(map(_is_mean_of_keras, of(model)))

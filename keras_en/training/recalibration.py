@@ -175,7 +175,9 @@ def _watched(layers):
         values = ops.cast(inputs, "float64" if wide else "float32")
         sample = moments.per_sample(values, layer.axis % len(inputs.shape), mask)
         local.calls[i].append(replicas.merge(moments.over_batch(*sample)))
-        return original(inputs, training=True, mask=mask, **kwargs)
+        if mask is not None:
+            kwargs["mask"] = mask
+        return original(inputs, training=True, **kwargs)
 
     def observe(run):
         local.calls = [[] for _ in layers]

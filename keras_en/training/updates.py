@@ -25,9 +25,17 @@ class Updates:
 
     def enabled(self):
         """A context, inside of which `apply` may be called."""
+        of_all = keras_private.optimizers_of(self._inner)
         ema = self._inner.use_ema
         allowed = "compiled with use_ema=False, or no gradient_accumulation_steps"
         check(self.every == 1 or not ema, "model", allowed, ema, "optimizer.use_ema")
+        inner = [o.gradient_accumulation_steps for o in of_all[1:]]
+        allowed = "compiled with parts of MultiOptimizer that accumulate no gradients"
+        check(not any(inner), "model", allowed, inner, "gradient_accumulation_steps")
+        often = [o.ema_overwrite_frequency for o in of_all if o.use_ema]
+        allowed = "compiled without ema_overwrite_frequency for several replicas"
+        alone = self._replicas == 1 or not any(often)
+        check(alone, "model", allowed, often, "ema_overwrite_frequency")
         return keras_private.whole_gradients(self._inner)
 
     def accumulate(self, gradients, variables):

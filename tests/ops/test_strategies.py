@@ -276,6 +276,38 @@ def test_in_the_loop_of_an_rnn(rng, strategy, unroll, synchronized):
     assert np.isfinite(history).all() and history[1] != history[0]
 
 
+class Inner(keras.layers.Layer):
+    """A layer in a function of its own within the graph of a step."""
+
+    def __init__(self, norm, jit_compile):
+        super().__init__()
+        import tensorflow as tf
+
+        self.norm = norm
+        self.run = tf.function(
+            lambda x, training: self.norm(x, training=training), jit_compile=jit_compile
+        )
+
+    def call(self, inputs, training=False):
+        return self.run(inputs, training)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_in_a_function_within_the_graph(rng, strategy, synchronized, jit_compile):
+    x = images(rng, (8, 3))
+    with strategy.scope():
+        norm = ExemplarNormalization(synchronized=synchronized)
+        model = keras.Sequential([keras.Input((3,)), Inner(norm, jit_compile)])
+        model.compile("sgd", "mse", jit_compile=False)
+    if synchronized:
+        with pytest.raises(ValueError, match="function within a graph.*synchronized"):
+            model.fit(x, x, batch_size=8, verbose=0)
+        return
+    history = model.fit(x, x, batch_size=8, epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(history).all() and history[1] != history[0]
+
+
 def test_a_loop_is_not_recalibrated(rng):
     with pytest.raises(ValueError, match="recalibration.*inside a loop.*unroll=True"):
         training.recalibrate(recurrent(False), images(rng, (8, 3, 2)))

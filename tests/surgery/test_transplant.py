@@ -190,3 +190,14 @@ def test_heads_differ_and_come_again_by_seed():
     for here, there in zip(first, again, strict=True):
         np.testing.assert_array_equal(here, there)
     assert len({head.tobytes() for head in first}) == 3
+
+
+def test_constraints_stay_along_the_channels():
+    inputs = keras.Input((4, 4, 6))
+    norm = keras.layers.BatchNormalization(gamma_constraint="unit_norm")
+    model = keras.Model(inputs, norm(inputs))
+    norm.gamma.assign([0.5] * 4 + [0, 0])
+    new = replace_normalization(model, initial_ratios={"batch": 1.0})
+    (layer,) = (v for v in new.layers if isinstance(v, ExemplarNormalization))
+    values = layer.gamma_constraint(layer.gamma.value)
+    np.testing.assert_allclose(numpy(values)[0], [0.5] * 4 + [0, 0], rtol=1e-5)

@@ -223,3 +223,49 @@ def test_labels_of_named_outputs_are_those_of_their_name():
     assert np.isfinite(training.evaluate(model, x, labels, verbose=0)["loss"])
     with pytest.raises(ValueError, match="from 0 to 2.*Received: 3"):
         training.evaluate(model, x, {**labels, "a": np.array([3, 0])}, verbose=0)
+
+
+def test_labels_that_are_ignored_are_refused(rng, strategy):
+    """Keras's mean is over those that are left: few in one replica, all in another."""
+
+    def model():
+        keras.utils.set_random_seed(0)
+        built = keras.Sequential([keras.Input((4, 3)), keras.layers.Dense(3)])
+        loss = keras.losses.SparseCategoricalCrossentropy(True, ignore_class=255)
+        built.compile("sgd", loss)
+        return built
+
+    x = rng.normal(size=(8, 4, 3)).astype("float32")
+    y = rng.integers(0, 3, (8, 4))
+    y[5:] = 255
+    one, many = one_and_many(strategy, model)
+    training.fit(one, x, y, verbose=0)
+    for run in (training.fit, training.evaluate):
+        with pytest.raises(ValueError, match="Crossentropy.*ignore_class=255"):
+            run(many, x, y, verbose=0)
+
+
+def test_outputs_without_a_second_axis_are_looked_at(rng, strategy):
+    """Keras's divergence of them is a sum over samples, its weighted mean none."""
+
+    def model(loss):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((5,))
+        outputs = keras.layers.Dense(1, activation="sigmoid")(inputs)
+        built = keras.Model(inputs, ops.squeeze(outputs, -1))
+        built.compile("sgd", loss)
+        return built
+
+    x, y = rng.normal(size=(8, 5)).astype("float32"), rng.uniform(size=8)
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    with strategy.scope():
+        divergence, squares = model("kl_divergence"), model("mse")
+    with pytest.raises(ValueError, match="mean over samples"):
+        training.fit(divergence, x, y, **options)
+    with pytest.raises(ValueError, match="mean over samples"):
+        weights = rng.uniform(0, 3, 8)
+        training.fit(squares, x, y, sample_weight=weights, **options)
+    one = model("mse")
+    for each in (one, squares):
+        training.fit(each, x, y, **options)
+    assert_equal(one, squares, 1e-6)

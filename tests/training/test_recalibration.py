@@ -247,3 +247,26 @@ def test_all_or_nothing(rng):
     predicting = keras.Sequential([keras.Input((1,)), BatchKalmanNormalization()])
     with pytest.raises(ValueError, match="`model` must be a network without predict"):
         recalibrate(predicting, np.ones((2, 1)))
+
+
+class Plain(keras.layers.BatchNormalization):
+    """One that takes no mask, as many that people write."""
+
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=training)
+
+
+def test_a_call_without_a_mask_and_one_that_was_set(rng):
+    x = rng.normal(2, 1, size=(8, 4, 4, 3)).astype("float32")
+    model = keras.Sequential([keras.Input((4, 4, 3)), Plain()])
+    layer, calls = model.layers[0], []
+    original = layer.call
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return original(*args, **kwargs)
+
+    layer.call = counted
+    recalibrate(model, x)
+    np.testing.assert_allclose(numpy(layer.moving_mean), x.mean((0, 1, 2)), rtol=1e-5)
+    assert layer.call is counted and calls

@@ -1,0 +1,60 @@
+"""Optimizers of several parts, and averages of weights, on several replicas."""
+
+import keras
+import pytest
+
+from keras_en import training
+from tests.training.networks import SHAPE, assert_equal, network, one_and_many
+
+pytestmark = pytest.mark.tensorflow
+OPTIONS = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+
+
+def parts(**options):
+    """A rate for convolutions, another for the rest."""
+    rates = {".*conv.*": keras.optimizers.SGD(0.01, **options)}
+    return keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.1, **options), rates)
+    )
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(8, *SHAPE)).astype("float32"), rng.integers(0, 3, 8)
+
+
+@pytest.mark.parametrize("options", [{}, {"global_clipnorm": 0.05}])
+def test_parts_of_an_optimizer_step_as_on_one_device(data, strategy, options):
+    one, many = one_and_many(strategy, lambda: network(parts(**options)))
+    for model in (one, many):
+        training.fit(model, *data, **OPTIONS)
+    assert_equal(one, many, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: parts(gradient_accumulation_steps=2), "accumulate no gradients"),
+        (
+            lambda: keras.optimizers.SGD(use_ema=True, ema_overwrite_frequency=2),
+            "without ema_overwrite_frequency",
+        ),
+    ],
+    ids=["accumulation", "ema"],
+)
+def test_what_replicas_cannot_do_is_refused(data, strategy, make, message):
+    with strategy.scope():
+        model = network(make())
+    with pytest.raises(ValueError, match=message):
+        training.fit(model, *data, **OPTIONS)
+
+
+def test_parts_made_again_go_on(data, tmp_path):
+    """Neither the names of their optimizers count, nor their rates."""
+    path = tmp_path / "checkpoint"
+    options = {**OPTIONS, "checkpoint": path, "resume": True}
+    first = training.fit(network(parts()), *data, **{**options, "epochs": 1})
+    again = parts()
+    again.optimizers[0].learning_rate = 0.05
+    history = training.fit(network(again), *data, **options).history["loss"]
+    assert len(history) == 2 and history[:1] == first.history["loss"]
