@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _facts(artefact):
     return {
+        **{k: v for k, v in artefact.record.items() if k != "graph_hash"},
         "kind": artefact.kind,
         "path": str(artefact.path),
         "signatures": {
@@ -37,7 +38,6 @@ def _facts(artefact):
             for kind, counts in artefact.nodes_of_layers.items()
         },
         "graph_hash": artefact.graph_hash,
-        **{k: v for k, v in artefact.record.items() if k != "graph_hash"},
     }
 
 

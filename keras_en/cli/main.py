@@ -19,7 +19,7 @@ _USUAL: dict[int, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
-_ERRORS = (OSError, RuntimeError, ValueError, TypeError, FloatingPointError)
+_ERRORS = (OSError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError)
 
 
 class Terminated(KeyboardInterrupt):
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     more, as of `| head -1`.
     """
     interrupted = NOTHING
+    _open_streams()
     try:
         parser = parsers.parser()
         if "_ARGCOMPLETE" in os.environ:
@@ -129,6 +130,13 @@ def _temporary_files() -> Iterator[None]:
                 del os.environ["TMPDIR"]
             else:
                 os.environ["TMPDIR"] = before[1]
+
+
+def _open_streams():
+    """Python has none in the place of one that is closed, as by `>&-`."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _said(text, code):

@@ -104,7 +104,7 @@ def class_names(path: Path) -> list[str]:
     if not path.is_file():
         raise RuntimeError(f"--class-names must be a file. Received: {path}")
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         text = f"--class-names must be a text file. Received: {path}"
         raise RuntimeError(text) from None

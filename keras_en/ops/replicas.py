@@ -113,16 +113,17 @@ def all_reduce(tensors):
 
 
 def check_control_flow(what, otherwise=""):
-    """Raises where a loop, a branch or an inner function is traced, which `what` cannot leave; the error
-    says what to do: unroll, or `otherwise`.
+    """Raises where a loop, a branch or an inner function is traced, which `what`
+    cannot leave; the error says what to do: unroll, or `otherwise`.
 
     Raises:
         ValueError: One is.
     """
     if tracing.is_control_flow():
         raise ValueError(
-            f"{what} cannot be had inside a loop, a branch or a function within a graph: "
-            f"give the RNN unroll=True{otherwise}. Received: a layer called inside one"
+            f"{what} cannot be had inside a loop, a branch or a function within a "
+            f"graph: give the RNN unroll=True{otherwise}. Received: a layer called "
+            "inside one"
         )
 
 

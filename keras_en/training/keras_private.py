@@ -105,7 +105,9 @@ def whole_gradients(optimizer):
         optimizer._apply_weight_decay(variables)
         optimizer._backend_update_step(gradients, variables, optimizer.learning_rate)
 
-    replaced = [(o, "_all_reduce_sum_gradients", list) for o in optimizers_of(optimizer)]
+    replaced = [
+        (o, "_all_reduce_sum_gradients", list) for o in optimizers_of(optimizer)
+    ]
     if optimizer.gradient_accumulation_steps:
         replaced.append((optimizer, "_backend_apply_gradients", update))
     for owner, name, function in replaced:

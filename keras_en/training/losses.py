@@ -108,14 +108,14 @@ def check_mean_over_samples(model, batch):
 def _check_none_ignored(model):
     """Keras's mean over the labels that are left is none over samples, though few
     samples may hide it."""
-    ignored = [_sparse(loss)[1] for loss in of(model)]
-    if any(label is not None for label in ignored):
-        raise ValueError(
-            "Argument `model` must be compiled with losses that are a mean over samples "
-            "for several replicas: keras_en.training.crossentropy.Crossentropy("
-            "ignore_class=...) takes that of each. Received: "
-            f"SparseCategoricalCrossentropy(ignore_class={ignored[-1]})"
-        )
+    for loss in map(keras.losses.get, of(model)):
+        if _is_mean_of_keras(loss) and _sparse(loss)[1] is not None:
+            raise ValueError(
+                "Argument `model` must be compiled with losses that are a mean over "
+                "samples for several replicas, as keras_en.training.crossentropy."
+                "Crossentropy(ignore_class=...), of all samples alike, is. Received: "
+                f"{type(loss).__name__}(ignore_class={loss.ignore_class})"
+            )
 
 
 def _is_own(model):

@@ -247,10 +247,12 @@ def _curve(path):
 
 
 def _metrics(path):
-    """Those of a report, or `None`."""
-    if not path.is_file():
+    """Those of a report; `None` where it has none, or cannot be read."""
+    try:
+        metrics = json.loads(path.read_text("utf-8"))["metrics"]
+        return {name: float(value) for name, value in metrics.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return json.loads(path.read_text("utf-8")).get("metrics")
 
 
 def _folder_name(words):

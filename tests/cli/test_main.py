@@ -272,6 +272,15 @@ def test_wrong_usage(arguments, message, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    "words, code", [("recipes >&-", 0), ("recipes nobody 2>&-", 2), ("models <&-", 0)]
+)
+def test_streams_that_are_closed(words, code):
+    command = f"{sys.executable} -m keras_en.cli {words}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == code and "Traceback" not in done.stderr
+
+
 def test_an_output_that_is_a_file(tmp_path, capsys):
     (tmp_path / "file").write_text("kept")
     assert cli.main(["quickstart", "--output", str(tmp_path / "file")]) == 2

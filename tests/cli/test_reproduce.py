@@ -82,6 +82,9 @@ def test_runs_of_other_settings_are_in_no_table(processes, tmp_path):
     [
         (["table12"], "'table9'], or a .yaml file. Received: name='table12'"),
         (["table5", "--seeds", "4-0"], "Received: 4-0"),
+        (["table5", "--seeds", "0-4294967295"], "Received: 0-4294967295"),
+        (["table5", "--train", "--norm bn --seed 7"], "own. Received: --norm"),
+        (["table5", "--train", 'a "b'], 'No closing quotation. Received: a "b'),
         (["table5", "--only", "ResNet9"], "Received: ResNet9"),
         (["table5", "--set", "norm.nam=bn"], "the nearest is `norm.name`"),
         (["table5"], "environment variables are set"),

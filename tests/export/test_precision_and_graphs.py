@@ -229,6 +229,19 @@ def test_metadata_of_others_may_have_the_same_names(onnx_file, tmp_path, key):
         export.inspect(tmp_path / "m.onnx")
 
 
+def test_a_record_does_not_hide_what_is_measured(onnx_file, tmp_path, capsys):
+    from keras_en import cli
+
+    proto = onnx.load(str(onnx_file))
+    del proto.metadata_props[:]
+    for key in ("signatures", "kind", "nodes"):
+        proto.metadata_props.add(key=key, value="other")
+    onnx.save(proto, str(tmp_path / "m.onnx"))
+    assert cli.main(["inspect", str(tmp_path / "m.onnx")]) == 0
+    printed = capsys.readouterr().out
+    assert "other" not in printed and "inputs" not in printed.split("<-")[0]
+
+
 def test_options_of_a_record_are_those_of_the_export():
     import inspect
 

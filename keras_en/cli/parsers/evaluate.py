@@ -20,6 +20,7 @@ def add(commands: Any) -> None:
     option = command.add_argument
     text = "the folder of a training, or a .keras file; beside it lies its recipe.yaml"
     option("model", type=Path, metavar="RUN", help=text)
+    shared.add_import(command)
     text = "a recipe whose data and treatment of images replace those of the training"
     option("--recipe", metavar="NAME", help=text)
     shared.add_data(option)

@@ -19,6 +19,11 @@ from typing import Any
 from keras_en.cli import options as shared
 from keras_en.cli.choices import SCALES, tables
 
+_MOST_SEEDS = 1000
+# Options of `keras-en train` that leave alone what is trained.
+_HOW = ["--strategy", "--replicas", "--jit", "--mixed-precision", "--deterministic"]
+_HOW += ["--checkpoint-every", "--data-dir", "--skip-broken", "--quiet", "--verbose"]
+
 
 def add(commands: Any) -> None:
     """Adds the command to the subparsers of `keras-en`."""
@@ -39,7 +44,23 @@ def add(commands: Any) -> None:
     text = "list the runs, and which are finished; train nothing"
     option("--dry-run", action="store_true", help=text)
     text = 'options of `keras-en train`, as --train="--jit --strategy mirrored"'
-    option("--train", type=shlex.split, default=[], metavar="OPTIONS", help=text)
+    option("--train", type=_options, default=[], metavar="OPTIONS", help=text)
+
+
+def _options(text):
+    """Those that say how it is computed: what is trained stands in the table."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        message = f"must be options as a shell has them: {error}. Received: {text}"
+        raise argparse.ArgumentTypeError(message) from None
+    for word in words:
+        if word.startswith("-") and word.partition("=")[0] not in _HOW:
+            raise argparse.ArgumentTypeError(
+                f"must be of {', '.join(_HOW)}; --seeds, --set and --epochs are the "
+                f"table's own. Received: {word}"
+            )
+    return words
 
 
 def _seeds(text):
@@ -47,10 +68,10 @@ def _seeds(text):
     parse = shared.integer(0, 2**32 - 1)
     if not sign:
         return shared.listed(parse, "integers")(text)
-    values = list(range(parse(first), parse(last) + 1))
-    if not values:
+    values = range(parse(first), parse(last) + 1)
+    if not 0 < len(values) <= _MOST_SEEDS:
         raise argparse.ArgumentTypeError(
-            f"must be FIRST-LAST, such as 0-4, or integers between commas. "
-            f"Received: {text}"
+            f"must be FIRST-LAST, such as 0-4, at most {_MOST_SEEDS} seeds, or "
+            f"integers between commas. Received: {text}"
         )
-    return values
+    return list(values)

@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
     command = shared.add_command(commands, __doc__, interrupted)
     text = "a recipe's name, see `keras-en recipes`, or a .yaml file"
     command.add_argument("recipe", nargs="?", metavar="RECIPE", help=text)
+    shared.add_import(command)
     _add_recipe(command.add_argument_group("what the recipe says otherwise"))
     _add_run(command.add_argument_group("the run"))
 

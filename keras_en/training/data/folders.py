@@ -58,10 +58,10 @@ def _class_names(folder: Path) -> tuple[tuple | None, int | None]:
     """The names of labels, from a file in the folder, and the one that is void."""
     names = []
     if (folder / _NAMES).is_file():
-        lines = (folder / _NAMES).read_text(encoding="utf-8").splitlines()
+        lines = _lines(folder / _NAMES, f"The file {folder / _NAMES}")
         names = [line.strip() for line in lines if line.strip()]
     elif (folder / _ADE_NAMES).is_file():
-        lines = (folder / _ADE_NAMES).read_text(encoding="utf-8").splitlines()[1:]
+        lines = _lines(folder / _ADE_NAMES, f"The file {folder / _ADE_NAMES}")[1:]
         rows = [line.split("\t") for line in lines if line.strip()]
         names = [_VOID, *(row[-1].split(",")[0].strip() for row in rows)]
     if not names:
@@ -151,13 +151,18 @@ def _with_masks(where, image_folder, mask_folder):
     )
 
 
-def _listed(path, data_dir):
-    root = path.parent if data_dir is None else path_of(data_dir)
+def _lines(path, where):
+    """Those of a text, without the mark that some editors put before it."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         received = getattr(error, "strerror", None) or error
-        raise fault(f"The list {path}", "be a text file", received) from error
+        raise fault(where, "be a text file", received) from error
+
+
+def _listed(path, data_dir):
+    root = path.parent if data_dir is None else path_of(data_dir)
+    lines = _lines(path, f"The list {path}")
     paths, labels = [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

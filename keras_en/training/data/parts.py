@@ -95,7 +95,7 @@ def settled(contents, image_size, skip_broken, seed):
     else:
         names, void, table = _labelling(contents, parts)
     if seed is not None and not {"validation", "test"} & set(parts):
-        parts = _with_held_out(parts, seed)
+        parts = _with_held_out(contents.where, parts, seed)
     splits = {name: _split(part, table, image_size) for name, part in parts.items()}
     return splits, names, void, skipped
 
@@ -166,10 +166,12 @@ def _decoded(part, results):
     return replace(part, sizes=sizes)
 
 
-def _with_held_out(parts, seed):
+def _with_held_out(where, parts, seed):
     part = parts["train"]
     strata = np.zeros(len(part)) if part.labels is None else part.labels
     chosen = sampling.small_part(strata, HELD_OUT, seed)
+    what = "hold images for evaluation, or two of a class to split some off"
+    require(chosen.any(), where, what, f"{len(part)} images, none twice of a class")
     return {"train": part.only(~chosen), "validation": part.only(chosen)}
 
 

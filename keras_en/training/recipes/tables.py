@@ -137,6 +137,12 @@ def load_table(name: str, scale: str = "paper") -> Table:
         heads = [run.column] if run.column else list(run.paper)
         allowed = f"in columns out of {', '.join(columns)}"
         rules.require({*heads} <= {*columns}, where, f"runs.{i}", allowed, heads)
+        cells = [(other.row, other.column) for other in runs[:i]]
+        alone = (run.row, run.column) not in cells
+        allowed = "of another row or column than those before it"
+        title = ", ".join((*run.row, run.column or ""))
+        rules.require(alone, where, f"runs.{i}", allowed, title)
+        rules.require(run.row, where, f"runs.{i}.row", "texts, at least one", "[]")
     compare = grid.compare or file.compare
     arms = dict.fromkeys(run.arm for run in runs)
     valid = compare is None or compare in arms

@@ -6,6 +6,8 @@ from typing import Any
 from keras_en.arguments import check_installed, fault, require
 from keras_en.text import one_line
 
+_MOST_VALUES = 100_000
+
 
 def read(path: Path, where: str) -> dict[str, Any]:
     """The mapping that a file holds.
@@ -19,7 +21,7 @@ def read(path: Path, where: str) -> dict[str, Any]:
             mapping from texts.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         what = f"be a YAML file that can be read: {reason}"
@@ -53,14 +55,27 @@ def parse(text: str, where: str) -> Any:
             return super().construct_mapping(node, deep)
 
     try:
-        return yaml.load(text, Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        values = yaml.load(text, Loader)
+        _check_size(values)
+        return values
+    except Exception as error:  # A tag with a wrong text raises whatever it meets.
         lines, mark = text.splitlines(), getattr(error, "problem_mark", None)
         reason = one_line(getattr(error, "problem", None) or error, limit=200)
         received = repr(text[:60])
         if mark and mark.line < len(lines):
             received = f"{lines[mark.line][:60]!r}, line {mark.line + 1}"
         raise fault(where, f"be YAML: {reason}", received) from None
+
+
+def _check_size(values):
+    """Raises where aliases make a few lines a mapping without end."""
+    count, waiting = 0, [values]
+    while waiting:
+        value, count = waiting.pop(), count + 1
+        if count > _MOST_VALUES:
+            raise ValueError(f"aliases make it more than {_MOST_VALUES:,} values")
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
 
 
 def dump(values: Any) -> str:

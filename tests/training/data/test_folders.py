@@ -26,6 +26,14 @@ def test_a_folder_a_class(tmp_path, rng):
     assert data.splits["train"].image_shape == (12, 16, 3)
 
 
+def test_too_few_images_to_split_some_off(tmp_path, rng):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.png").write_bytes(encoded(picture(rng), "PNG"))
+    with pytest.raises(ValueError, match="two of a class.*Received: 2 images, none"):
+        load(f"folder:{tmp_path}")
+
+
 def test_train_val_and_what_is_no_image(tmp_path, rng):
     class_folder(tmp_path / "train", rng)
     class_folder(tmp_path / "val", rng, 2)
@@ -116,6 +124,12 @@ def test_names_of_classes_and_void(tmp_path, rng):
     (tmp_path / "classes.txt").write_text("void\nsky\nroad\n")
     data = load(f"folder:{tmp_path}")
     assert data.class_names == ("sky", "road") and data.void == 255
+    # As some editors write it.
+    (tmp_path / "classes.txt").write_text("void\nsky\nroad\n", encoding="utf-8-sig")
+    assert load(f"folder:{tmp_path}").class_names == ("sky", "road")
+    (tmp_path / "classes.txt").write_text("void\nblå\nroad\n", encoding="latin-1")
+    with pytest.raises(ValueError, match="classes.txt must be a text file"):
+        load(f"folder:{tmp_path}")
 
 
 def test_the_layout_of_ade20k(tmp_path, rng):

@@ -204,6 +204,15 @@ WRONG_FILES = {
     "base: digits\nnetwerk: {}": "no key `netwerk`; the nearest is `network`",
     "base: digits\nnetwork: null": "`network` must be a mapping with keys",
     "[" * 500: "must be YAML",
+    "seeds: [!!int '']": "must be YAML: ",
+    "seeds: !!bool foo": "must be YAML: ",
+    "seeds: !!timestamp foo": "must be YAML: ",
+    "seeds: !!set [a]": "must be YAML: ",
+    "\n".join(
+        ["l0: &l0 [0]"]
+        + [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 10)]
+    ): "must be YAML: aliases make it more than 100,000 values",
+    "a: &a {b: *a}": "must be YAML: aliases make it more than 100,000 values",
 }
 
 

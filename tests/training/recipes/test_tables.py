@@ -89,6 +89,12 @@ def test_a_grid_of_ones_own(tmp_path):
     table = load_table(str(path), "small")
     assert table.name == "rates" and table.compare == "EN" and len(table.runs) == 2
     assert load_table(str(path), "paper") == table
+    path.write_text(GRID.replace("column: BN", "column: EN"))
+    with pytest.raises(ValueError, match="`runs.1` must be of another row or column"):
+        load_table(str(path))
+    path.write_text(GRID.replace("[rate 0.1]", "[]"))
+    with pytest.raises(ValueError, match="`runs.0.row` must be texts, at least one"):
+        load_table(str(path))
     path.write_text(GRID.replace("compare: EN", "compare: GN"))
     with pytest.raises(ValueError, match="key `compare` must be one of BN, EN"):
         load_table(str(path))
