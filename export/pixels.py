@@ -13,7 +13,7 @@ DIVISORS = {"0-255": 1.0, "0-1": 255.0}
 PIXELS = ("auto", *DIVISORS)
 # Constant images that show what a layer does to pixels, and a size for open ones.
 _LEVELS = (0, 100, 200)
-_SIZE = 8
+_SIZE = 64
 
 
 def resolved(pixels: str, model: keras.Model) -> str:
@@ -67,7 +67,7 @@ def _judged(operation, args, kwargs):
     if bounds is not None:  # Augmentation says what it takes.
         return bool(np.max(bounds) > 10), False
     if _learns(operation):
-        return False, False
+        return any(map(_rescales_pixels, layers_of(operation))), False
     # x / 255, x - 127.5, a Lambda, a layer of one's own: what it does to constants.
     try:
         low, middle, high = (_of_constant(operation, args, kwargs, n) for n in _LEVELS)
@@ -94,6 +94,15 @@ def _learns(operation):
     return any(id(variable) not in adapted for variable in operation.weights)
 
 
+def _rescales_pixels(layer):
+    """Whether a layer inside one that learns is there for pixels: rates of residual
+    branches are not as small as 1 / 127.5."""
+    if isinstance(layer, keras.layers.Normalization):
+        return _large_moments(layer)
+    of_pixels = isinstance(layer, keras.layers.Rescaling)
+    return of_pixels and bool(np.max(np.abs(layer.scale)) < 0.02)
+
+
 def _of_constant(operation, args, kwargs, level):
     """What comes out where every number that goes in is `level`, in float64."""
 
@@ -105,8 +114,9 @@ def _of_constant(operation, args, kwargs, level):
     args, kwargs = keras.tree.map_structure(filled, (args, kwargs))
     # Losses that it adds, and what it counts, are lost.
     with keras.StatelessScope():
-        (output,) = keras.tree.flatten(operation(*args, **kwargs))
-    return keras.ops.convert_to_numpy(output).astype("float64")
+        outputs = keras.tree.flatten(operation(*args, **kwargs))
+    arrays = map(keras.ops.convert_to_numpy, outputs)
+    return np.concatenate([array.ravel() for array in arrays], dtype="float64")
 
 
 def _large_moments(layer: Any) -> bool:

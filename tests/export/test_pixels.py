@@ -34,6 +34,35 @@ class Own(layers.Layer):
         return self.scale(x)
 
 
+class Stem(layers.Layer):
+    """What it does to pixels is hidden behind weights."""
+
+    def __init__(self, scale=1 / 255):
+        super().__init__()
+        self.scale, self.convolution = layers.Rescaling(scale), layers.Conv2D(2, 1)
+
+    def build(self, shape):
+        self.convolution.build(shape)
+
+    def call(self, x):
+        return self.convolution(self.scale(x))
+
+
+class Part(keras.Model):
+    """One without a graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = Stem()
+
+    def call(self, x):
+        return self.stem(x)
+
+
+def split(x):
+    return keras.ops.concatenate(keras.ops.split(x, 3, -1)[::-1], -1)
+
+
 LARGE = {
     "rescaling": layers.Rescaling(1 / 255),
     "offset": layers.Rescaling(1 / 127.5, offset=-1),
@@ -50,6 +79,9 @@ LARGE = {
     "a pipeline": layers.Pipeline([layers.RandomFlip(), layers.Rescaling(1 / 255)]),
     "brighter": lambda x: layers.RandomBrightness(0.1, value_range=(0, 255))(x),
     "pooled": lambda x: layers.Rescaling(1 / 255)(layers.AveragePooling2D(2)(x)),
+    "split": lambda x: layers.Rescaling(1 / 255)(split(x)),
+    "a stem": lambda x: Stem()(x),
+    "a model of its own": lambda x: Part()(x),
     "turned": lambda x: layers.Rescaling(1 / 255)(keras.ops.flip(x[..., ::-1], 1)),
 }
 SMALL = {
@@ -57,6 +89,7 @@ SMALL = {
     "-1 to 1": layers.Rescaling(2.0, offset=-1),
     "normalization": layers.Normalization(mean=[0.5, 0.4, 0.4], variance=[0.06] * 3),
     "later": lambda x: layers.Rescaling(1 / 255)(layers.Conv2D(2, 1)(x)),
+    "a small residual": lambda x: Stem(0.1)(x),
     "clipped": lambda x: keras.ops.clip(x, 0, 1),
     "squashed": layers.Activation("sigmoid"),
     "brighter": lambda x: layers.RandomBrightness(0.1, value_range=(0, 1))(x),
@@ -75,6 +108,9 @@ def test_read_from_the_model(make):
     shared = layers.RandomFlip()
     flipped = [layers.Resizing(*SHAPE[:2]), shared, shared, layers.Rescaling(1 / 255)]
     assert resolved("auto", make(keras.Sequential(flipped))) == "0-255"
+    inputs = keras.Input((None, None, 3))
+    cropped = layers.Rescaling(1 / 255)(layers.Cropping2D(4)(inputs))
+    assert resolved("auto", keras.Model(inputs, cropped)) == "0-255"
     model = make(SMALL["a loss"])
     assert resolved("auto", model) == "0-1" and not model.losses
 
