@@ -30,7 +30,13 @@ from keras_en.training.monitor import TensorBoard
 from keras_en.training.progress import Progress
 from keras_en.training.recalibration import check_layers, recalibrate
 from keras_en.training.recipes.recipe import Recipe, load
-from keras_en.training.run_folder import FACTS, HISTORY, RECIPE, RunFolder
+from keras_en.training.run_folder import (
+    FACTS,
+    HISTORY,
+    RECIPE,
+    RunFolder,
+    check_classes,
+)
 
 # Of the parts of a recipe those that a run may go on with changed: a schedule is of
 # the learning rate, which no checkpoint holds either.
@@ -171,6 +177,8 @@ def prepared(recipe: Recipe, settings: Settings, writes: bool = True):
         images = material(
             recipe, settings.seed, settings.data_dir, settings.skip_broken
         )
+        if writes and settings.resume is True:
+            check_classes(settings.output, images.data.class_names)
         with strategy.scope() if strategy else contextlib.nullcontext():
             model = _compiled(recipe, settings, images)
         if recipe.statistics.recalibrate:

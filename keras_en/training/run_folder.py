@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_en import files
+from keras_en.text import one_line
 from keras_en.training.recipes.recipe import Recipe
 from keras_en.version import __version__
 
@@ -115,6 +116,17 @@ def class_names(folder: Path) -> list[str] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return [str(name) for name in names] if isinstance(names, list) and names else None
+
+
+def check_classes(folder: Path, names: Sequence[str]) -> None:
+    """Raises where the run of a folder is to be resumed on images of other classes."""
+    before = class_names(folder)
+    if before is not None and before != list(names):
+        raise ValueError(
+            "--output must be the folder of a run on the same classes; --resume force "
+            f"goes on nevertheless. Received: {folder}, of "
+            f"{one_line(', '.join(before))}, and images of {one_line(', '.join(names))}"
+        )
 
 
 def versions() -> dict[str, str]:

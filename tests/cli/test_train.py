@@ -124,6 +124,11 @@ def test_a_folder_of_images(images, tmp_path, capsys):
     assert facts["class_names"] == ["cat", "dog"]
     assert cli.main(["evaluate", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == scores
+    # The labels of both are others then.
+    (images / "cat").rename(images / "zebra")
+    assert main(*words, "--resume") == 2
+    assert "of cat, dog, and images of dog, zebra" in capsys.readouterr().err
+    assert json.loads((folder / "run.json").read_text()) == facts
 
 
 def test_evaluation_on_images_of_ones_own(images, tmp_path, capsys):

@@ -49,7 +49,7 @@ def test_what_replicas_cannot_do_is_refused(data, strategy, make, message):
         training.fit(model, *data, **OPTIONS)
 
 
-def test_parts_made_again_go_on(data, tmp_path):
+def test_an_optimizer_of_equal_parts_resumes(data, tmp_path):
     """Neither the names of their optimizers count, nor their rates."""
     path = tmp_path / "checkpoint"
     options = {**OPTIONS, "checkpoint": path, "resume": True}
