@@ -1,7 +1,6 @@
 """Runs `keras-en evaluate`."""
 
 import argparse
-import itertools
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from keras_en.training import experiment
 from keras_en.training.evaluation import Scores, evaluate
 from keras_en.training.material import material
 from keras_en.training.recipes import recipe as recipes
-from keras_en.training.run_folder import class_names
+from keras_en.training.run_folder import check_classes
 
 KEYS = {"data": "data.source", "labels": "data.labels", "batch_size": "data.batch_size"}
 TITLES = {
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     whole = options.data is not None and not _is_of_run(folder, recipe)
     where = {"data_dir": options.data_dir, "skip_broken": options.skip_broken}
     images = material(recipe, **where, whole=whole)
-    _check_classes(folder, images.data.class_names)
+    check_classes(folder, images.data.class_names, "--data must hold")
     scales = recipe.data.scales if options.scales == "recipe" else options.scales
     split = images.split(options.split)
     progress(f"Evaluating {split} of {recipe.data.source}")
@@ -122,22 +121,6 @@ def _is_of_run(folder, recipe):
 def _place(source):
     kind, _, rest = os.path.expandvars(source).partition(":")
     return kind, os.path.realpath(rest) if kind in ("folder", "npz") else rest
-
-
-def _check_classes(folder, names):
-    """By label, those of a training and those of images; of a source without names they
-    are numbers."""
-    trained = class_names(folder)
-    numbers = list(map(str, range(len(names))))
-    if trained is None or numbers in (trained[: len(names)], list(names)):
-        return
-    pairs = itertools.zip_longest(trained, names, fillvalue="none")
-    for label, (before, now) in enumerate(pairs):
-        if before != now:
-            raise ValueError(
-                "--data must hold the classes of the training, in its order: "
-                f"{before} as label {label}. Received: {now}"
-            )
 
 
 def _per_class(names, scores: Scores) -> dict[str, float | None]:

@@ -178,7 +178,8 @@ def prepared(recipe: Recipe, settings: Settings, writes: bool = True):
             recipe, settings.seed, settings.data_dir, settings.skip_broken
         )
         if writes and settings.resume is True:
-            check_classes(settings.output, images.data.class_names)
+            start = "--output must be new, or --resume force, or the images hold"
+            check_classes(settings.output, images.data.class_names, start)
         with strategy.scope() if strategy else contextlib.nullcontext():
             model = _compiled(recipe, settings, images)
         if recipe.statistics.recalibrate:

@@ -3,6 +3,7 @@
 import csv
 import datetime
 import importlib
+import itertools
 import json
 import os
 import platform
@@ -15,7 +16,6 @@ import keras
 import numpy as np
 
 from keras_en import files
-from keras_en.text import one_line
 from keras_en.training.recipes.recipe import Recipe
 from keras_en.version import __version__
 
@@ -118,15 +118,26 @@ def class_names(folder: Path) -> list[str] | None:
     return [str(name) for name in names] if isinstance(names, list) and names else None
 
 
-def check_classes(folder: Path, names: Sequence[str]) -> None:
-    """Raises where the run of a folder is to be resumed on images of other classes."""
-    before = class_names(folder)
-    if before is not None and before != list(names):
-        raise ValueError(
-            "--output must be the folder of a run on the same classes; --resume force "
-            f"goes on nevertheless. Received: {folder}, of "
-            f"{one_line(', '.join(before))}, and images of {one_line(', '.join(names))}"
-        )
+def check_classes(folder: Path, names: Sequence[str], start: str) -> None:
+    """Raises where the classes of images are not, label by label, those of the training
+    of a folder; of a source without names they are numbers.
+
+    Args:
+        folder: Folder.
+        names: By label.
+        start: Of the error: which argument must hold them.
+    """
+    trained = class_names(folder)
+    numbers = list(map(str, range(len(names))))
+    if trained is None or numbers in (trained[: len(names)], list(names)):
+        return
+    pairs = itertools.zip_longest(trained, names, fillvalue="none")
+    for label, (before, now) in enumerate(pairs):
+        if before != now:
+            raise ValueError(
+                f"{start} the classes of the training, in its order: "
+                f"{before} as label {label}. Received: {now}"
+            )
 
 
 def versions() -> dict[str, str]:
