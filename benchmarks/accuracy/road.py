@@ -26,8 +26,8 @@ from keras_en.training.material import material
 from keras_en.training.recipes.recipe import load
 
 SETTINGS = ["--set", "network.arguments.depth=8"]
-# A tenth of the first rate, falling as it did.
-ON = ["--set", "optimizer.learning_rate=0.01"]
+# The best rate of grids/rates.yaml, then a tenth of it, falling as it did.
+FIRST, ON = (["--set", f"optimizer.learning_rate={rate}"] for rate in (0.3, 0.03))
 
 
 def train(folder, *words):
@@ -60,7 +60,7 @@ def roads(options):
         # Of other epochs they are other runs.
         output = options.output / f"{options.epochs}-{options.more}" / f"seed{seed}"
         words = [*SETTINGS, "--seed", seed]
-        first = ["--norm", "bn", "--epochs", options.epochs]
+        first = [*FIRST, "--norm", "bn", "--epochs", options.epochs]
         arms = {"BN": train(output / "bn", *words, *first)}
         start = [*words, *ON, "--epochs", options.more]
         start += ["--from", output / "bn" / "model.keras"]
