@@ -64,9 +64,10 @@ def output_structure(model):
 
 @contextlib.contextmanager
 def own_tensors():
-    """Inside, other threads may call the layers of the model that is called in this
-    one; behind it, the tensors that its call has left in them are as before: losses of
-    `add_loss`, attributes that are tensors, and lists, tuples and dictionaries."""
+    """Inside, other replicas may call the layers of the model that is called here, as
+    they do where TensorFlow runs eagerly; behind it, the tensors that its call has left
+    in them are as before: losses of `add_loss`, attributes that are tensors, and lists,
+    tuples and dictionaries."""
     from keras.src.backend.common import global_state
 
     context = global_state.get_global_attribute("current_call_ctx")

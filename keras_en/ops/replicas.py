@@ -102,14 +102,29 @@ def merge(batch):
 
 
 def all_reduce(tensors):
-    """The sum of each over all replicas, with one collective: tensors of one dtype."""
+    """The sum of each over all replicas, with one collective: tensors of one dtype.
+
+    In a graph each replica's thread puts its part of the collective there and goes on:
+    no other thread runs amid the call of a model, whose layers keep the losses, and
+    whatever else, of one call at a time.
+    """
     import tensorflow as tf
 
     context = tf.distribute.get_replica_context()
     tracing.number_groups_apart(context.strategy)
-    # Other replicas' threads run here, and call the same layers.
-    with keras_private.own_tensors():
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+    collective = tracing.collective(context)
+    if collective is None:
+        # Threads of other replicas run here, and call the same layers.
+        with keras_private.own_tensors():
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+    @tf.custom_gradient
+    def summed(*values):
+        # The gradient of a sum over replicas is the sum of theirs.
+        return collective(list(values)), lambda *upstream: all_reduce(list(upstream))
+
+    sums = summed(*tf.nest.flatten(tensors))
+    return tf.nest.pack_sequence_as(tensors, tf.nest.flatten(sums))
 
 
 def check_control_flow(what, otherwise=""):

@@ -1,6 +1,7 @@
 """How TensorFlow, JAX and XLA are tracing: the only place that asks, and the only one
 that touches private names of TensorFlow and JAX."""
 
+import itertools
 import threading
 import weakref
 from typing import Any
@@ -21,10 +22,15 @@ USES = {
     "_make_collective_ops_with_fallbacks": (
         "groups of collectives apart from those of other strategies"
     ),
+    "tensorflow.python.distribute.cross_device_ops.CollectiveAllReduce._all_reduce": (
+        "a collective without the threads of other replicas"
+    ),
 }
-# The first number of the groups of collectives of each set of devices.
-_groups: dict[tuple[str, ...], int] = {}
+# Where the numbers of the groups of collectives of each strategy begin: far above what
+# any counts to.
+_groups = itertools.count(1000, 1000)
 _groups_lock = threading.Lock()
+_numbered: weakref.WeakSet[Any] = weakref.WeakSet()
 # Graphs in which layers compile what lies between collectives; see `compile_islands`.
 _with_islands: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -149,26 +155,45 @@ def island(function):
     return tf.function(function, jit_compile=True, autograph=False)
 
 
+def collective(context):
+    """What sums tensors over the replicas of a strategy, in the graph of one of them: a
+    function of a list of tensors of one dtype. `None` where TensorFlow has none: out of
+    graphs, on a TPU, where devices of several kinds are replicas.
+
+    `context.all_reduce` would stop the thread of a replica until those of the others
+    are as far.
+    """
+    import tensorflow as tf
+
+    extended = context.strategy.extended
+    own = getattr(extended, "_collective_ops", None)
+    collective_ops = own or getattr(extended, "_cross_device_ops", None)
+    if not is_graph() or not hasattr(collective_ops, "_launchers"):
+        return None
+    kind = tf.distribute.ReduceOp.SUM
+    options = tf.distribute.experimental.CommunicationOptions()
+    replica = context._replica_id
+    return lambda tensors: collective_ops._all_reduce(kind, tensors, replica, options)
+
+
 def number_groups_apart(strategy):
     """Gives the collectives of a `MirroredStrategy` groups of their own.
 
-    TensorFlow numbers the groups of every strategy from 1, so that the replicas of one
-    would join a group of another of this process, with other devices, and abort.
-    Strategies of several hosts stay as they are: their numbers have to be those of the
-    other hosts.
+    TensorFlow numbers the groups of every strategy from 1, and their collectives from
+    100, so that the replicas of one would join a group of another of this process, with
+    other devices, or a collective of another dtype, and abort. Strategies of several
+    hosts stay as they are: their numbers have to be those of the other hosts.
     """
     import tensorflow as tf
 
     if not isinstance(strategy, tf.distribute.MirroredStrategy):
         return
     extended = strategy.extended
-    devices = extended.worker_devices
     with _groups_lock:
-        # Far above what any strategy counts to.
-        base = _groups.setdefault(devices, 1000 * (len(_groups) + 1))
-        if extended._collective_key_base == base:
+        if extended in _numbered:
             return
-        extended._collective_key_base = base
+        _numbered.add(extended)
+        extended._collective_key_base = next(_groups)
         before = extended._collective_ops
         extended._collective_ops = extended._make_collective_ops_with_fallbacks()
         if extended._cross_device_ops is before:

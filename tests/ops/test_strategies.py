@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_en import ExemplarNormalization, training
+from keras_en.ops import replicas
 from tests.backends import images, numpy
 
 pytestmark = pytest.mark.tensorflow
@@ -119,121 +120,6 @@ def test_a_parameter_server_is_refused():
     assert "Received: strategy=ParameterServerStrategyV2" in process.stdout
 
 
-class Penalty(keras.layers.Layer):
-    """The mean square of what passes, as a loss."""
-
-    def call(self, inputs):
-        self.add_loss(keras.ops.mean(keras.ops.square(inputs)))
-        return inputs
-
-
-@pytest.fixture
-def floatx(request):
-    keras.config.set_floatx(request.param)
-    yield request.param
-    keras.config.set_floatx("float32")
-
-
-@pytest.mark.thorough(4)
-@pytest.mark.parametrize("floatx", ["float32", "float64"], indirect=True)
-@pytest.mark.parametrize("synchronized", [True, False])
-@pytest.mark.parametrize("fit", ["model.fit", "training.fit"])
-def test_losses_that_layers_add_are_those_of_one_device(
-    rng, strategy, fit, synchronized, floatx
-):
-    """Twice in the network, once inside a layer of it; parts of other sizes of loss."""
-    x = rng.normal(1, 2, (8, 4, 4, 3)).astype(floatx)
-    x[4:] *= 3
-    y = rng.normal(size=(8, 2)).astype(floatx)
-    tolerance = {"float32": 1e-5, "float64": 1e-10}[floatx]
-
-    def build():
-        keras.utils.set_random_seed(0)
-        regularizer = keras.regularizers.L2(0.01)
-        # Not synchronized, statistics of a part are not those of the whole batch.
-        ratios = None if synchronized else {"instance": 1.0}
-        layers = [
-            keras.layers.Conv2D(4, 3, activity_regularizer=regularizer),
-            Penalty(),
-            ExemplarNormalization(synchronized=synchronized, initial_ratios=ratios),
-            keras.Sequential([Penalty()]),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(2),
-        ]
-        model = keras.Sequential([keras.Input((4, 4, 3)), *layers])
-        model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
-        return model
-
-    expected, model = build(), None
-    with strategy.scope():
-        model = build()
-    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
-    loss = expected.fit(x, y, **options).history["loss"]
-    run = model.fit if fit == "model.fit" else functools.partial(training.fit, model)
-    losses = run(x, y, **options).history["loss"]
-    np.testing.assert_allclose(losses, loss, rtol=tolerance)
-    for ours, theirs in zip(
-        model.trainable_variables, expected.trainable_variables, strict=True
-    ):
-        np.testing.assert_allclose(numpy(ours), numpy(theirs), atol=tolerance)
-
-
-class Memory(keras.layers.Layer):
-    """Keeps what passes, for a loss of the network's own."""
-
-    def __init__(self):
-        super().__init__()
-        self.last, self.passed = None, []
-        self.by_name, self.pair, self.deep = {}, None, {"of a scale": [None]}
-
-    def call(self, inputs):
-        self.last = inputs
-        self.passed[:] = [inputs]
-        self.by_name["inputs"], self.pair = inputs, (inputs, "passed")
-        self.deep["of a scale"][0] = inputs
-        return inputs
-
-    def sum(self):
-        others = self.by_name["inputs"], self.pair[0], self.deep["of a scale"][0]
-        return sum(others, self.last + self.passed[0])
-
-
-class Remembering(keras.Model):
-    """The mean square of what a layer keeps of the call."""
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        (memory,) = (layer for layer in self.layers if isinstance(layer, Memory))
-        own = keras.ops.mean(keras.ops.square(memory.sum()))
-        return own + keras.ops.mean(keras.ops.square(y - y_pred))
-
-
-def test_what_a_layer_keeps_of_a_call_is_its_own_replicas(rng, strategy):
-    x = rng.normal(1, 2, (8, 4)).astype("float32")
-    x[4:] *= 3
-
-    def build():
-        keras.utils.set_random_seed(0)
-        inputs = keras.Input((4,))
-        outputs = Memory()(keras.layers.Dense(4)(inputs))
-        outputs = ExemplarNormalization(synchronized=True, groups=2)(outputs)
-        model = Remembering(inputs, keras.layers.Dense(2)(outputs))
-        model.compile(keras.optimizers.SGD(0.01), jit_compile=False)
-        return model
-
-    expected = build()
-    with strategy.scope():
-        model = build()
-    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
-    y = np.zeros((8, 2), "float32")
-    losses = [
-        run(x, y, **options).history["loss"]
-        for run in (expected.fit, functools.partial(training.fit, model))
-    ]
-    np.testing.assert_allclose(*losses, rtol=1e-5)
-
-
 class Cell(keras.layers.Layer):
     """A recurrent cell that normalizes its state."""
 
@@ -334,3 +220,17 @@ def test_strategies_of_other_devices_in_one_process(rng, strategy, run):
         losses.append(history["loss"])
     for loss in losses[1:]:
         np.testing.assert_allclose(loss, losses[0], rtol=1e-5)
+
+
+def test_strategies_of_the_same_devices_reduce_other_dtypes(rng, strategy):
+    """TensorFlow numbers the collectives of every one from 100."""
+    import tensorflow as tf
+
+    for dtype in ("float32", "float64", "float32"):
+        again = tf.distribute.MirroredStrategy(strategy.extended.worker_devices)
+        step = tf.function(again.run)
+        x = tf.ones(3, dtype)
+        sums = step(lambda x=x: replicas.all_reduce([x, 2 * x]))
+        for each, factor in zip(sums, (2, 4), strict=True):
+            for value in again.experimental_local_results(each):
+                np.testing.assert_array_equal(numpy(value), factor * np.ones(3))
