@@ -89,7 +89,7 @@ def merge(batch):
     if getattr(_local, "standing_in", False):
         total = total * 0
     square, every = variance + mean * mean, tf.broadcast_to(total, (1, counts))
-    sums = all_reduce(tf.concat([total * mean, total * square, every], axis=1))
+    (sums,) = all_reduce([tf.concat([total * mean, total * square, every], axis=1)])
     channels = batch.mean.shape[1]
     mean, square, total = tf.split(sums, [channels, channels, counts], axis=1)
     share = 1 / tf.maximum(total, 1)
@@ -102,7 +102,8 @@ def merge(batch):
 
 
 def all_reduce(tensors):
-    """The sum of each over all replicas, with one collective: tensors of one dtype.
+    """The sum of each over all replicas, with one collective: a list of tensors of one
+    dtype.
 
     In a graph each replica's thread puts its part of the collective there and goes on:
     no other thread runs amid the call of a model, whose layers keep the losses, and
@@ -117,14 +118,16 @@ def all_reduce(tensors):
         # Threads of other replicas run here, and call the same layers.
         with keras_private.own_tensors():
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+    if any(isinstance(tensor, tf.IndexedSlices) for tensor in tensors):
+        # Gradients of embeddings, of which no other gradient is asked.
+        return collective(tensors)
 
     @tf.custom_gradient
     def summed(*values):
         # The gradient of a sum over replicas is the sum of theirs.
         return collective(list(values)), lambda *upstream: all_reduce(list(upstream))
 
-    sums = summed(*tf.nest.flatten(tensors))
-    return tf.nest.pack_sequence_as(tensors, tf.nest.flatten(sums))
+    return summed(*tensors)
 
 
 def check_control_flow(what, otherwise=""):

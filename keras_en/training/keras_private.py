@@ -20,7 +20,6 @@ USES = {
     "CompileLoss._user_loss_weights": "the weights of losses",
     "Huber._fn_kwargs": "options of a loss that its configuration leaves out",
     "Model._symbolic_build": "building a model by its first batch",
-    "masking.get_keras_mask": "outputs whose loss is no mean over samples",
     "Optimizer._iterations": "the number of training steps",
     "Optimizer._accumulated_gradients": "gradients that wait for an update",
     "Optimizer._get_variable_index": "what an optimizer holds of each weight",
@@ -140,13 +139,6 @@ def loss(model, x, y, outputs, sample_weight, training):
         )
     finally:
         _local.whole = False
-
-
-def is_masked(tensor):
-    """Whether layers have put a mask beside it."""
-    from keras.src.backend.common import masking
-
-    return masking.get_keras_mask(tensor) is not None
 
 
 def count_loss(model, value, samples):

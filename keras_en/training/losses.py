@@ -68,21 +68,23 @@ def check_mean_over_samples(model, batch):
     """Raises unless `loss(batch) = sum_p (n_p / n) loss(part_p)`.
 
     So it is for a mean over samples, and so `fit` adds up the losses of replicas. Tried
-    on the first samples of a batch, in two parts, unless all losses are means of
-    Keras's. One that draws random numbers cannot be compared, and is taken for a mean.
+    on some samples of a batch, in two parts, unless all losses are means of Keras's:
+    far apart, since the labels of neighbours may be the same, and without their masks,
+    whose sizes are weights. One that draws random numbers cannot be compared, and is
+    taken for a mean.
 
     Raises:
         ValueError: It is not so.
     """
-    samples = min(feed.length(batch), 5)
+    length = feed.length(batch)
+    samples = min(length, 5)
     _check_none_ignored(model)
     if samples < 2 or not _is_own(model):
         return
-    x, y, weight = feed.part(batch, slice(samples))
+    step = (length - 1) // (samples - 1)
+    x, y, weight = feed.part(batch, slice(0, samples * step, step))
     outputs = model(x, **keras_private.mode(model, False))
-    if any(map(keras_private.is_masked, feed.leaves(outputs))):
-        return
-    outputs = keras.tree.map_structure(_wide, outputs)
+    outputs = keras.tree.map_structure(_plain, outputs)
 
     def loss(start, end):
         parts = feed.part((x, y, outputs, weight), slice(start, end))
@@ -135,7 +137,8 @@ def _is_mean_of_keras(loss):
     return of_keras and kind.__name__.lower() not in _OF_A_BATCH
 
 
-def _wide(tensor):
-    """At least float32: sums of 16 bits would differ too much."""
+def _plain(tensor):
+    """Without a mask, and at least float32: sums of 16 bits would differ too much."""
     short = keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16")
-    return keras.ops.cast(tensor, "float32") if short else tensor
+    tensor = keras.ops.cast(tensor, "float32") if short else tensor
+    return keras.ops.convert_to_tensor(keras.ops.convert_to_numpy(tensor))

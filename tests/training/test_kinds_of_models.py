@@ -144,3 +144,25 @@ def test_named_inputs_and_outputs(data, strategy, float64):
         metrics = training.evaluate(each, inputs, targets, batch_size=20, verbose=0)
         assert whole.keys() >= {"digit_loss", "size_loss"}
         assert metrics == pytest.approx(whole, rel=1e-6)
+
+
+def test_gradients_of_embeddings(rng, strategy):
+    """As many rows as a replica has samples: parts of four and three."""
+
+    def model():
+        keras.utils.set_random_seed(0)
+        layers = [
+            keras.layers.Embedding(9, 3),
+            ExemplarNormalization(synchronized=True, groups=1),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
+        built = keras.Sequential([keras.Input((4,), dtype="int32"), *layers])
+        built.compile("adam", "mse")
+        return built
+
+    x, y = rng.integers(0, 9, (7, 4)), rng.normal(size=(7, 2))
+    one, many = one_and_many(strategy, model)
+    for each in (one, many):
+        training.fit(each, x, y, epochs=3, batch_size=7, verbose=0)
+    assert_equal(one, many, 1e-5)

@@ -269,3 +269,37 @@ def test_outputs_without_a_second_axis_are_looked_at(rng, strategy):
     for each in (one, squares):
         training.fit(each, x, y, **options)
     assert_equal(one, squares, 1e-6)
+
+
+def balanced(y, outputs):
+    """Each sample by how many of its batch have its label."""
+    alike = ops.sum(ops.cast(y[:, None] == y[None, :], "float32"), axis=1)
+    losses = keras.losses.sparse_categorical_crossentropy(y, outputs, from_logits=True)
+    return losses / alike
+
+
+def test_samples_far_apart_tell_what_neighbours_do_not(rng, strategy):
+    x, y = rng.normal(size=(20, 5)).astype("float32"), np.arange(20) // 10
+    with strategy.scope():
+        many = regression(balanced)()
+    with pytest.raises(ValueError, match="mean over samples"):
+        training.fit(many, x, y, batch_size=20, shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize("loss, refused", [(keras.losses.Dice(), True), (mean, False)])
+def test_outputs_with_a_mask_are_looked_at(rng, strategy, loss, refused):
+    with strategy.scope():
+        layers = [
+            keras.layers.Embedding(9, 3, mask_zero=True),
+            keras.layers.Dense(2, activation="sigmoid"),
+        ]
+        many = keras.Sequential([keras.Input((4,), dtype="int32"), *layers])
+        many.compile("sgd", loss)
+    x = rng.integers(0, 9, (8, 4))
+    y = rng.integers(0, 2, (8, 4, 2)).astype("float32")
+    options = {"batch_size": 8, "verbose": 0}
+    if refused:
+        with pytest.raises(ValueError, match="mean over samples"):
+            training.fit(many, x, y, **options)
+        return
+    assert np.isfinite(training.fit(many, x, y, **options).history["loss"]).all()
