@@ -11,6 +11,8 @@ from keras_en.keras_private import layers_of, nodes
 # What pixels are divided by before the model sees them.
 DIVISORS = {"0-255": 1.0, "0-1": 255.0}
 PIXELS = ("auto", *DIVISORS)
+# Of red, green and blue.
+GREY = (0.299, 0.587, 0.114)
 # Constant images that show what a layer does to pixels, and a size for open ones.
 _LEVELS = (0, 100, 200)
 _SIZE = 64
@@ -22,7 +24,7 @@ def resolved(pixels: str, model: keras.Model) -> str:
     Args:
         pixels: One of these, or "auto": "0-255" if the model takes integers, or if what
             it does first with its input is to rescale or normalize numbers of that
-            size; otherwise "0-1".
+            size, also by moving statistics; otherwise "0-1".
     """
     check(pixels in PIXELS, "pixels", f"one of {PIXELS}", pixels)
     if pixels != "auto":
@@ -62,7 +64,9 @@ def _judged(operation, args, kwargs):
     if isinstance(operation, keras.Model) and getattr(operation, "inputs", None):
         return _large(operation)
     if isinstance(operation, keras.layers.Normalization):
-        return _large_moments(operation), False
+        return _takes_large(operation), False
+    if getattr(operation, "moving_mean", None) is not None:
+        return _are_large(operation.moving_mean, operation.moving_variance), False
     bounds = getattr(operation, "value_range", None)
     if bounds is not None:  # Augmentation says what it takes.
         return bool(np.max(bounds) > 10), False
@@ -98,7 +102,7 @@ def _rescales_pixels(layer):
     """Whether a layer inside one that learns is there for pixels: rates of residual
     branches are not as small as 1 / 127.5."""
     if isinstance(layer, keras.layers.Normalization):
-        return _large_moments(layer)
+        return _takes_large(layer)
     of_pixels = isinstance(layer, keras.layers.Rescaling)
     return of_pixels and bool(np.max(np.abs(layer.scale)) < 0.02)
 
@@ -119,9 +123,12 @@ def _of_constant(operation, args, kwargs, level):
     return np.concatenate([array.ravel() for array in arrays], dtype="float64")
 
 
-def _large_moments(layer: Any) -> bool:
-    """Whether data with the statistics of a `Normalization` can exceed 1 by far."""
-    if layer.invert:
-        return False
-    mean, variance = map(keras.ops.convert_to_numpy, (layer.mean, layer.variance))
+def _takes_large(layer: Any) -> bool:
+    """Whether what a `Normalization` takes can exceed 1 by far."""
+    return not layer.invert and _are_large(layer.mean, layer.variance)
+
+
+def _are_large(mean, variance):
+    """Whether data with these statistics can."""
+    mean, variance = map(keras.ops.convert_to_numpy, (mean, variance))
     return bool(np.max(np.abs(mean)) > 2 or np.max(variance) > 4)

@@ -175,15 +175,16 @@ class Unsaved(layers.Layer):
 
 
 class Lost(layers.Layer):
-    """Keeps layers with weights in a tuple."""
+    """Keeps layers with weights in a set."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.norm = layers.BatchNormalization(name="norm")
-        self.pair = (layers.Dense(4, name="dense"),)
+        self.others = {layers.Dense(4, name="dense")}
 
     def call(self, x):
-        return self.norm(self.pair[0](x))
+        (dense,) = self.others
+        return self.norm(dense(x))
 
 
 class Parametric(keras.Model):
@@ -204,10 +205,11 @@ class Hidden(layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.norms = (layers.BatchNormalization(name="norm"),)
+        self.norms = {layers.BatchNormalization(name="norm")}
 
     def call(self, x):
-        return self.norms[0](x)
+        (norm,) = self.norms
+        return norm(x)
 
 
 def of(layer):

@@ -146,7 +146,7 @@ def build_as(new, old):
 
 
 def attributes(layer):
-    """Place and layer of every layer that is an attribute, or in a list or a
+    """Place and layer of every layer that is an attribute, or in a list, a tuple or a
     dictionary that is one."""
 
     def search(place, value):
@@ -155,7 +155,7 @@ def attributes(layer):
         elif isinstance(value, dict):
             for key, item in value.items():
                 yield from search((*place, key), item)
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             for i, item in enumerate(value):
                 yield from search((*place, i), item)
 
@@ -187,18 +187,32 @@ def parts_below(layer, seen=frozenset()):
 
 def put(layer, place, new):
     """Puts `new` where `attributes` found another."""
-    *path, last = place
-    holder = layer
-    for i, key in enumerate(path):
-        holder = getattr(holder, key) if i == 0 else holder[key]
+    name, *path = place
+    value = old = getattr(layer, name)
+    for key in path:
+        old = old[key]
     tracker(layer).unlock()
     # Also where it is the same one: the order is that in which they are put.
-    tracker(layer).untrack(getattr(holder, last) if not path else holder[last])
-    if path:
-        holder[last] = new
+    tracker(layer).untrack(old)
+    changed = _with(value, path, new)
+    if changed is value and path:
         tracker(layer).track(new)
     else:
-        setattr(holder, last, new)
+        setattr(layer, name, changed)
+
+
+def _with(value, path, new):
+    """A collection with `new` in a place of it; of a tuple another one."""
+    if not path:
+        return new
+    key, *rest = path
+    inner = _with(value[key], rest, new)
+    if not isinstance(value, tuple):
+        value[key] = inner
+        return value
+    items = [*value[:key], inner, *value[key + 1 :]]
+    # TensorFlow wraps what is set, so that `type` is not what it was.
+    return value.__class__(*items) if hasattr(value, "_fields") else tuple(items)
 
 
 def exchange(layer, others):

@@ -300,7 +300,7 @@ class _Surgery:
             elif i not in self.clones:
                 left.append(self._path(layer))
         allowed = "a network whose normalizations are attributes of their layers, or "
-        allowed += "in lists or dictionaries of them"
+        allowed += "in lists, tuples or dictionaries of them"
         check(not left, "model", allowed, left, "not_replaced")
 
     def _copy(self):
@@ -323,8 +323,8 @@ class _Surgery:
             gone = [x for i, x in self.beside.items() if i not in self.clones]
             ids |= {id(v) for x in gone for v in own_variables(x)}
             missed = [v.path for v in model.variables if id(v) not in ids]
-            allowed = "a network whose layers are attributes of others, or in lists or "
-            allowed += "dictionaries of them"
+            allowed = "a network whose layers are attributes of others, or in lists, "
+            allowed += "tuples or dictionaries of them"
             check(not missed, "model", allowed, missed, "not_copied")
 
     def _set_trainable(self):

@@ -69,7 +69,18 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
         for variable, value in zip(new.variables, old.variables, strict=True):
             variable.assign(value)
         return new, []
-    return new, learned.put(new, with_ratios=initial_ratios is None)
+    lost = learned.put(new, with_ratios=initial_ratios is None)
+    return new, lost + _penalized_rows(learned, new)
+
+
+def _penalized_rows(learned, new):
+    """That a penalty of gamma has become one of as many rows as there are normalizers:
+    of `beta` all but one row are 0."""
+    gamma = getattr(new, "gamma", None)
+    if gamma is None or learned.gamma is None or new.gamma_regularizer is None:
+        return []
+    more = gamma.shape[0] if len(gamma.shape) > learned.gamma.ndim else 1
+    return [f"gamma_regularizer counts {more} rows"] if more > 1 else []
 
 
 def _alike_in_all(old, new):

@@ -9,8 +9,8 @@ import pytest
 from keras import layers
 
 from keras_en import ExemplarNormalization, export
-from keras_en.export import facts
-from keras_en.export.pixels import resolved
+from keras_en.export import facts, serving
+from keras_en.export.pixels import GREY, resolved
 from tests.backends import numpy
 
 SHAPE = (8, 8, 3)
@@ -122,6 +122,33 @@ def test_unknown():
         resolved("x", functional(SMALL["nothing"]))
 
 
+@pytest.mark.parametrize("norm", [layers.BatchNormalization, ExemplarNormalization])
+def test_read_from_moving_statistics(norm):
+    layer = norm()
+    model = functional(layer)
+    assert resolved("auto", model) == "0-1"
+    layer.moving_mean.assign([0.5] * 3)
+    layer.moving_variance.assign([0.06] * 3)
+    assert resolved("auto", model) == "0-1"
+    layer.moving_mean.assign([120.0] * 3)
+    layer.moving_variance.assign([3e3] * 3)
+    assert resolved("auto", model) == "0-255"
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_grey_network_sees_colours_as_predict_does(mode):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, SHAPE).astype("uint8")
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "JPEG")
+    decode = serving.decoded(keras.KerasTensor((None, 8, 8, 1)), 0.0, 1.0, "0-255")
+    colours = np.asarray(Image.open(file).convert("RGB"))
+    expected = np.rint(colours @ GREY)[None, ..., None]
+    np.testing.assert_array_equal(numpy(decode([file.getvalue()])), expected)
+
+
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_file_is_answered_as_the_model_does(tmp_path, kind):
@@ -134,9 +161,8 @@ def test_a_file_is_answered_as_the_model_does(tmp_path, kind):
     model = keras.Sequential([*first, ExemplarNormalization(), *last])
     pixels = np.random.default_rng(0).integers(0, 256, SHAPE).astype("uint8")
     file = io.BytesIO()
-    # One color a JPEG keeps, so that decoders do not differ.
-    pixels = pixels if kind == "PNG" else np.full(SHAPE, 200, "uint8")
     Image.fromarray(pixels).save(file, kind)
+    pixels = np.asarray(Image.open(file))
     path = export.export_saved_model(model, tmp_path, warmup_requests=False)
     assert export.inspect(path).record["options"]["pixels"] == "0-255"
     served = tf.saved_model.load(str(path))

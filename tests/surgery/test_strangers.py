@@ -1,5 +1,7 @@
 """Surgery on networks that Keras can copy and save, and whose code is their own."""
 
+from typing import NamedTuple
+
 import keras
 import numpy as np
 import pytest
@@ -279,3 +281,42 @@ def test_convolutional_recurrence(rng, wrap, rank):
     x = wrap(kind(2, 3, return_sequences=True))(inputs)
     model = randomize(keras.Model(inputs, layers.BatchNormalization()(x)), rng)
     converted(model, images(rng, (2, *inputs.shape[1:])))
+
+
+class Pair(NamedTuple):
+    dense: layers.Layer
+    norm: layers.Layer
+
+
+class InTuples(layers.Layer):
+    """Norms in a tuple, in one with names, in one inside a dictionary."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.pairs = [(layers.Dense(4), layers.BatchNormalization())]
+        self.named = Pair(layers.Dense(3), layers.BatchNormalization())
+        self.by_name = {"last": (layers.BatchNormalization(),)}
+
+    def build(self, shape):
+        for dense, norm in (*self.pairs, self.named):
+            dense.build(shape)
+            shape = (*shape[:-1], dense.units)
+            norm.build(shape)
+        self.by_name["last"][0].build(shape)
+
+    def call(self, x, training=False):
+        for dense, norm in (*self.pairs, self.named):
+            x = norm(dense(x), training=training)
+        return self.by_name["last"][0](x, training=training)
+
+
+def test_norms_in_tuples(rng):
+    model = keras.Sequential([keras.Input((4, 4, 3)), InTuples(name="block")])
+    new, report = converted(model, images(rng, (2, 4, 4, 3)))
+    assert len(report.replaced) == 3
+    block = new.get_layer("block")
+    assert isinstance(block.named, Pair) and isinstance(block.pairs[0], tuple)
+    before = numpy(block.named.norm.gamma)
+    new.compile("sgd", "mse")
+    new.fit(images(rng, (4, 4, 4, 3)), images(rng, (4, 4, 4, 3)), verbose=0)
+    assert (numpy(block.named.norm.gamma) != before).any()

@@ -201,3 +201,18 @@ def test_constraints_stay_along_the_channels():
     (layer,) = (v for v in new.layers if isinstance(v, ExemplarNormalization))
     values = layer.gamma_constraint(layer.gamma.value)
     np.testing.assert_allclose(numpy(values)[0], [0.5] * 4 + [0, 0], rtol=1e-5)
+
+
+def test_a_penalty_of_more_rows_is_said():
+    """Of gamma alone: beta is in one row, the others are 0."""
+    norm = keras.layers.BatchNormalization(
+        gamma_regularizer="l2", beta_regularizer="l2", name="bn"
+    )
+    model = keras.Sequential([keras.Input((4, 4, 2)), norm])
+    rows = ", gamma_regularizer counts 3 rows"
+    for share_affine, text in ((False, rows), (True, "")):
+        _, report = replace_normalization(
+            model, share_affine=share_affine, return_report=True
+        )
+        start = "BatchNormalization -> ExemplarNormalization"
+        assert report.replaced == {"bn": start + text}
