@@ -281,8 +281,9 @@ def decoded(image: Any, mean: Any, std: Any, pixels: str = "0-1") -> Callable:
     """A function from encoded images, a tensor `(N,)` of JPEG, PNG, GIF or BMP, to what
     a model takes.
 
-    Each is decoded, made grey if the model takes one channel, resized to the model's size (bilinear, antialiased) and normalized
-    as `(pixels / 255 - mean) / std`, or `(pixels - mean) / std`.
+    Each is decoded, made grey if the model takes one channel, resized to the model's
+    size (bilinear, antialiased) and normalized as `(pixels / 255 - mean) / std`, or
+    `(pixels - mean) / std`.
 
     Args:
         image: `keras.KerasTensor`, the input of the model, see `can_decode`.
