@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_en.ops import moments, replicas, tracing
 from keras_en.ops.exemplar import ExemplarMixture, ExemplarWeights
+from keras_en.ops.gradients import tensors_of
 from keras_en.ops.moments import Statistics
 from keras_en.ops.renorm import Moving, Renorm
 from keras_en.ops.spatial import scale_and_shift
@@ -118,6 +119,9 @@ class Normalize(NamedTuple):
         if shared and tracing.is_jit(inputs.x):
             return Outputs(*_jitted(self)(inputs))
         if not (shared and tracing.is_graph()):
+            return self(inputs)
+        # Through functions TensorFlow's forward mode gets 0 of gradients of gradients.
+        if tracing.is_forward_mode(tensors_of(inputs)):
             return self(inputs)
         import tensorflow as tf
 

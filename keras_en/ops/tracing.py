@@ -22,6 +22,9 @@ USES = {
     "_make_collective_ops_with_fallbacks": (
         "groups of collectives apart from those of other strategies"
     ),
+    "tensorflow.python.eager.forwardprop_util.pack_tangents": (
+        "whether TensorFlow's forward mode is at work"
+    ),
     "tensorflow.python.distribute.cross_device_ops.CollectiveAllReduce._all_reduce": (
         "a collective without the threads of other replicas"
     ),
@@ -51,6 +54,13 @@ def is_jit(tensor):
     import jax
 
     return not jax._src.core.is_concrete(tensor)
+
+
+def is_forward_mode(tensors):
+    """Whether a `tf.autodiff.ForwardAccumulator` follows one of the tensors."""
+    from tensorflow.python.eager import forwardprop_util
+
+    return bool(forwardprop_util.pack_tangents(tensors).tangents)
 
 
 def is_xla():

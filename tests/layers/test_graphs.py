@@ -6,7 +6,7 @@ import pytest
 
 from keras_en import ExemplarNormalization
 from tests import backends
-from tests.backends import images, randomize
+from tests.backends import images, numpy, randomize
 
 SHAPE = (4, 8, 8, 16)
 
@@ -96,3 +96,23 @@ def test_the_residuals_are_x_and_little_else(rng):
     assert residuals(ExemplarNormalization()) <= residuals(
         keras.layers.BatchNormalization()
     )
+
+
+@pytest.mark.tensorflow
+def test_forward_mode_in_the_graph_of_a_function(rng):
+    """A direction is the difference of two steps along it."""
+    import tensorflow as tf
+
+    layer = ExemplarNormalization(dtype="float64", groups=1)
+    x, dx = (tf.constant(images(rng, (3, 4, 4, 2), "float64")) for _ in range(2))
+    layer.build(x.shape)
+
+    @tf.function(autograph=False)
+    def along(x, dx):
+        with tf.autodiff.ForwardAccumulator(x, dx) as forward:
+            y = layer(x, training=True)
+        return forward.jvp(y)
+
+    ends = (numpy(layer(x + h * dx, training=True)) for h in (1e-6, -1e-6))
+    expected = np.subtract(*ends) / 2e-6
+    np.testing.assert_allclose(numpy(along(x, dx)), expected, atol=1e-6)
