@@ -50,19 +50,20 @@ def facts_of(model: keras.Model) -> dict:
     `pi` are those of Exemplar Normalization, each value once; `layers` has the class of
     every normalization by its name.
     """
-    norms = {
-        layer.name: type(layer).__name__
+    norms = [
+        (layer.name, type(layer).__name__)
         for layer in layers_of(model)
         if type(layer).__name__.endswith("Normalization")
-    }
+    ]
+    counts = collections.Counter(kind for _, kind in norms)
     facts = {
         "library": LIBRARY,
         "version": __version__,
         "keras": keras.__version__,
         "model": model.name,
         "parameters": model.count_params(),
-        "norm": dict(sorted(collections.Counter(norms.values()).items())),
-        "layers": norms,
+        "norm": dict(sorted(counts.items())),
+        "layers": dict(norms),
     }
     mixing = [layer for layer in layers_of(model) if takes_ratios(layer)]
     if mixing:

@@ -4,10 +4,11 @@ from typing import Any
 
 import keras
 
-from keras_en import files
+from keras_en import files, lambdas
 from keras_en.arguments import refused
 from keras_en.keras_private import layers_of
 from keras_en.text import one_line
+from keras_en.variables import copy_value
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -43,7 +44,7 @@ def computing_in(model: keras.Model, dtype: str) -> keras.Model:
         allowed = f"one that can be copied to {dtype}"
         raise refused("model", allowed, received) from error
     for new, old in zip(copy.variables, model.variables, strict=True):
-        new.assign(keras.ops.cast(old, new.dtype))
+        copy_value(new, old)
     for new, old in zip(layers_of(copy), layers_of(model), strict=True):
         _copy_assets(new, old)
     return copy
@@ -55,7 +56,10 @@ def _clone(model, dtype):
     keras.config.set_dtype_policy(dtype)
 
     def clone(layer):
-        return type(layer).from_config(_rewritten(layer.get_config(), dtype))
+        config = _rewritten(layer.get_config(), dtype)
+        if lambdas.is_lambda(layer):
+            return lambdas.again(layer, config)
+        return type(layer).from_config(config)
 
     try:
         inputs = keras.tree.map_structure(lambda x: _input(x, dtype), structure(model))
@@ -91,8 +95,10 @@ def _rewritten(config, dtype):
     """A configuration with `dtype` for every floating dtype in it."""
     if isinstance(config, dict):
         if str(config.get("class_name")).endswith("DTypePolicy"):
-            floating = any(f in str(config.get("config")) for f in FLOATS)
-            return dtype if floating else config
+            inner = config.get("config") or {}
+            if "source_name" in inner:  # As int8 weights have it.
+                return {**config, "config": {**inner, "source_name": dtype}}
+            return dtype if any(f in str(inner) for f in FLOATS) else config
         return {
             key: dtype
             if key == "dtype" and str(value).removeprefix("mixed_") in FLOATS

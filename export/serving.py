@@ -220,13 +220,12 @@ def forward(model: keras.Model) -> Callable:
 
 def mixing_layers(model: keras.Model) -> dict[str, keras.Layer]:
     """Every layer with ratios of its own for each sample, by its name, or by its path
-    where several have that name."""
+    where several have that name; by `path_1`, ... where they share that, too."""
     layers = [layer for layer in layers_of(model) if takes_ratios(layer)]
     names = [layer.name for layer in layers]
-    return {
-        layer.name if names.count(layer.name) == 1 else layer.path: layer
-        for layer in layers
-    }
+    # In a model that was made by itself a path is no more than a name.
+    keys = unique_all([x.name if names.count(x.name) == 1 else x.path for x in layers])
+    return dict(zip(keys, layers, strict=True))
 
 
 class RatiosInLoop(ValueError):

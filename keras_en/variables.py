@@ -16,6 +16,12 @@ def value_of(variable):
     return tf.convert_to_tensor(variable.value).numpy()
 
 
+def copy_value(variable, other):
+    """Assigns to a variable what another holds. On JAX `assign` would make one array of
+    both, which is gone for both once one of them was trained or predicted with."""
+    variable.assign(keras.ops.cast(np.array(value_of(other)), variable.dtype))
+
+
 def is_finite(variable):
     """A constant may be infinite, such as what masks attention: in what is neither
     trained nor a statistic only NaN counts."""

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from .graph import drop_unread, producers, read_tensors
@@ -61,8 +62,12 @@ def scopes(names: Any) -> set[str]:
 
 
 def _supported(layer):
-    activation = getattr(layer.ratio_activation, "__name__", "")
-    return layer.input_spec.ndim > 2 and activation in _ACTIVATIONS
+    activation = layer.ratio_activation
+    name = getattr(activation, "__name__", "")
+    # One of the user's own may have the name, too.
+    of_keras = (getattr(place, name, None) for place in (keras.activations, keras.ops))
+    known = name in _ACTIVATIONS and any(each is activation for each in of_keras)
+    return known and layer.input_spec.ndim > 2
 
 
 class _Call(NamedTuple):

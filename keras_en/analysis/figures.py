@@ -208,7 +208,8 @@ def plot_correctness(ratios: Ratios) -> Any:
     if ratios.labels is not None and ratios.predicted is not None:
         right = ratios.labels == ratios.predicted
     allowed = "labels and predictions of each sample, wrong ones and right ones"
-    check(right.any() and not right.all(), "ratios", allowed, int(right.sum()))
+    both = right.any() and not right.all()
+    check(both, "ratios", allowed, int(right.sum()), "right")
     differences, errors = np.full((2, len(ratios), len(ratios.normalizers)), np.nan)
     for i, layer in enumerate(ratios.layers):
         values = ratios.by_sample(layer.path).astype("float64")

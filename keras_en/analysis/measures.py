@@ -95,7 +95,8 @@ def separability(ratios: Ratios, seed: int = 0) -> Separability:
     from sklearn.neighbors import NearestNeighbors
 
     check(ratios.labels is not None, "labels", "the class of each sample", None)
-    check(ratios.count > 1, "ratios", "of two samples at least", ratios.count)
+    count = ratios.count
+    check(count > 1, "ratios", "of two samples at least", count, "count")
     chosen = subset(ratios.count, PAIRS, seed)
     values, labels = features(ratios)[chosen], ratios.labels[chosen]  # type: ignore[index]
     classes, inverse, counts = np.unique(

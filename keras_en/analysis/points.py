@@ -169,7 +169,8 @@ def plot_embedding(
         chosen = [history.epochs[i] for i in np.unique(step.round().astype(int))]
         epochs = {epoch: history.by_epoch[epoch] for epoch in chosen}
     last = list(epochs.values())[-1]
-    check(last.count >= FEWEST, "history", "of four images at least", last.count)
+    enough = last.count >= FEWEST
+    check(enough, "history", "of four images at least", last.count, "count")
     labels, classes = _colored(last)
     labels = np.zeros(last.count, int) if labels is None else labels
     # Of many classes those that have a colour, as the paper's ten.

@@ -107,12 +107,13 @@ class Ratios(Mapping[str, np.ndarray]):
         predicted: np.ndarray | None,
     ) -> "Ratios":
         """Those whose means and variances have been added up."""
+        # Where some samples had no class, there are none.
         of_samples = [r for r in runnings if (r.classes != NO_CLASS).any()]
         classes, counts = np.empty(0, "int64"), np.empty(0, "int64")
-        if of_samples:
-            order = np.argsort(of_samples[0].classes)
-            classes = of_samples[0].classes[order]
-            counts = of_samples[0].counts[order]
+        if of_samples and labels is not None:
+            own = of_samples[0]
+            order = [i for i in np.argsort(own.classes) if own.classes[i] != NO_CLASS]
+            classes, counts = own.classes[order], own.counts[order]
         totals = [running.total() for running in runnings]
         by_class = [running.by_class(classes) for running in runnings]
         return cls(

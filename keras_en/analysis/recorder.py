@@ -156,7 +156,8 @@ class RatioRecorder(keras.callbacks.Callback):
         self._began = True
         by_epoch = {e: r for e, r in self.history.by_epoch.items() if e <= epoch}
         self.history = replace(self.history, by_epoch=by_epoch)
-        if epoch not in by_epoch:
+        # What begins anew may be another network.
+        if epoch == 0 or epoch not in by_epoch:
             self._note(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

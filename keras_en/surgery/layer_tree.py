@@ -6,10 +6,11 @@ import warnings
 
 import keras
 
-from keras_en import keras_private
+from keras_en import keras_private, lambdas
 from keras_en.arguments import fault, require
 from keras_en.keras_private import children, own_variables, source, tracker
 from keras_en.text import one_line
+from keras_en.variables import copy_value
 
 # What Keras itself keeps in a layer or a model.
 BASE = set(vars(keras.layers.Layer())) | set(vars(keras.Model()))
@@ -58,8 +59,8 @@ def remake(layer, path):
         ValueError: Keras cannot make it; `path` says which.
     """
     try:
-        if isinstance(layer, keras.layers.Lambda):
-            return _same_lambda(layer)
+        if lambdas.is_lambda(layer):
+            return lambdas.again(layer, layer.get_config())
         return type(layer).from_config(_without_variables(layer.get_config()))
     except (KeyError, NotImplementedError, TypeError, ValueError) as error:
         what = "hold layers that Keras can make again from their `get_config`: "
@@ -75,15 +76,6 @@ def _without_variables(config):
         key: numpy(value) if isinstance(value, keras.Variable) else value
         for key, value in config.items()
     }
-
-
-def _same_lambda(layer):
-    """Its function is there, and has not to be made from text, which may be unsafe."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        new = type(layer).from_config(layer.get_config(), safe_mode=False)
-    new.function = layer.function
-    return new
 
 
 def has_own(model, method):
@@ -194,7 +186,7 @@ def put(layer, place, new):
     tracker(layer).unlock()
     # Also where it is the same one: the order is that in which they are put.
     tracker(layer).untrack(old)
-    changed = _with(value, path, new)
+    changed = _with(value, path, new) if path else new
     if changed is value and path:
         tracker(layer).track(new)
     else:
@@ -203,16 +195,15 @@ def put(layer, place, new):
 
 def _with(value, path, new):
     """A collection with `new` in a place of it; of a tuple another one."""
-    if not path:
-        return new
     key, *rest = path
-    inner = _with(value[key], rest, new)
-    if not isinstance(value, tuple):
+    inner = _with(value[key], rest, new) if rest else new
+    if isinstance(value, tuple):
+        items = [*value[:key], inner, *value[key + 1 :]]
+        # TensorFlow wraps what is set, so that `type` is not what it was.
+        return value.__class__(*items) if hasattr(value, "_fields") else tuple(items)
+    if not rest or inner is not value[key]:
         value[key] = inner
-        return value
-    items = [*value[:key], inner, *value[key + 1 :]]
-    # TensorFlow wraps what is set, so that `type` is not what it was.
-    return value.__class__(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
 
 
 def exchange(layer, others):
@@ -241,6 +232,10 @@ def copy_state(old, new, path):
         ValueError: Variables of `new` have other shapes; `path` says where.
     """
     sources, targets = own_variables(old), own_variables(new)
+    by_name = {v.name: v for v in targets}
+    if len(by_name) == len(targets) and {v.name for v in sources} == by_name.keys():
+        # Quantization adds weights in an order of its own.
+        targets = [by_name[v.name] for v in sources]
     before, after = ([tuple(v.shape) for v in side] for side in (sources, targets))
     what = "hold layers that can be built again as they were"
     received = f"{path}, of class {type(old).__name__}, with weights {before}, and "
@@ -252,7 +247,7 @@ def copy_state(old, new, path):
     new.load_own_variables(store)
     # And what it does not save, such as the state of random numbers.
     for target, value in zip(targets, sources, strict=True):
-        target.assign(value)
+        copy_value(target, value)
     if hasattr(old, "save_assets"):
         with tempfile.TemporaryDirectory() as folder:
             old.save_assets(folder)

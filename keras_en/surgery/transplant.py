@@ -11,10 +11,13 @@ from keras_en.arguments import check, require
 from keras_en.layers.normalizer_pool import default_pool
 from keras_en.models import norms
 from keras_en.ops import ratios
+from keras_en.variables import copy_value
 
 _KINDS = ("mean", "variance")
 # Of batch renormalization, beside the moving statistics.
 _RENORM = ("moving_stddev", "renorm_mean", "renorm_stddev")
+# What holds the ratios that a layer starts with.
+_RATIOS = ("ratio_output_kernel", "ratio_output_bias", "mean_logits", "variance_logits")
 SWITCHABLE = (layers.SwitchableNormalization, layers.SparseSwitchableNormalization)
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
@@ -66,8 +69,10 @@ def replacement(old, path, to, initial_ratios, norm_kwargs):
     except (ValueError, TypeError) as error:
         raise type(error)(f"Layer `{path}`: {error}") from error
     if type(new) is type(old) and _alike_in_all(old, new):
+        started = _RATIOS if initial_ratios is not None else ()
         for variable, value in zip(new.variables, old.variables, strict=True):
-            variable.assign(value)
+            if variable.name not in started:
+                copy_value(variable, value)
         return new, []
     lost = learned.put(new, with_ratios=initial_ratios is None)
     return new, lost + _penalized_rows(learned, new)

@@ -21,7 +21,7 @@ def test_equal_ratios_at_the_start():
     np.testing.assert_allclose(ratios["model/norm"], [[0.5, 0.5], [0.5, 0.5]])
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package="tests.collect")
 class Subclassed(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -280,3 +280,13 @@ def test_a_broken_image_says_so(rng):
         collect_ratios(functional(), batches())
     with pytest.raises(ValueError, match="`data` must be data with a sample"):
         collect_ratios(functional(), iter(()))
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_targets_that_are_no_classes(rng, size):
+    """Whole numbers in a first batch make no classes of the others."""
+    x, y = images(rng, (7, 6, 6, 4)), np.array([3.0, 2.5, 1, 1.2, 2.1, 3, 3])
+    model = keras.Sequential([keras.Input((6, 6, 4)), ExemplarNormalization()])
+    batches = [(x[i : i + size], y[i : i + size]) for i in range(0, 7, size)]
+    ratios = collect_ratios(model, batches)
+    assert ratios.labels is None and len(ratios.classes) == len(ratios.counts) == 0

@@ -60,3 +60,15 @@ def test_errors(tmp_path, data):
     (tmp_path / "no.npz").write_text("no")
     with pytest.raises(ValueError, match="a file of ratios. Received: .*no.npz"):
         RatioHistory.load(tmp_path / "no.npz")
+
+
+def test_a_training_that_begins_anew(tmp_path, data):
+    path = tmp_path / "ratios.npz"
+    network().fit(*data, epochs=2, callbacks=[RatioRecorder(*data, path)], verbose=0)
+    model = network()
+    model.get_layer("norm").ratio_output_bias.assign([0.0, 1.0, 2.0])
+    first = collect_ratios(model, *data).mean()
+    again = RatioRecorder(*data, path)
+    model.fit(*data, epochs=1, callbacks=[again], verbose=0)
+    assert again.history.epochs == [0, 1]
+    np.testing.assert_allclose(again.history.mean()[0], first, atol=1e-6)

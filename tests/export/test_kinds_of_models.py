@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from keras_en import ExemplarNormalization, export
+from keras_en.analysis import collect_ratios
 from keras_en.export.parity import served
 from keras_en.export.parity.checks import Unequal
-from tests.backends import images, numpy
+from tests.backends import images, numpy, randomize
 from tests.export.networks import randomized, small
 
 pytestmark = pytest.mark.tensorflow
@@ -290,3 +291,24 @@ def test_a_layer_of_others_with_the_same_argument(tmp_path):
     model = keras.Sequential([keras.Input((2,)), Other(), layers.Dense(2)])
     path = export.export_onnx(model, tmp_path / "m.onnx")
     onnx_close(model, path, images(np.random.default_rng(0), (2, 2)))
+
+
+def test_branches_whose_layers_have_one_name(tmp_path, rng):
+    """Ratios of each are told, and counted."""
+
+    def branch(name):
+        inputs = keras.Input((4, 4, 4))
+        outputs = ExemplarNormalization(name="norm")(inputs)
+        return keras.Model(inputs, outputs, name=name)
+
+    inputs = keras.Input((4, 4, 4))
+    parts = [branch("left")(inputs), branch("right")(inputs)]
+    model = keras.Model(inputs, keras.layers.Concatenate()(parts))
+    randomize(model, rng)
+    x = images(rng, (3, 4, 4, 4))
+    path = export.export_saved_model(model, tmp_path, warmup_requests=False)
+    served = export.run_saved_model(path, x, "ratios")
+    expected = collect_ratios(model, x)
+    for name in ("norm", "norm_1"):
+        np.testing.assert_allclose(served[name], expected[name], atol=1e-6)
+    assert export.inspect(path).record["norm"] == {"ExemplarNormalization": 2}

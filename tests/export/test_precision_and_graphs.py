@@ -318,3 +318,25 @@ def test_weights_of_an_onnx_file_are_beside_it(tmp_path):
         path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
         with pytest.raises(ValueError, match="cannot be read"):
             export.inspect(path)
+
+
+def test_a_copy_has_arrays_of_its_own(rng):
+    x = images(rng, (2, 3))
+    layers = [keras.layers.Dense(2), keras.layers.Lambda(lambda t: 2 * t)]
+    mixed = keras.Sequential([keras.Input((3,)), *layers])
+    for layer in layers:
+        layer.dtype_policy = keras.DTypePolicy("mixed_bfloat16")
+    copy = computing_in(mixed, "float32")
+    np.testing.assert_allclose(numpy(copy(x)), numpy(mixed(x)), rtol=0.02, atol=0.02)
+    for one, other in zip(copy.variables, mixed.variables, strict=True):
+        assert one.value is not other.value
+
+
+def test_quantized_layers_stay_quantized(rng):
+    x = images(rng, (2, 8))
+    layers = [keras.layers.Dense(8, dtype="mixed_bfloat16")]
+    mixed = keras.Sequential([keras.Input((8,)), *layers])
+    mixed.layers[0].quantize("int8")
+    copy = computing_in(mixed, "float32")
+    assert copy.layers[0].dtype_policy.name == "int8_from_float32"
+    np.testing.assert_allclose(numpy(copy(x)), numpy(mixed(x)), rtol=0.02, atol=0.02)

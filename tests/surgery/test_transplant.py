@@ -9,6 +9,7 @@ from keras_en import (
     SwitchableNormalization,
     replace_normalization,
 )
+from keras_en.analysis import collect_ratios
 from keras_en.models import CifarResNet, norms
 from tests.backends import images, numpy
 from tests.networks import SHAPE, difference, functional, randomize
@@ -216,3 +217,44 @@ def test_a_penalty_of_more_rows_is_said():
         )
         start = "BatchNormalization -> ExemplarNormalization"
         assert report.replaced == {"bn": start + text}
+
+
+def test_old_and_new_are_used_in_turn(rng):
+    """On JAX a prediction or a step gives arrays away, which no two may share."""
+    x, norm = images(rng, (4, 6, 6, 3)), keras.layers.BatchNormalization
+    for first in (norm, ExemplarNormalization):
+        layers = [keras.layers.Conv2D(4, 3), first(name="norm"), keras.layers.Flatten()]
+        old = keras.Sequential([keras.Input((6, 6, 3)), *layers])
+        new = replace_normalization(old, select="norm")
+        before = old.predict(x, verbose=0)
+        new.compile("sgd", "mse")
+        new.fit(x, np.zeros_like(before), verbose=0)
+        np.testing.assert_array_equal(old.predict(x, verbose=0), before)
+        assert (new.predict(x, verbose=0) != before).any()
+
+
+@pytest.mark.parametrize("name", ["en", "sn"])
+def test_ratios_that_are_asked_for_of_a_layer_of_the_same_kind(rng, name):
+    made = norms.normalization(name, 3, name="norm")
+    model = keras.Sequential([keras.Input((4, 4, 3)), made])
+    randomize(model, rng)
+    new = replace_normalization(
+        model, name, select="norm", initial_ratios={"instance": 1.0}
+    )
+    ratios = collect_ratios(new, images(rng, (2, 4, 4, 3))).mean()
+    for row in ratios:
+        np.testing.assert_allclose(row, [1, 0, 0], atol=1e-6)
+    old, other = model.layers[0], new.layers[0]
+    np.testing.assert_array_equal(numpy(other.gamma), numpy(old.gamma))
+    np.testing.assert_array_equal(numpy(other.moving_mean), numpy(old.moving_mean))
+
+
+@pytest.mark.tensorflow
+def test_weights_that_quantization_added(rng):
+    x, layers = images(rng, (2, 8)), keras.layers
+    model = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(8), layers.BatchNormalization()]
+    )
+    model.layers[0].quantize("float8")
+    new = replace_normalization(model, initial_ratios={"batch": 1.0})
+    np.testing.assert_allclose(numpy(new(x)), numpy(model(x)), atol=1e-5)

@@ -9,7 +9,7 @@ import pytest
 
 from keras_en import ExemplarNormalization, export
 from keras_en.export.parity.cases import OFFSET
-from tests.backends import images, numpy
+from tests.backends import images, numpy, randomize
 from tests.export.networks import randomized, small
 
 pytestmark = pytest.mark.tensorflow
@@ -180,3 +180,17 @@ def test_layouts(tmp_path, shape, axis):
     np.testing.assert_allclose(
         export.run_onnx(path, x), numpy(model(x)), atol=1e-5, rtol=1e-4
     )
+
+
+def relu(x):
+    """Not Keras's."""
+    return keras.ops.minimum(keras.ops.relu(x), 0.1)
+
+
+def test_an_activation_with_the_name_of_another(tmp_path, rng):
+    inputs = keras.Input((5, 6, 8))
+    model = keras.Model(inputs, ExemplarNormalization(ratio_activation=relu)(inputs))
+    randomize(model, rng)
+    x = 3 * images(rng, (3, 5, 6, 8))
+    path = export.export_onnx(model, tmp_path / "model.onnx")
+    np.testing.assert_allclose(export.run_onnx(path, x), numpy(model(x)), atol=1e-5)

@@ -1,0 +1,90 @@
+"""Two versions of the package: one EN layer against BatchNormalization, in turns.
+
+    python benchmarks/old_and_new.py OLD [--turns 3]
+
+`OLD` is a checkout of the other version. Each turn is a process of either, on
+TensorFlow (graph, XLA) and on JAX, float32. Writes `results/old_and_new.md`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import timing
+
+HOME = Path(__file__).resolve().parents[1]
+MODES = {"tensorflow": ("graph", "xla"), "jax": ("jit",)}
+ONE = """
+import json, sys
+import layer_speed
+from keras import layers
+from keras_en import ExemplarNormalization
+layer_speed.LAYERS = {
+    "BatchNormalization": layers.BatchNormalization, "EN": ExemplarNormalization
+}
+for mode in sys.argv[1].split(","):
+    for shape in layer_speed.SHAPES:
+        results = layer_speed.measure(shape, "float32", mode, 9)
+        ratios = {job: named["EN"][0] for job, named in results.items()}
+        print("ROW", json.dumps([mode, shape, ratios]), flush=True)
+"""
+
+
+def ratios(tree, backend):
+    """`{(mode, job, shape): EN / BN}` of a process."""
+    paths = os.pathsep.join([str(tree), str(HOME / "benchmarks")])
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": paths}
+    command = [sys.executable, "-c", ONE, ",".join(MODES[backend])]
+    done = subprocess.run(
+        command, env=environment, cwd=tree, check=True, capture_output=True, text=True
+    )
+    result = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("ROW "):
+            mode, shape, jobs = json.loads(line[4:])
+            shape = "x".join(map(str, shape))
+            result |= {(mode, job, shape): value for job, value in jobs.items()}
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("old", type=Path)
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+    trees = {"old": options.old.resolve(), "new": HOME}
+    every = {}
+    for turn in range(options.turns):
+        for backend in MODES:
+            for name in (list(trees), list(trees)[::-1])[turn % 2]:
+                for key, value in ratios(trees[name], backend).items():
+                    every.setdefault((backend, *key), {}).setdefault(name, [])
+                    every[backend, *key][name].append(value)
+                print(turn, backend, name, flush=True)
+    lines = ["| | shape | old | new | new / old |", "|---|---|---|---|---|"]
+    together = {}
+    for (backend, mode, job, shape), values in every.items():
+        old, new = (statistics.median(values[name]) for name in trees)
+        together.setdefault((backend, mode, job), []).append((old, new))
+        where = f"{backend}, {mode}, {job}"
+        lines.append(f"| {where} | {shape} | {old:.2f} | {new:.2f} | {new / old:.2f} |")
+    for where, pairs in together.items():
+        old, new = map(timing.geometric_mean, zip(*pairs, strict=True))
+        text = f"**{old:.2f}** | **{new:.2f}** | **{new / old:.2f}**"
+        lines.append(f"| {', '.join(where)} | geometric mean | {text} |")
+    commit = ["git", "-C", str(options.old), "log", "-1", "--format=%h, %s"]
+    old = subprocess.run(commit, capture_output=True, text=True, check=True)
+    about = [
+        "Time of EN over that of `keras.layers.BatchNormalization`, medians of "
+        f"{options.turns} processes each. Old is {old.stdout.strip()}.",
+        "",
+    ]
+    timing.write("old_and_new", "One EN layer, old and new", [*about, *lines])
+
+
+if __name__ == "__main__":
+    main()
