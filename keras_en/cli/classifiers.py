@@ -1,12 +1,13 @@
 """What tells the classes of images: a Keras model, a SavedModel or an ONNX file."""
 
+import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_en import export
+from keras_en.cli import options as shared
 from keras_en.export.pixels import DIVISORS, resolved
 from keras_en.export.serving import BYTES, BYTES_SIGNATURE, loaded
 from keras_en.training import experiment
@@ -31,24 +32,23 @@ class Classifier(NamedTuple):
     names: Sequence[str] | None
 
 
-def classifier(
-    path: Path, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Classifier:
-    """The `Classifier` of a model, of the folder of a training or of an artefact.
+def classifier(options: argparse.Namespace) -> Classifier:
+    """The `Classifier` of the model, the folder of a training or the artefact of
+    `options.model`, with `--mean` and `--std`.
 
     Raises:
-        ValueError: It takes no images, or cannot be read.
+        ValueError: It takes no images, or others, or cannot be read.
     """
+    path = options.model
     if (path / experiment.MODEL).is_file():
         path = path / experiment.MODEL
-    scale = None if mean is None and std is None else (mean or 0.0, std or 1.0)
     if path.suffix == ".keras":
-        return _of_keras(path, scale)
+        return _of_keras(path, options)
     artefact = export.inspect(path)
     names = _written(artefact.record) or class_names(path.parent)
     if artefact.kind == "ONNX":
-        return _of_onnx(path, artefact, scale)._replace(names=names)
-    if BYTES_SIGNATURE in artefact.signatures and scale is None:
+        return _of_onnx(path, artefact, options)._replace(names=names)
+    if BYTES_SIGNATURE in artefact.signatures and _scale(options) is None:
         return Classifier(lambda data: data, lambda x: _of_bytes(path, x), names)
     (dtype, shape), *others = artefact.signatures["serving_default"][0].values()
     size = _size(path, shape, others)
@@ -56,7 +56,7 @@ def classifier(
     def scores(batch):
         return export.run_saved_model(path, np.stack(batch).astype(dtype))
 
-    return Classifier(_treated(path, size, scale), scores, names)
+    return Classifier(_treated(path, size, options), scores, names)
 
 
 def _written(record):
@@ -67,7 +67,7 @@ def _written(record):
     return values.get("class_names")
 
 
-def _of_keras(path, scale):
+def _of_keras(path, options):
     model = loaded(path)
     tensor, *others = model.inputs
     size = _size(path, tensor.shape, others)
@@ -77,11 +77,11 @@ def _of_keras(path, scale):
         return model.predict(np.stack(batch), batch_size=_BATCH, verbose=0)
 
     return Classifier(
-        _treated(path, size, scale, 255 / white), scores, class_names(path.parent)
+        _treated(path, size, options, 255 / white), scores, class_names(path.parent)
     )
 
 
-def _of_onnx(path, artefact, scale):
+def _of_onnx(path, artefact, options):
     (dtype, shape), *others = artefact.signatures["serving_default"][0].values()
     shape = [n if isinstance(n, int) else None for n in shape]
     first = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
@@ -96,7 +96,7 @@ def _of_onnx(path, artefact, scale):
         parts = [x[i : i + together] for i in range(0, len(x), together)]
         return np.concatenate([export.run_onnx(path, part) for part in parts])
 
-    return Classifier(_treated(path, size, scale), scores, None)
+    return Classifier(_treated(path, size, options), scores, None)
 
 
 def _of_bytes(path, batch):
@@ -115,9 +115,17 @@ def _size(path, shape, others):
     return tuple(shape[1:])
 
 
-def _treated(path, size, scale, white=1.0):
+def _scale(options):
+    """Mean and deviation that were asked for, or `None`."""
+    mean, std = options.mean, options.std
+    return None if mean is None and std is None else (mean or 0.0, std or 1.0)
+
+
+def _treated(path, size, options, white=1.0):
     """As the evaluation of the recipe beside a file does it; or resized, and from 0 to
     `white`."""
+    shared.check_scaling(options, size[-1])
+    scale = _scale(options)
     recipe, steps, side = path.parent / experiment.RECIPE, [], None
     if scale is None and recipe.is_file():
         part = recipes.load(recipe).data

@@ -16,7 +16,7 @@ from keras_en.training.data.images import Broken
 def run(options: argparse.Namespace) -> None:
     encoded = [_bytes(path) for path in options.images]
     progress(f"Reading {options.model}")
-    network = classifier(options.model, options.mean, options.std)
+    network = classifier(options)
     inputs = [
         _treated(network, path, data)
         for path, data in zip(options.images, encoded, strict=True)

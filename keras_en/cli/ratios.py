@@ -11,6 +11,7 @@ import numpy as np
 from keras_en import files
 from keras_en.analysis import RatioHistory, collect_ratios
 from keras_en.analysis.page import FILES
+from keras_en.cli import options as shared
 from keras_en.cli.explanation import Batches, explain
 from keras_en.cli.terminal import is_quiet, progress, say
 from keras_en.export.serving import loaded
@@ -154,6 +155,7 @@ def _transform(options, subject, data: Data, split):
     """What the evaluation of the recipe does; otherwise images of the model's size,
     with --mean and --std."""
     size = None
+    shared.check_scaling(options, data.splits[split].image_shape[-1])
     if subject.recipe is not None and options.mean is None and options.std is None:
         part = subject.recipe.data
         size, steps = part.image_size, list(part.evaluate)

@@ -101,6 +101,26 @@ def test_mean_and_names_of_a_run(place, tmp_path, capsys):
     assert (record["mean"], record["std"]) == ([0.2, 0.0, 0.6], 2.0)
 
 
+@pytest.fixture(scope="module")
+def forms(place, tmp_path_factory):
+    """A file, a SavedModel and an ONNX file of the same network."""
+    folder = tmp_path_factory.mktemp("forms")
+    served = export.export_saved_model(means(), folder / "served")
+    onnx = export.export_onnx(means(), folder / "m.onnx")
+    return [place / "m.keras", served, onnx]
+
+
+@pytest.mark.parametrize("words", [("--mean", "1,2"), ("--std", "1,2,3,4")])
+def test_a_number_for_each_channel(forms, place, capsys, words):
+    for model in forms:
+        assert cli.main(["predict", str(model), str(place / "r.png"), *words]) == 2
+        said = capsys.readouterr().err
+        assert said.endswith(
+            f"error: {words[0]} must be a number, or one for each channel, 3. "
+            f"Received: {words[1]}\n"
+        )
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

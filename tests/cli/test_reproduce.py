@@ -82,6 +82,10 @@ def test_runs_of_other_settings_are_in_no_table(processes, tmp_path):
     [
         (["table12"], "'table9'], or a .yaml file. Received: name='table12'"),
         (["table5", "--seeds", "4-0"], "Received: 4-0"),
+        (["table5", "--seeds", "-1"], "at most 1000 seeds. Received: -1"),
+        (["table5", "--seeds=-1-3"], "Received: -1-3"),
+        (["table5", "--seeds", ""], "Received: ''"),
+        (["table5", "--seeds", "1,,2"], "Received: 1,,2"),
         (["table5", "--seeds", "0-4294967295"], "Received: 0-4294967295"),
         (["table5", "--train", "--norm bn --seed 7"], "own. Received: --norm"),
         (["table5", "--train", 'a "b'], 'No closing quotation. Received: a "b'),
