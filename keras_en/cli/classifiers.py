@@ -1,21 +1,26 @@
 """What tells the classes of images: a Keras model, a SavedModel or an ONNX file."""
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_en import export
+from keras_en.arguments import require
 from keras_en.cli import options as shared
 from keras_en.export.pixels import DIVISORS, resolved
 from keras_en.export.serving import BYTES, BYTES_SIGNATURE, loaded
+from keras_en.text import one_line
 from keras_en.training import experiment
 from keras_en.training.data import Transform, images
+from keras_en.training.evaluation import check_network
 from keras_en.training.recipes import recipe as recipes
 from keras_en.training.run_folder import class_names
 
 _BATCH = 32
+_DEFAULT = "serving_default"
 _GREY = np.array([0.299, 0.587, 0.114])
 
 
@@ -49,9 +54,11 @@ def classifier(options: argparse.Namespace) -> Classifier:
     if artefact.kind == "ONNX":
         return _of_onnx(path, artefact, options)._replace(names=names)
     if BYTES_SIGNATURE in artefact.signatures and _scale(options) is None:
-        return Classifier(lambda data: data, lambda x: _of_bytes(path, x), names)
-    (dtype, shape), *others = artefact.signatures["serving_default"][0].values()
-    size = _size(path, shape, others)
+        _check_outputs(path, artefact, BYTES_SIGNATURE)
+        treated = functools.partial(_decodable, channels=_channels(artefact))
+        return Classifier(treated, lambda x: _of_bytes(path, x), names)
+    dtype, shape = _input(path, artefact)
+    size = _size(path, shape)
 
     def scores(batch):
         return export.run_saved_model(path, np.stack(batch).astype(dtype))
@@ -69,8 +76,8 @@ def _written(record):
 
 def _of_keras(path, options):
     model = loaded(path)
-    tensor, *others = model.inputs
-    size = _size(path, tensor.shape, others)
+    check_network(model, "MODEL", path, ranks=(2,))
+    size = _size(path, model.inputs[0].shape)
     white = DIVISORS[resolved("auto", model)]
 
     def scores(batch):
@@ -82,12 +89,12 @@ def _of_keras(path, options):
 
 
 def _of_onnx(path, artefact, options):
-    (dtype, shape), *others = artefact.signatures["serving_default"][0].values()
+    dtype, shape = _input(path, artefact)
     shape = [n if isinstance(n, int) else None for n in shape]
     first = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
     if first:
         shape = [shape[0], *shape[2:], shape[1]]
-    size = _size(path, shape, others)
+    size = _size(path, shape)
     together = shape[0] or _BATCH
 
     def scores(batch):
@@ -105,13 +112,54 @@ def _of_bytes(path, batch):
     return export.run_saved_model(path, {BYTES: encoded}, BYTES_SIGNATURE)
 
 
-def _size(path, shape, others):
+def _decodable(data, channels):
+    """The bytes of an image, which TensorFlow decodes as `serving_bytes` will.
+
+    Raises:
+        Broken: It cannot.
+    """
+    import tensorflow as tf
+
+    try:
+        tf.io.decode_image(data, channels, expand_animations=False)
+    except tf.errors.OpError as error:
+        raise images.Broken(one_line(error.message)) from error
+    return data
+
+
+def _channels(artefact):
+    """Those of the images that a SavedModel takes; 0 where it does not say."""
+    inputs, _ = artefact.signatures.get(_DEFAULT, ({}, {}))
+    shapes = [shape for _, shape in inputs.values() if shape and len(shape) == 4]
+    return shapes[0][-1] or 0 if shapes else 0
+
+
+def _input(path, artefact):
+    """Dtype and shape of what a SavedModel or an ONNX file takes."""
+    _check_outputs(path, artefact, _DEFAULT)
+    inputs = list(artefact.signatures[_DEFAULT][0].values())
+    one = len(inputs) == 1 and inputs[0][1] is not None
+    received = f"{path}, with inputs {inputs}"
+    require(one, "MODEL", "have one input, of a rank that is known", received)
+    return inputs[0]
+
+
+def _check_outputs(path, artefact, signature):
+    """Raises unless an artefact has a signature of one output."""
+    signatures = artefact.signatures
+    received = f"{path}, with {', '.join(signatures)}"
+    what = f"have the signature {signature}"
+    require(signature in signatures, "MODEL", what, received)
+    outputs = list(signatures[signature][1])
+    received = f"{path}, with outputs {', '.join(outputs)}"
+    require(len(outputs) == 1, "MODEL", "have one output", received)
+
+
+def _size(path, shape):
     """Height, width and channels that a network takes."""
-    if others or len(shape) != 4 or shape[-1] not in (1, 3):
-        raise ValueError(
-            "MODEL must be a network whose one input is images, (N, H, W, 3) or "
-            f"(N, H, W, 1). Received: {path}, which takes {tuple(shape)}"
-        )
+    what = "be a network that takes images, (N, H, W, 3) or (N, H, W, 1)"
+    images_only = len(shape) == 4 and shape[-1] in (1, 3)
+    require(images_only, "MODEL", what, f"{path}, which takes {tuple(shape)}")
     return tuple(shape[1:])
 
 

@@ -22,7 +22,9 @@ def add(commands: Any) -> None:
     option = command.add_argument
     text = "a .keras file, a folder of a training, a SavedModel's version or .onnx"
     option("model", type=shared.path, metavar="MODEL", help=text)
-    text = "JPEG, PNG, BMP or GIF; of the last the first picture"
+    text = "JPEG, PNG, BMP or WebP of 8 bits a channel, grey or RGB; where a "
+    text += "SavedModel decodes images itself (serving_bytes), 16 bits, CMYK and GIF, "
+    text += "of which the first picture counts, too"
     option("images", type=shared.path, nargs="+", metavar="IMAGE", help=text)
     shared.add_import(command)
     text = "classes of each image; default: %(default)s"
