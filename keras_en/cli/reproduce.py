@@ -44,7 +44,9 @@ def run(options: argparse.Namespace) -> None:
     if not options.dry_run:
         for training in trainings:
             # Before anything is written.
-            training.recipe.data.where()
+            for recipe in (training.recipe, training.run.load_evaluated()):
+                if recipe is not None:
+                    recipe.data.where()
 
     def line(text: str) -> None:
         say(f"{options.scale} scale: {text}")

@@ -45,7 +45,7 @@ class Training(NamedTuple):
             options["scales"] = ["--scales", "recipe"]
         start = self.folder.name
         return {
-            self.folder.with_name(f"{start}-{name}.json"): words
+            self.folder.with_name(f"{start}-{_folder_name([name])}.json"): words
             for name, words in options.items()
         }
 
