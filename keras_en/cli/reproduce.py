@@ -122,7 +122,8 @@ def _run(words, log):
 def _is_same(training):
     """Whether what is in its folder was trained as it is to be."""
     recipe = training.folder.with_name("recipe.yaml")
-    return recipe.is_file() and recipe.read_text("utf-8") == training.recipe.to_yaml()
+    own = training.recipe.to_yaml()
+    return recipe.is_file() and recipe.read_text("utf-8", "replace") == own
 
 
 def _write(table, options, output):
