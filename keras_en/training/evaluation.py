@@ -108,7 +108,7 @@ def evaluate(
     facts, split = material.facts, material.split(split)
     segments = facts.task == "segmentation"
     check(segments or not scales, "scales", "() but for segmentation", tuple(scales))
-    check_network(model)
+    check_network(model, ranks=(4,) if segments else (2,))
     classes, what = model.output_shape[-1], "have as many classes"
     received = f"a network of {classes}, data of {facts.classes}"
     require(classes == facts.classes, "The network and the data", what, received)
