@@ -12,7 +12,6 @@ from keras_en.arguments import require
 from keras_en.cli import options as shared
 from keras_en.export.pixels import DIVISORS, resolved
 from keras_en.export.serving import BYTES, BYTES_SIGNATURE, loaded
-from keras_en.text import one_line
 from keras_en.training import experiment
 from keras_en.training.data import Transform, images
 from keras_en.training.evaluation import check_network
@@ -123,7 +122,7 @@ def _decodable(data, channels):
     try:
         tf.io.decode_image(data, channels, expand_animations=False)
     except tf.errors.OpError as error:
-        raise images.Broken(one_line(error.message)) from error
+        raise images.Broken("which TensorFlow cannot decode") from error
     return data
 
 
