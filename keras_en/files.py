@@ -129,18 +129,26 @@ def staged(target, name="new"):
     folder = target.parent
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary(folder, PARTIAL) as work:
-            yield Staged(target, work / name)
-    except OSError as error:
-        if error.filename is None and error.errno in _NO_ROOM:
-            text = f"{target} cannot be written: {error.strerror}"
-            raise CannotWrite(text) from error
-        raise
+        with _named(target):
+            folder.mkdir(parents=True, exist_ok=True)
+            with temporary(folder, PARTIAL) as work:
+                yield Staged(target, work / name)
     finally:
         for path in missing:
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+@contextlib.contextmanager
+def _named(path):
+    """Inside, a writer that does not say which file raises `CannotWrite`, that does."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:
+            text = f"{path} cannot be written: {error.strerror}"
+            raise CannotWrite(text) from error
+        raise
 
 
 def write(path, save):
@@ -171,16 +179,39 @@ def write_whole(path, partial, write):
         path: `pathlib.Path`.
         partial: `pathlib.Path` of what a killed process leaves, in the same folder.
         write: Function of a binary file.
+
+    Raises:
+        CannotWrite: There is no room for it.
     """
     partial.unlink(missing_ok=True)
     try:
-        with partial.open("xb") as file:
+        with _named(path), partial.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def append(path, data):
+    """Adds bytes to the end of a file, which is made if it is not there, all of them or
+    none.
+
+    Raises:
+        CannotWrite: There is no room for them.
+    """
+    size = path.stat().st_size if path.exists() else None
+    try:
+        with _named(path), path.open("ab") as file:
+            file.write(data)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if size is None:
+                path.unlink()
+            else:
+                os.truncate(path, size)
+        raise
 
 
 @contextlib.contextmanager

@@ -9,6 +9,12 @@ import unicodedata
 _DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 # Of a direction and without a width: left to right, right to left, and Arabic.
 _MARKS = "\u200e\u200f\u061c"
+# What terminals take as one (ECMA-48): CSI with its parameters, and OSC, DCS, SOS, PM
+# and APC with their texts.
+_SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
+)
 
 
 def as_json(values):
@@ -41,7 +47,7 @@ def one_line(error, limit=400):
     Of a longer text the innermost of the errors that Keras puts into one another is
     shown, behind whole configurations; and of that the beginning and the end.
     """
-    text = printable(" ".join((str(error).strip() or repr(error)).split()))
+    text = printable(" ".join((str(error).strip() or repr(error)).split())).strip()
     if limit is None or len(text) <= limit:
         return text
     text = text.rpartition("Exception encountered: ")[2] or text
@@ -52,9 +58,10 @@ def one_line(error, limit=400):
 
 
 def printable(text):
-    """Text without control characters, a line's end excepted, without those that turn
-    what is beside them around, and without halves of characters, which no terminal and
-    no file takes."""
+    """Text without sequences that control a terminal, without control characters, a
+    line's end excepted, without those that turn what is beside them around, and without
+    halves of characters, which no terminal and no file takes."""
+    text = _SEQUENCES.sub("", text)
     return "".join(c for c in text if c == "\n" or not _controls(c))
 
 

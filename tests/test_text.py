@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from keras_en.text import as_json, one_line, printable
 
@@ -34,6 +35,23 @@ def test_what_turns_a_line_around_is_not_printed():
     # Languages are printed, and what joins or parts their letters.
     text = "\u05d0\u05d1 \u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f52c"
     assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("a\x9b2Jb", "ab"),
+        ("\x1b]0;title\x07a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink"),
+        ("\x1bP1$r\x1b\\a\x9dtitle\x9cb", "ab"),
+        # Without an end there is no sequence: its text stays.
+        ("\x1b]0;title\nnext\x1b[", "]0;title\nnext["),
+        ("array[0m]", "array[0m]"),
+    ],
+)
+def test_sequences_of_a_terminal_go_as_a_whole(text, expected):
+    assert printable(text) == expected
+    assert one_line(text) == expected.replace("\n", " ")
 
 
 def test_json_without_numbers_that_are_none():

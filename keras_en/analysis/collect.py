@@ -99,9 +99,10 @@ def collect_ratios(
         rows than samples, there are as many rows, and no classes.
 
     Raises:
-        ValueError: No layer of `model` has ratios; or one does not run, or only in a
-            function or a loop that the backend traces; `data` is empty; there is not a
-            label of each sample; ratios are not finite, with layer and sample.
+        ValueError: `model` is not built; no layer of it has ratios; or one does not
+            run, or only in a function or a loop that the backend traces; `data` is
+            empty; there is not a label of each sample; ratios are not finite, with
+            layer and sample.
         TypeError: `data` is nothing of the above.
     """
     collector = Collector(model, layers)
@@ -117,6 +118,7 @@ class Collector:
             **_layers(model, SwitchableNormalization),
         }
         check(every, "model", _NO_LAYERS, model)
+        check(model.built, "model", "a Keras model that is built", model)
         self.model = model
         self.layers = every if layers is None else _chosen(every, layers)
         exemplar = {p: x for p, x in self.layers.items() if not is_switchable(x)}

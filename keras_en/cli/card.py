@@ -13,7 +13,7 @@ from keras_en import files
 from keras_en.cli.options import NOTHING
 from keras_en.export.facts import facts_of
 from keras_en.text import one_line, table
-from keras_en.training import experiment
+from keras_en.training import experiment, run_folder
 from keras_en.training.recipes import recipe as recipes
 from keras_en.version import __version__
 
@@ -47,7 +47,7 @@ def write_card(folder: Path, model: keras.Model, path: Path, licence: str) -> No
         path: Its file; beside it a training may have left what it was.
         licence: Its licence, as the Hub names them.
     """
-    run = _json(path.parent / experiment.FACTS)
+    run = run_folder.facts(path.parent)
     name = model.name.replace("_", "-")
     with files.staged(folder) as staged:
         with zipfile.ZipFile(path) as archive:
@@ -161,7 +161,6 @@ def _what(model):
 
 
 def _training(run, data):
-    seconds = sum(p.get("seconds") or 0 for p in run.get("processes", ()))
     hardware = run.get("hardware", {})
     metrics = run.get("metrics", {}).items()
     rows = [(TITLES[k], f"{value:.2%}") for k, value in metrics if k in TITLES]
@@ -169,7 +168,7 @@ def _training(run, data):
         ("data", data or "unknown"),
         ("recipe", run.get("recipe", "unknown")),
         ("seed", run.get("seed", "unknown")),
-        ("seconds", f"{seconds:,.0f}"),
+        ("seconds", f"{run_folder.seconds(run):,.0f}"),
         ("processor", hardware.get("processor", "unknown")),
         ("trained with", _listed(run.get("versions", {}))),
     ]
@@ -187,14 +186,6 @@ def _data(folder):
     with contextlib.suppress(RuntimeError, ValueError):
         return recipes.load(recipe).data.source if recipe.is_file() else None
     return None
-
-
-def _json(path):
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _kaggle(name, text):

@@ -12,7 +12,7 @@ from keras_en.export.pixels import DIVISORS, resolved
 from keras_en.export.serving import loaded
 from keras_en.text import as_json
 from keras_en.training import experiment
-from keras_en.training.evaluation import Scores, evaluate
+from keras_en.training.evaluation import Scores, check_network, evaluate
 from keras_en.training.material import material
 from keras_en.training.recipes import recipe as recipes
 from keras_en.training.run_folder import check_classes
@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> None:
     folder, path = _model(options.model)
     progress(f"Reading {path}")
     model = loaded(path)
+    check_network(model, "RUN", path)
     recipe = _recipe(folder, options, model)
     whole = options.data is not None and not _is_of_run(folder, recipe)
     where = {"data_dir": options.data_dir, "skip_broken": options.skip_broken}
@@ -103,7 +104,7 @@ def _recipe(folder, options, model):
         overrides = ["data.labels=null", "data.hold_out=null", *overrides]
     if name is None:
         shape, divisor = model.input_shape, DIVISORS[resolved("auto", model)]
-        size = shape[1] if len(shape) == 4 else None
+        size = shape[1]
         steps = json.dumps([{"normalize": {"std": divisor / 255}}])
         overrides += [f"data.image_size={json.dumps(size)}", "data.train=[]"]
         overrides.append(f"data.evaluate={steps}")

@@ -39,6 +39,9 @@ def run(options: argparse.Namespace) -> None:
     _add_class_names(arguments["metadata"], prepared.model, options.model)
     if options.to == "saved_model":
         channels = prepared.model.inputs[0].shape[-1]
+        shared.check_scaling(options, channels)
+        scaling = {k: arguments[k] for k in ("mean", "std") if k in arguments}
+        arguments |= _plain(scaling)
         _add_scaling(arguments, options.model.parent / experiment.RECIPE, channels)
     progress(f"Writing {NAMES[options.to]}")
     report = None
@@ -107,13 +110,17 @@ def _add_scaling(arguments, path, channels):
         progress(f"Left aside: {path.name}: {one_line(error)}")
         return
     values = {"mean": transform.mean, "std": transform.std}
-    arguments |= {k: v[0] if len(v) == 1 else v for k, v in values.items()}
-    arguments["pixels"] = "0-1"
+    arguments |= {**_plain(values), "pixels": "0-1"}
     steps = [step for step in transform.steps if not isinstance(step, Resize)]
     if steps:
         progress(
             f"{path.name} cuts images for evaluation: serving_bytes resizes them whole"
         )
+
+
+def _plain(scaling):
+    """A list of one number is a number."""
+    return {k: v[0] if len(v) == 1 else v for k, v in scaling.items()}
 
 
 def _metadata(options):

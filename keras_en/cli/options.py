@@ -4,7 +4,6 @@ allowed, and groups."""
 import argparse
 import importlib
 import json
-import math
 import os
 import sys
 import textwrap
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from keras_en.cli.choices import BATCHES, FORMS, NORMS, is_source
+from keras_en.cli.choices import BATCHES, FORMS, LARGEST, LAST_SEED, NORMS, is_source
 from keras_en.text import one_line
 
 NOTHING = "nothing was written"
@@ -68,7 +67,7 @@ def add_command(
 
 def add_model(command: Parser) -> None:
     text = "a .keras file"
-    command.add_argument("model", type=Path, metavar="MODEL", help=text)
+    command.add_argument("model", type=path, metavar="MODEL", help=text)
     add_import(command)
 
 
@@ -112,7 +111,7 @@ def class_names(path: Path) -> list[str]:
 
 def add_artefact(command: Parser) -> None:
     text = "DIRECTORY/VERSION, or .onnx"
-    command.add_argument("artefact", type=Path, metavar="ARTEFACT", help=text)
+    command.add_argument("artefact", type=path, metavar="ARTEFACT", help=text)
 
 
 def add_overwrite(command: Parser, text: str) -> None:
@@ -122,7 +121,7 @@ def add_overwrite(command: Parser, text: str) -> None:
 def add_seed(option: Callable, text: str) -> None:
     """`--seed`, by the `add_argument` of a parser or a group."""
     text += "; default: %(default)s"
-    option("--seed", type=integer(0, 2**32 - 1), default=0, metavar="N", help=text)
+    option("--seed", type=integer(0, LAST_SEED), default=0, metavar="N", help=text)
 
 
 def add_norm(option: Callable, **settings: Any) -> None:
@@ -150,8 +149,26 @@ def add_data(option: Callable) -> None:
     text = "images of a (global) batch"
     option("--batch-size", type=integer(1), metavar="N", help=text)
     text = "folder of tensorflow-datasets, or of the paths of a list"
-    option("--data-dir", metavar="FOLDER", help=text)
+    option("--data-dir", type=word, metavar="FOLDER", help=text)
     option("--skip-broken", action="store_true", help="leave out broken images")
+
+
+def add_scaling(option: Callable, text: str) -> None:
+    """`--mean` and `--std` of images, likewise; see `check_scaling`."""
+    for flag, least in (("--mean", -LARGEST), ("--std", 1 / LARGEST)):
+        numbers = listed(number(least), f"numbers from {least:g} to {LARGEST:g}")
+        option(flag, type=numbers, metavar="X[,X,X]", help=text)
+
+
+def check_scaling(options: argparse.Namespace, channels: int) -> None:
+    """Raises `ValueError` unless `--mean` and `--std`, where they are there, have a
+    number, or one for each channel."""
+    for name in ("mean", "std"):
+        values = getattr(options, name, None)
+        if values is not None and len(values) not in (1, channels):
+            allowed = f"a number, or one for each channel, {channels}"
+            received = ",".join(format(value, "g") for value in values)
+            raise ValueError(f"--{name} must be {allowed}. Received: {received}")
 
 
 def overrides(options: argparse.Namespace, keys: dict[str, str]) -> list[str]:
@@ -169,7 +186,7 @@ def add_gates(command: Parser) -> None:
     option = command.add_argument_group("comparison").add_argument
     option(
         "--batches",
-        type=listed(integer(1), "positive integers"),
+        type=listed(integer(1), f"integers from 1 to {LARGEST}"),
         default=list(BATCHES),
         metavar="N[,N]",
         help=f"batch sizes; default: {','.join(map(str, BATCHES))}",
@@ -186,35 +203,62 @@ def add_gates(command: Parser) -> None:
     option("--rtol", type=number(0), metavar="X", help=text)
     add_seed(option, "of random inputs")
     text = "a .json or .md file to write, of every check"
-    option("--report", type=Path, metavar="FILE", help=text)
+    option("--report", type=new_path, metavar="FILE", help=text)
 
 
-def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+def word(text: str) -> str:
+    """A text that is not empty."""
+    if not text:
+        raise wrong("a text that is not empty", text)
+    return text
+
+
+def path(text: str) -> Path:
+    """A path: Python takes none for the working folder."""
+    return Path(word(text))
+
+
+def new_path(text: str) -> Path:
+    """A path that can be written to: no folder above it is a file."""
+    result = path(text)
+    for above in result.parents:
+        if os.path.lexists(above) and not above.is_dir():
+            raise wrong("a path in a folder", f"{text}, but {above} is no folder")
+    return result
+
+
+def folder(text: str) -> Path:
+    """A folder that can be written to; it need not be there."""
+    result = new_path(text)
+    if os.path.lexists(result) and not result.is_dir():
+        raise wrong("a folder", f"{text}, which is none")
+    return result
+
+
+def integer(minimum: int, maximum: int = LARGEST) -> Callable[[str], int]:
     """An integer between two others."""
-    allowed = f"an integer of at least {minimum}"
-    if maximum is not None:
-        allowed += f" and at most {maximum}"
 
     def parse(text):
-        number = int(text) if text.isdecimal() else minimum - 1
-        if number < minimum or (maximum is not None and number > maximum):
-            raise _wrong(allowed, text)
+        # Python refuses to read thousands of digits.
+        number = int(text) if text.isdecimal() and len(text) < 100 else minimum - 1
+        if not minimum <= number <= maximum:
+            allowed = f"an integer of at least {minimum} and at most {maximum}"
+            raise wrong(allowed, text)
         return number
 
     return parse
 
 
-def number(minimum: float = -math.inf) -> Callable[[str], float]:
-    """A finite number, not below another."""
+def number(minimum: float, maximum: float = LARGEST) -> Callable[[str], float]:
+    """A number between two others."""
 
     def parse(text):
         try:
             value = float(text)
         except ValueError:
-            value = math.nan
-        if not minimum <= value < math.inf:
-            kind = "a number" if minimum == -math.inf else f"a number from {minimum:g}"
-            raise _wrong(kind, text)
+            value = float("nan")
+        if not minimum <= value <= maximum:
+            raise wrong(f"a number from {minimum:g} to {maximum:g}", text)
         return value
 
     return parse
@@ -225,7 +269,7 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
 
     def parse(text):
         if text not in names:
-            raise _wrong(f"one of {names}", text)
+            raise wrong(f"one of {names}", text)
         return text
 
     return parse
@@ -238,7 +282,7 @@ def listed(parse: Callable[[str], Any], what: str) -> Callable[[str], list]:
         try:
             return [parse(part) for part in text.split(",")]
         except argparse.ArgumentTypeError:
-            raise _wrong(f"{what} between commas", text) from None
+            raise wrong(f"{what} between commas", text) from None
 
     return parse_all
 
@@ -246,16 +290,17 @@ def listed(parse: Callable[[str], Any], what: str) -> Callable[[str], list]:
 def source(text: str) -> str:
     """Where images are from."""
     if not is_source(text):
-        raise _wrong(FORMS, text)
+        raise wrong(FORMS, text)
     return text
 
 
 def size(text: str) -> tuple[int, int]:
     """Height and width: 224x224, or 224 for both."""
-    parts = text.split("x")
-    if not 1 <= len(parts) <= 2 or not all(p.isdecimal() and int(p) for p in parts):
-        raise _wrong("HEIGHTxWIDTH, such as 224x224", text)
-    return int(parts[0]), int(parts[-1])
+    try:
+        sides = [integer(1)(part) for part in text.split("x", 1)]
+    except argparse.ArgumentTypeError:
+        raise wrong("HEIGHTxWIDTH, such as 224x224", text) from None
+    return sides[0], sides[-1]
 
 
 def share(text: str) -> tuple[str, float]:
@@ -264,19 +309,21 @@ def share(text: str) -> tuple[str, float]:
     try:
         return name, float(ratio)
     except ValueError:
-        raise _wrong("NAME=SHARE, such as batch=0.9", text) from None
+        raise wrong("NAME=SHARE, such as batch=0.9", text) from None
 
 
 def fact(text: str) -> tuple[str, Any]:
     """KEY=VALUE; a value that is JSON is taken as such."""
     key, sign, value = text.partition("=")
     if not key or not sign:
-        raise _wrong("KEY=VALUE, such as licence=MIT", text)
+        raise wrong("KEY=VALUE, such as licence=MIT", text)
     try:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
 
 
-def _wrong(allowed, text):
-    return argparse.ArgumentTypeError(f"must be {allowed}. Received: {text}")
+def wrong(allowed: str, text: str) -> argparse.ArgumentTypeError:
+    """The error of an option."""
+    received = text or repr(text)
+    return argparse.ArgumentTypeError(f"must be {allowed}. Received: {received}")

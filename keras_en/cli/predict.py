@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_en.arguments import require
+from keras_en.arguments import fault, require
 from keras_en.cli.classifiers import classifier
 from keras_en.cli.options import class_names
 from keras_en.cli.terminal import progress, say, say_json
@@ -16,17 +16,15 @@ from keras_en.training.data.images import Broken
 def run(options: argparse.Namespace) -> None:
     encoded = [_bytes(path) for path in options.images]
     progress(f"Reading {options.model}")
-    network = classifier(options.model, options.mean, options.std)
+    network = classifier(options)
     inputs = [
         _treated(network, path, data)
         for path, data in zip(options.images, encoded, strict=True)
     ]
     scores = _scores(network, inputs)
-    if scores.ndim != 2:
-        raise ValueError(
-            "MODEL must be a network of classes, with an output (N, classes). "
-            f"Received: {options.model}, with one of {scores.shape}"
-        )
+    what = "be a network of classes, with an output (N, classes)"
+    received = f"{options.model}, with one of {scores.shape}"
+    require(scores.ndim == 2, "MODEL", what, received)
     for path, row in zip(options.images, scores, strict=True):
         # Of a class that is masked a score may be infinite.
         right, received = not np.isnan(row).any(), f"{row.tolist()} for {path}"
@@ -53,9 +51,8 @@ def _treated(network, path, data):
     try:
         return network.treated(data)
     except Broken as error:
-        raise ValueError(
-            f"IMAGE must be a whole image. Received: {path}, {error}"
-        ) from (error)
+        what = "be a whole image of a form that MODEL takes, see --help"
+        raise fault("IMAGE", what, f"{path}, {error}") from error
 
 
 def _scores(network, inputs):

@@ -11,6 +11,8 @@ import numpy as np
 from keras_en import files
 from keras_en.analysis import RatioHistory, collect_ratios
 from keras_en.analysis.page import FILES
+from keras_en.arguments import require
+from keras_en.cli import options as shared
 from keras_en.cli.explanation import Batches, explain
 from keras_en.cli.terminal import is_quiet, progress, say
 from keras_en.export.serving import loaded
@@ -89,7 +91,7 @@ class Subject(NamedTuple):
     def of(cls, path: Path) -> "Subject":
         """Of a `.keras` file or of the folder of a run."""
         if not path.is_dir():
-            return cls(loaded(path), path.stem, str(path))
+            return cls(_network(path), path.stem, str(path))
         if not (path / experiment.MODEL).is_file():
             raise ValueError(
                 "MODEL_OR_RUN must be a .keras file or a folder with model.keras. "
@@ -97,12 +99,24 @@ class Subject(NamedTuple):
             )
         settings, history = path / experiment.RECIPE, path / experiment.RATIOS
         return cls(
-            loaded(path / experiment.MODEL),
+            _network(path / experiment.MODEL),
             path.resolve().name,
             str(path / experiment.MODEL),
             recipes.load(settings) if settings.is_file() else None,
             RatioHistory.load(history) if history.is_file() else None,
         )
+
+
+def _network(path):
+    """That of a file: of one input of images, where it is known."""
+    model = loaded(path)
+    built = "be a network that was built, as a call does it, before it was saved"
+    require(model.built, "MODEL_OR_RUN", built, path)
+    inputs = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
+    images = not inputs or (len(inputs) == 1 and len(inputs[0]) == 4)
+    what = "be a network of one input, images (N, H, W, C)"
+    require(images, "MODEL_OR_RUN", what, f"{path}, of inputs {inputs}")
+    return model
 
 
 class Images(NamedTuple):
@@ -154,6 +168,7 @@ def _transform(options, subject, data: Data, split):
     """What the evaluation of the recipe does; otherwise images of the model's size,
     with --mean and --std."""
     size = None
+    shared.check_scaling(options, data.splits[split].image_shape[-1])
     if subject.recipe is not None and options.mean is None and options.std is None:
         part = subject.recipe.data
         size, steps = part.image_size, list(part.evaluate)

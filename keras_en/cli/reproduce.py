@@ -44,7 +44,9 @@ def run(options: argparse.Namespace) -> None:
     if not options.dry_run:
         for training in trainings:
             # Before anything is written.
-            training.recipe.data.where()
+            for recipe in (training.recipe, training.run.load_evaluated()):
+                if recipe is not None:
+                    recipe.data.where()
 
     def line(text: str) -> None:
         say(f"{options.scale} scale: {text}")
@@ -120,7 +122,8 @@ def _run(words, log):
 def _is_same(training):
     """Whether what is in its folder was trained as it is to be."""
     recipe = training.folder.with_name("recipe.yaml")
-    return recipe.is_file() and recipe.read_text("utf-8") == training.recipe.to_yaml()
+    own = training.recipe.to_yaml()
+    return recipe.is_file() and recipe.read_text("utf-8", "replace") == own
 
 
 def _write(table, options, output):

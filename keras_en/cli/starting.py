@@ -8,12 +8,12 @@ import keras
 from keras_en.cli.terminal import say
 from keras_en.export.pixels import resolved
 from keras_en.export.serving import loaded
-from keras_en.keras_private import output_structure
 from keras_en.layers import ExemplarNormalization
 from keras_en.models.weights import load_weights
 from keras_en.surgery import layer_tree, replace_normalization, transplant
 from keras_en.training import build
 from keras_en.training.data import Transform
+from keras_en.training.evaluation import check_network
 from keras_en.training.experiment import Network
 from keras_en.training.recipes.recipe import Recipe
 
@@ -76,28 +76,20 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
     """The network of a file with the normalization of the recipe, for the classes of
     the data."""
     model = loaded(path)
+    check_network(model, "--from", path, ranks=(2,))
     if not _has_only(model, recipe.norm.name):
         model = _replaced(model, recipe)
     elif recipe.norm.name == "en":
         _check_arguments(model, recipe.norm.exemplar)
     shape, wanted = model.input_shape, (None, *facts.image_shape)
-    fits = isinstance(shape, tuple) and len(shape) == 4
-    if not fits or any(a not in (None, b) for a, b in zip(shape, wanted, strict=True)):
+    if any(a not in (None, b) for a, b in zip(shape, wanted, strict=True)):
         raise ValueError(
             f"--from must be a network for images of {wanted[1:]}; --image-size "
             f"changes that. Received: {path}, for {shape}"
         )
     _check_pixels(path, model, recipe)
-    output, *others = model.outputs
-    # Training and evaluation take no names of outputs.
-    plain = isinstance(output_structure(model), keras.KerasTensor | None)
-    if others or not plain or len(output.shape) != 2:
-        raise ValueError(
-            f"--from must be a network that ends in one layer of classes. Received: "
-            f"{path}, with outputs {model.output_shape}"
-        )
     last = model.layers[-1]
-    if output.shape[-1] == facts.classes and _is_softmax(last):
+    if model.output_shape[-1] == facts.classes and _is_softmax(last):
         return model
     if not isinstance(last, keras.layers.Dense):
         raise ValueError(

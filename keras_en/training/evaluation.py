@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_en.arguments import check, require
+from keras_en.keras_private import output_structure
 from keras_en.training.confusion import Confusion, counted
 from keras_en.training.honest import statistics_gap
 from keras_en.training.material import Material
@@ -47,6 +49,40 @@ class Scores:
         return {"top1": right} if five is None else {"top1": right, "top5": five}
 
 
+def check_network(
+    model: keras.Model,
+    subject: str = "Argument `model`",
+    name: Any = None,
+    ranks: Sequence[int] = (2, 4),
+) -> None:
+    """Raises `ValueError` unless a network tells classes of images: of one tensor each.
+
+    Args:
+        model: `keras.Model`, of any kind.
+        subject: What an error calls it.
+        name: What it is in words; `None`: its name.
+        ranks: Of its output.
+    """
+    inputs, outputs = (
+        [tuple(tensor.shape) for tensor in getattr(model, side, None) or ()]
+        for side in ("inputs", "outputs")
+    )
+    images = len(inputs) == 1 and len(inputs[0]) == 4
+    classes = len(outputs) == 1 and len(outputs[0]) in ranks
+    # A dictionary or a list of one tensor is none.
+    plain = isinstance(output_structure(model), keras.KerasTensor | None)
+    forms = {2: "(N, classes)", 4: "(N, H, W, classes)"}
+    what = "be a functional or Sequential network, built, of one input, (N, H, W, C), "
+    what += f"to one output, {' or '.join(forms[rank] for rank in ranks)}"
+    received = f"{name or model.name}, of inputs {inputs} to outputs {outputs}"
+    if not plain:
+        received += ", by name or in a list"
+    if not inputs:
+        received = f"{name or model.name}, whose inputs are not known"
+        what += "; of another, make one: x = keras.Input(...); keras.Model(x, model(x))"
+    require(images and classes and plain, subject, what, received)
+
+
 def evaluate(
     model: keras.Model,
     material: Material,
@@ -57,8 +93,8 @@ def evaluate(
     """Compares what a network says of images with their labels.
 
     Args:
-        model: `keras.Model` with one output of probabilities or scores, along the last
-            axis.
+        model: Functional or Sequential `keras.Model` with one output of probabilities
+            or scores, along the last axis.
         material: See `keras_en.training.material`.
         split: Name; `None`: "test", or "validation" where there is none.
         scales: Short sides that all images are brought to, in turn; the probabilities
@@ -72,6 +108,7 @@ def evaluate(
     facts, split = material.facts, material.split(split)
     segments = facts.task == "segmentation"
     check(segments or not scales, "scales", "() but for segmentation", tuple(scales))
+    check_network(model, ranks=(4,) if segments else (2,))
     classes, what = model.output_shape[-1], "have as many classes"
     received = f"a network of {classes}, data of {facts.classes}"
     require(classes == facts.classes, "The network and the data", what, received)

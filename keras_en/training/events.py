@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from keras_en import files
+
 _VERSION = b"brain.Event:2"
 _NUMBER = itertools.count()
 # Types of fields on the wire: an integer of variable length, 8 bytes, bytes, 4 bytes.
@@ -41,12 +43,12 @@ class EventFile:
             for tag, v in scalars.items()
         )
         event = now + _field(2, _VARINT, _varint(step)) + _message(5, values)
-        records = [event]
-        if self._path is None:
-            self._path = self._new_path()
+        records, path = [event], self._path
+        if path is None:
+            path = self._new_path()
             records = [now + _message(3, _VERSION), event]
-        with self._path.open("ab") as file:
-            file.write(b"".join(map(_record, records)))
+        files.append(path, b"".join(map(_record, records)))
+        self._path = path
 
     def _new_path(self):
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -10,12 +9,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_en.arguments import fault
-from keras_en.training import best, experiment
+from keras_en.training import best, run_folder
 from keras_en.training.recipes.recipe import Recipe, load
 from keras_en.training.recipes.tables import Run, Table
 
 # Of the metrics of tables those of `Scores`.
 SCORES = {"top1": "top1", "top5": "top5", "miou_ss": "miou", "miou_ms": "miou"}
+
+
+# Of a run that does not say what it was trained on.
+_UNKNOWN = {
+    "processor": "unknown processor",
+    "cpu_count": "unknown",
+    "devices": ["unknown devices"],
+}
 
 
 class Training(NamedTuple):
@@ -45,24 +52,24 @@ class Training(NamedTuple):
             options["scales"] = ["--scales", "recipe"]
         start = self.folder.name
         return {
-            self.folder.with_name(f"{start}-{name}.json"): words
+            self.folder.with_name(f"{start}-{_folder_name([name])}.json"): words
             for name, words in options.items()
         }
 
     @property
     def is_finished(self) -> bool:
         """Whether all that it is to give is there."""
-        return _metrics(self.folder / experiment.FACTS) is not None
+        return run_folder.metrics(self.folder / run_folder.FACTS) is not None
 
     def figures(self) -> dict[str, float]:
         """In %, by metric of the table; empty where it is not finished."""
-        own = _metrics(self.folder / experiment.FACTS)
+        own = run_folder.metrics(self.folder / run_folder.FACTS)
         if own is None:
             return {}
         metrics = self.run.paper or dict.fromkeys(
             ["miou_ss"] if "miou" in own else ["top1"]
         )
-        others = {p: _metrics(p) for p in self.evaluations}
+        others = {p: run_folder.metrics(p) for p in self.evaluations}
         result = {}
         for metric in metrics:
             source: dict[str, float] | None = own
@@ -126,12 +133,13 @@ def origin(results: Iterable[Training]) -> list[str]:
     for training in results:
         if not training.is_finished:
             continue
-        facts = json.loads((training.folder / experiment.FACTS).read_text("utf-8"))
-        hardware = facts["hardware"]
+        facts = run_folder.facts(training.folder)
+        hardware = {**_UNKNOWN, **facts.get("hardware", {})}
         place = f"{hardware['processor']}, {hardware['cpu_count']} cores"
         devices = ", ".join(sorted(set(hardware["devices"])))
-        versions = ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
-        lines.setdefault(f"{place}, {devices}; {versions}", set()).add(training.seed)
+        versions = facts.get("versions") or {"versions": "unknown"}
+        names = ", ".join(f"{name} {version}" for name, version in versions.items())
+        lines.setdefault(f"{place}, {devices}; {names}", set()).add(training.seed)
     return [
         f"Seeds {', '.join(map(str, sorted(seeds)))}: {line}."
         for line, seeds in lines.items()
@@ -199,7 +207,7 @@ def plot_curves(results: Sequence[Training], path: Path, title: str) -> bool:
     a colour an arm, a line a seed; returns whether there was anything to draw."""
     panels: dict[Any, dict[str, list]] = {}
     for training in results:
-        curve = _curve(training.folder / experiment.HISTORY)
+        curve = _curve(training.folder / run_folder.HISTORY)
         if curve:
             run = training.run
             panels.setdefault(run.group, {}).setdefault(run.arm, []).append(curve)
@@ -237,22 +245,15 @@ def figure_of(panels: int, title: str) -> tuple[Any, list]:
 
 
 def _curve(path):
-    """The validation metric of each epoch, in %."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    name = next((name for name in best.METRICS if rows and name in rows[0]), None)
-    return [100 * float(row[name]) for row in rows] if name else []
-
-
-def _metrics(path):
-    """Those of a report; `None` where it has none, or cannot be read."""
+    """The validation metric of each epoch, in %; none of a file that is not there or
+    cannot be read."""
     try:
-        metrics = json.loads(path.read_text("utf-8"))["metrics"]
-        return {name: float(value) for name, value in metrics.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        name = next((name for name in best.METRICS if rows and name in rows[0]), None)
+        return [100 * float(row[name]) for row in rows] if name else []
+    except (OSError, ValueError, TypeError, csv.Error):
+        return []
 
 
 def _folder_name(words):

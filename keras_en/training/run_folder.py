@@ -1,5 +1,6 @@
 """The files that say what a run was: `recipe.yaml`, `run.json`, `history.csv`."""
 
+import contextlib
 import csv
 import datetime
 import importlib
@@ -8,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class RunFolder:
             "strategy": strategy,
             "replicas": replicas,
             "class_names": list(class_names),
-            "processes": [*self._processes(), process],
+            "processes": [*facts(self._folder).get("processes", ()), process],
         }
         files.write_text(self._folder / RECIPE, recipe.to_yaml())
         self._write()
@@ -92,30 +93,40 @@ class RunFolder:
         process["ended"] = _now()
         process["seconds"] = round(time.perf_counter() - self._begun, 1)
         self._write()
-        return sum(entry["seconds"] or 0 for entry in self._facts["processes"])
-
-    def _processes(self):
-        """Those before this one, as far as the file can be read."""
-        try:
-            text = (self._folder / FACTS).read_text(encoding="utf-8")
-            processes = json.loads(text)["processes"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
-        return processes if isinstance(processes, list) else []
+        return seconds(self._facts)
 
     def _write(self):
         text = json.dumps(self._facts, indent=2, ensure_ascii=False)
         files.write_text(self._folder / FACTS, text + "\n")
 
 
+def facts(folder: Path) -> dict[str, Any]:
+    """What `run.json` of a folder says. What cannot be read of it, or is of another
+    kind than `RunFolder` writes, is not there."""
+    values, result = _read(folder / FACTS), {}
+    for name, of in _ENTRIES.items():
+        with contextlib.suppress(*_OF_ANOTHER_KIND):
+            result[name] = of(values[name])
+    return result
+
+
+def seconds(facts: Mapping[str, Any]) -> float:
+    """Those of all processes of a run that came to their ends."""
+    return sum(entry["seconds"] or 0 for entry in facts.get("processes", ()))
+
+
+def metrics(path: Path) -> dict[str, float] | None:
+    """Those of `run.json` or of a report of `keras-en evaluate`; `None` where there are
+    none to be read."""
+    with contextlib.suppress(*_OF_ANOTHER_KIND):
+        return _numbers(_read(path)["metrics"])
+    return None
+
+
 def class_names(folder: Path) -> list[str] | None:
     """Those that a training has written into its folder, by label; `None` where none
     are to be read."""
-    try:
-        names = json.loads((folder / FACTS).read_text("utf-8"))["class_names"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return [str(name) for name in names] if isinstance(names, list) and names else None
+    return facts(folder).get("class_names") or None
 
 
 def check_classes(folder: Path, names: Sequence[str], start: str) -> None:
@@ -159,6 +170,67 @@ def hardware() -> dict[str, Any]:
         "processor": _processor(),
         "devices": _devices(),
     }
+
+
+def _read(path):
+    """The mapping of a JSON file; an empty one of another, or of none."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _of_kind(kind):
+    """A function that returns a value of this kind, and takes no other."""
+
+    def of(value):
+        if type(value) is not kind:
+            raise TypeError
+        return value
+
+    return of
+
+
+_list, _dict = _of_kind(list), _of_kind(dict)
+
+
+def _texts(value):
+    return [str(each) for each in _list(value)]
+
+
+def _numbers(value):
+    return {name: float(each) for name, each in _dict(value).items()}
+
+
+def _hardware(value):
+    return {
+        name: _texts(each) if name == "devices" else str(each)
+        for name, each in _dict(value).items()
+    }
+
+
+def _processes(value):
+    """A time that is no number is none, and so is an entry that is no mapping."""
+    entries = [each for each in _list(value) if isinstance(each, dict)]
+    times = [each.get("seconds") for each in entries]
+    return [
+        {**each, "seconds": time if type(time) in (int, float) else None}
+        for each, time in zip(entries, times, strict=True)
+    ]
+
+
+# What raises where a value is not as `_ENTRIES` read it.
+_OF_ANOTHER_KIND = (KeyError, TypeError, ValueError, OverflowError)
+_ENTRIES: dict[str, Callable[[Any], Any]] = {
+    "recipe": _of_kind(str),
+    "seed": _of_kind(int),
+    "versions": lambda value: {k: str(v) for k, v in _dict(value).items()},
+    "hardware": _hardware,
+    "class_names": _texts,
+    "processes": _processes,
+    "metrics": _numbers,
+}
 
 
 def _write_history(path, history):

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 
 import numpy as np
@@ -86,5 +87,12 @@ def test_other_files(tmp_path):
             ValueError, match="a file of ratios. Received: .*" + path.name
         ):
             Ratios.load(path)
+    whole = tmp_path / "c.npz"
+    Ratios.of(LAYERS, [ONE, TWO], labels=[0, 1, 1]).save(whole)
+    data = whole.read_bytes()
+    for place in range(0, len(data), 29):
+        array.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        with contextlib.suppress(ValueError):
+            Ratios.load(array)
     with pytest.raises(ValueError, match="`labels` must be of 3 samples"):
         Ratios.of(LAYERS, [ONE, TWO], labels=[1])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -52,6 +53,23 @@ def test_by_hand():
     assert head == {"library_name": "keras", "license": "mit", "tags": tags}
     assert "# line\n" in text and "| parameters | 3 " in text
     assert "trained" not in text and "![" not in text
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *({"processes": [5]}, {"processes": None}, {"hardware": []}, {"versions": 3}),
+        *({"metrics": {"top1": "x"}}, {"metrics": []}, {"recipe": [1]}),
+    ],
+)
+def test_a_run_whose_file_is_damaged(run, tmp_path, damaged):
+    for name in ("model.keras", "recipe.yaml"):
+        shutil.copy(run / name, tmp_path)
+    facts = json.loads((run / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**facts, **damaged}))
+    model = keras.models.load_model(tmp_path / "model.keras")
+    card.write_card(tmp_path / "hub", model, tmp_path / "model.keras", "mit")
+    assert "## How it was trained" in (tmp_path / "hub" / "README.md").read_text()
 
 
 def test_a_run(run, tmp_path):

@@ -5,6 +5,7 @@ error of the same kind in the midst of a file.
 """
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import sys
 import keras
 import pytest
 
-from keras_en import cli, export
+from keras_en import cli, export, files
+from keras_en.training.events import EventFile
 
 resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.tensorflow
@@ -82,6 +84,64 @@ def test_a_report_comes_before_the_export(whole, tmp_path, monkeypatch, capfd):
     last = capfd.readouterr().err.splitlines()[-1]
     assert last == f"keras-en: error: {tmp_path}/r.md cannot be written: File too large"
     assert not any(tmp_path.iterdir())
+
+
+def test_scalars_of_a_training_are_whole(tmp_path):
+    """An event is in its file, or is not; the first one leaves no file."""
+    long, short = {"a" * 2 * LIMIT: 1.0}, {"a" * (LIMIT // 3): 1.0}
+    events = EventFile(tmp_path)
+    with full(), pytest.raises(files.CannotWrite, match="tfevents.* cannot be written"):
+        events.write(1, long)
+    assert not any(tmp_path.iterdir())
+    events.write(1, short)
+    (path,) = tmp_path.iterdir()
+    before = path.read_bytes()
+    with full(), pytest.raises(files.CannotWrite):
+        events.write(2, long)
+    assert path.read_bytes() == before
+    events.write(2, short)
+    assert len(path.read_bytes()) > len(before)
+
+
+def test_a_checkpoint_says_that_there_is_no_room(tmp_path):
+    path, partial = tmp_path / "c.npz", tmp_path / "c.partial"
+    files.write_whole(path, partial, lambda file: file.write(b"old"))
+    with (
+        full(),
+        pytest.raises(files.CannotWrite, match="c.npz cannot be written"),
+    ):
+        files.write_whole(path, partial, lambda file: file.write(bytes(2 * LIMIT)))
+    assert path.read_bytes() == b"old" and not partial.exists()
+
+
+def test_a_training_leaves_whole_files(tmp_path, capfd):
+    """What was complete before stays; the run goes on when there is room."""
+    folder = tmp_path / "run"
+    words = ["train", "digits", "--output", str(folder), "--limit-train", "40"]
+    words += ["--norm", "bn", "--set", "statistics.momentum=0.9", "--quiet"]
+    words += ["--resume", "--epochs"]
+
+    def entries():
+        paths = (path for path in folder.rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in paths}
+
+    with full():
+        assert cli.main([*words, "1"]) == 2
+    names = {path.name for path in entries() if "tfevents" not in path.name}
+    assert names == {"recipe.yaml", "run.json"}
+    assert cli.main([*words, "1"]) == 0
+    before = entries()
+    capfd.readouterr()
+    with full():
+        assert cli.main([*words, "2"]) == 2
+    (line,) = [x for x in capfd.readouterr().err.splitlines() if "error: " in x]
+    assert "cannot be written: File too large" in line
+    after = entries()
+    own = {path for path in after if "tfevents" in path.name}
+    changed = {p.name for p in {*after} - own if after[p] != before.get(p)}
+    assert changed == {"recipe.yaml", "run.json"} and {*before} <= {*after}
+    json.loads((folder / "run.json").read_text())
+    assert cli.main([*words, "2"]) == 0
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from keras_en.export.saved_model import write
 from keras_en.models import norms, summary
 from keras_en.training import strategies
 from keras_en.training.data import sources
-from keras_en.training.recipes import tables
+from keras_en.training.recipes import rules, tables
 from keras_en.version import __version__
 from tests.sources import ROOT
 
@@ -181,6 +182,54 @@ def test_everything_that_is_typed_has_a_sentence_of_help(name):
     assert not bare
 
 
+@pytest.mark.parametrize("name", every_parser())
+def test_no_path_is_empty(name):
+    """Python takes it for the working folder."""
+    types = [action.type for action in actions(every_parser()[name])]
+    assert Path not in types
+    for parse in {options.path, options.new_path, options.folder} & {*types}:
+        with pytest.raises(argparse.ArgumentTypeError, match="empty. Received: ''"):
+            parse("")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("quickstart --output {}", "train --output {}", "ratios m.keras --out {}"),
+        *("reproduce table5 --output {}", "export m.keras --out x --card {}"),
+    ],
+)
+def test_a_folder_that_is_a_file(words, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    option = words.split()[-2]
+    refused(words.format(file), f"{option}: must be a folder. Received: {file}", capsys)
+    wanted = f"{option}: must be a path in a folder. Received: {file}/run, but {file}"
+    refused(words.format(file / "run"), wanted, capsys)
+    assert file.read_text() == "kept" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("export m.keras --out {}", "convert m.keras --out {}.keras"),
+        *("evaluate run --report {}.md", "verify m.keras m.onnx --report {}.md"),
+    ],
+)
+def test_what_is_written_into_a_file(words, tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    words = words.format(tmp_path / "file" / "x")
+    refused(words, "must be a path in a folder. Received: ", capsys)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def refused(words, part, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parsers.parser().parse_args(words.split())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2 and part in line
+
+
 def examples():
     for command in parsers.COMMANDS:
         lines = command.__doc__.partition("Examples:\n")[2].splitlines()
@@ -216,6 +265,8 @@ def test_choices_are_those_of_the_library():
     assert choices.STRATEGIES == strategies.NAMES
     assert choices.SCALES == tables.SCALES
     assert choices.tables() == tables.table_names()
+    assert (choices.LARGEST, choices.LAST_SEED) == (rules.LARGEST, rules.LAST_SEED)
+    assert choices.VERSION == write.LAST_VERSION
     assert choices.OPSETS == convert.OPSETS and choices.LAYOUTS == convert.LAYOUTS
     assert choices.DIMENSIONS == source.DIMENSIONS
     assert choices.SIGNATURES == write.SIGNATURES

@@ -101,12 +101,69 @@ def test_mean_and_names_of_a_run(place, tmp_path, capsys):
     assert (record["mean"], record["std"]) == ([0.2, 0.0, 0.6], 2.0)
 
 
+@pytest.fixture(scope="module")
+def forms(place, tmp_path_factory):
+    """A file, a SavedModel and an ONNX file of the same network."""
+    folder = tmp_path_factory.mktemp("forms")
+    served = export.export_saved_model(means(), folder / "served")
+    onnx = export.export_onnx(means(), folder / "m.onnx")
+    return [place / "m.keras", served, onnx]
+
+
+def test_images_that_are_none_are_named(forms, place, tmp_path, capsys):
+    """Of many files the one that cannot be read, whoever decodes it."""
+    whole = (place / "r.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "empty.png").touch()
+    for model in forms:
+        for name in ("cut.png", "text.jpg", "empty.png"):
+            words = [model, place / "b.png", tmp_path / name, place / "r.png"]
+            assert cli.main(["predict", *map(str, words), "--quiet"]) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert f"Received: {tmp_path / name}, " in line
+
+
+def test_kinds_of_images_are_those_of_the_help(forms, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "JPEG, PNG, BMP or WebP of 8 bits a channel, grey or RGB; where a" in said
+    assert "(serving_bytes), 16 bits, CMYK and GIF, of which the first" in said
+    image = Image.new("RGB", (6, 4), (51, 0, 153))
+    own = [tmp_path / name for name in ("a.bmp", "a.webp")]
+    others = [tmp_path / name for name in ("a.gif", "cmyk.jpg", "deep.png")]
+    for path in (*own, others[0]):
+        image.save(path)
+    image.convert("CMYK").save(others[1])
+    Image.fromarray(np.full((4, 6), 40000, "uint16")).save(others[2])
+    for model in forms:
+        predicted(capsys, model, *own)
+    predicted(capsys, forms[1], *others)
+    reasons = ["GIF, not one of", "CMYK; grey", "16-bit; 8 bits"]
+    for path, reason in zip(others, reasons, strict=True):
+        for model in (forms[0], forms[2]):
+            assert cli.main(["predict", str(model), str(path), "--quiet"]) == 2
+            assert f"Received: {path}, {reason}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("--mean", "1,2"), ("--std", "1,2,3,4")])
+def test_a_number_for_each_channel(forms, place, capsys, words):
+    for model in forms:
+        assert cli.main(["predict", str(model), str(place / "r.png"), *words]) == 2
+        said = capsys.readouterr().err
+        assert said.endswith(
+            f"error: {words[0]} must be a number, or one for each channel, 3. "
+            f"Received: {words[1]}\n"
+        )
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
         (["m.keras", "absent.png"], "IMAGE must be a file that exists"),
         (["m.keras", "m.keras"], "IMAGE must be a whole image"),
-        (["dense.keras", "r.png"], "one input is images"),
+        (["dense.keras", "r.png"], "of one input, (N, H, W, C), to one output, (N, cl"),
         (["absent.onnx", "r.png"], "Received: "),
         (["m.keras", "r.png", "--class-names", "r.png"], "--class-names must"),
     ],

@@ -129,6 +129,7 @@ def test_faults_are_one_line(run, tmp_path, capsys):
         ("run", "--data", "npz:no.npz", *out): "no.npz must be an npz file",
         ("run", "--out", str(tmp_path / "mine")): "--out must be a new or empty folder",
         ("run", "--against", "none.keras", *out): "none.keras",
+        ("run", "--mean", "1,2", *out): "--mean must be a number, or one for each",
     }
     for (name, *rest), message in cases.items():
         assert cli.main(["ratios", str(tmp_path / name), *rest]) == 2

@@ -4,6 +4,8 @@ import pytest
 
 from keras_en import cli
 from keras_en.cli import reproduce
+from keras_en.training import reproduction
+from keras_en.training.recipes.tables import load_table
 from tests.training.test_reproduction import finish
 
 TABLE = ["reproduce", "table5", "--seeds", "0,1", "--only", "ResNet8"]
@@ -82,6 +84,10 @@ def test_runs_of_other_settings_are_in_no_table(processes, tmp_path):
     [
         (["table12"], "'table9'], or a .yaml file. Received: name='table12'"),
         (["table5", "--seeds", "4-0"], "Received: 4-0"),
+        (["table5", "--seeds", "-1"], "at most 1000 seeds. Received: -1"),
+        (["table5", "--seeds=-1-3"], "Received: -1-3"),
+        (["table5", "--seeds", ""], "Received: ''"),
+        (["table5", "--seeds", "1,,2"], "Received: 1,,2"),
         (["table5", "--seeds", "0-4294967295"], "Received: 0-4294967295"),
         (["table5", "--train", "--norm bn --seed 7"], "own. Received: --norm"),
         (["table5", "--train", 'a "b'], 'No closing quotation. Received: a "b'),
@@ -99,3 +105,20 @@ def test_wrong_usage(words, message, tmp_path, monkeypatch, capsys):
         code = stopped.code
     assert code == 2 and message in capsys.readouterr().err.splitlines()[-1]
     assert not output.exists()
+
+
+def test_the_data_of_an_evaluation_is_looked_at_first(tmp_path, processes, capsys):
+    """Its report lies beside the run, wherever its recipe does."""
+    (tmp_path / "own").mkdir()
+    other = tmp_path / "own" / "other.yaml"
+    other.write_text("base: digits\ndata: {source: 'npz:$NOT_SET/x.npz'}\n")
+    run = f"{{row: [a], column: EN, recipe: digits, evaluate: {other}}}"
+    table = tmp_path / "grid.yaml"
+    table.write_text(f"title: Rates\ncolumns: [EN]\nruns: [{run}]\n")
+    words = ["reproduce", str(table), "--seeds", "0", "--output", str(tmp_path / "t")]
+    assert cli.main(words) == 2 and not processes
+    assert "Received: 'npz:$NOT_SET/x.npz'" in capsys.readouterr().err
+    other.write_text("base: digits\n")
+    (run,) = reproduction.trainings(load_table(str(table)), tmp_path / "t", [0])
+    (report,) = run.evaluations
+    assert report.parent == run.folder.parent

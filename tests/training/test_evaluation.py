@@ -84,3 +84,9 @@ def test_wrong_arguments():
     kind = material._replace(facts=material.facts._replace(task="classification"))
     with pytest.raises(ValueError, match="but for segmentation"):
         evaluation.evaluate(model, kind, scales=(4,))
+    with pytest.raises(ValueError, match=r"must .* to one output, \(N, classes"):
+        evaluation.evaluate(model, kind)
+    inputs = keras.Input((None, None, 3))
+    pair = keras.Model(inputs, [model(inputs), model(inputs)])
+    with pytest.raises(ValueError, match="in a list"):
+        evaluation.evaluate(pair, material)

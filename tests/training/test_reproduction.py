@@ -36,6 +36,44 @@ def test_where_runs_come_from(tmp_path):
     assert reproduction.seeds_in(tmp_path) == [3, 4, 12]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        (
+            "hardware",
+            {"processor": "a"},
+            "a, unknown cores, unknown devices; keras 3.15",
+        ),
+        (
+            "hardware",
+            1,
+            "unknown processor, unknown cores, unknown devices; keras 3.15",
+        ),
+        ("versions", [], "ours, 2 cores, CPU; versions unknown."),
+        ("processes", [5], "ours, 2 cores, CPU; keras 3.15."),
+    ],
+)
+def test_where_a_run_with_a_damaged_file_comes_from(tmp_path, name, value, line):
+    table = load_table("table5", "small")
+    (run,) = reproduction.trainings(table, tmp_path, [3], only=["ResNet20, EN"])
+    finish(run, top1=0.5)
+    path = run.folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    (said,) = reproduction.origin([run])
+    assert said.startswith(f"Seeds 3: {line}") and said.endswith(".")
+    assert run.is_finished
+
+
+def test_a_damaged_history_is_not_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    (run, *_) = reproduction.trainings(load_table("table5", "small"), tmp_path, [0])
+    finish(run, top1=0.5)
+    head = b"epoch,val_accuracy\n1"
+    for data in (b"", b"\xff\xfe", head, head + b",\n", head + b",x\n"):
+        (run.folder / "history.csv").write_bytes(data)
+        assert not reproduction.plot_curves([run], tmp_path / "curves.png", "none")
+
+
 def test_a_table_by_hand(tmp_path):
     """0.5 and 0.6: mean 55, standard deviation 7.07."""
     table = load_table("table5", "small")

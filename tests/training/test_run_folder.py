@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_en import files
+from keras_en.training import run_folder
 from keras_en.training.recipes.recipe import load
 from keras_en.training.run_folder import RunFolder, hardware
 
@@ -54,6 +55,49 @@ def test_a_file_of_something_else(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     RunFolder(tmp_path).start(load("digits"), "keras-en train", 0)
     assert len(facts(tmp_path)["processes"]) == 1
+
+
+# What stands in the place of an entry of `run.json`, and what is read of it.
+DAMAGED = {
+    "processes": [
+        *((None, None), (3, None), ([5], []), ([None, {}], [{"seconds": None}])),
+        ([{"seconds": "x"}, {"seconds": 2.5}], [{"seconds": None}, {"seconds": 2.5}]),
+    ],
+    "hardware": [
+        *((None, None), ([], None), ({"devices": 1}, None)),
+        ({"processor": 7}, {"processor": "7"}),
+    ],
+    "versions": [(None, None), (["3.15"], None), ({"keras": 3}, {"keras": "3"})],
+    "metrics": [(None, None), ({"top1": None}, None), ({"top1": 10**400}, None)],
+    "class_names": [(None, None), ("ab", None), ([1, "b"], ["1", "b"])],
+    "recipe": [({}, None)],
+    "seed": [("0", None), (True, None)],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_what_is_damaged_is_not_there(tmp_path, name):
+    recipe = load("digits")
+    for value, expected in DAMAGED[name]:
+        RunFolder(tmp_path).start(recipe, "keras-en train", 0)
+        whole = facts(tmp_path)
+        (tmp_path / "run.json").write_text(json.dumps({**whole, name: value}))
+        assert run_folder.facts(tmp_path).get(name) == expected
+        again = RunFolder(tmp_path)
+        again.start(recipe, "keras-en train --resume", 0)
+        last = facts(tmp_path)["processes"][-1]
+        assert last["command"] == "keras-en train --resume"
+        assert again.finish({"loss": [0.5]}, {"top1": 0.5}) >= 0
+        assert run_folder.metrics(tmp_path / "run.json") == {"top1": 0.5}
+        (tmp_path / "run.json").unlink()
+
+
+def test_no_text_is_a_fault(tmp_path):
+    for data in (b"\xff", b"[" * 10**5, b"null", b'{"metrics": "x"}'):
+        (tmp_path / "run.json").write_bytes(data)
+        assert run_folder.facts(tmp_path) == {}
+        assert run_folder.class_names(tmp_path) is None
+        assert run_folder.metrics(tmp_path / "run.json") is None
 
 
 def test_a_full_disk_leaves_what_was(tmp_path, monkeypatch):

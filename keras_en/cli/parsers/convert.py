@@ -8,7 +8,6 @@ Examples:
   keras-en convert model.keras --out en.keras --initial-ratio batch=1.0
 """
 
-from pathlib import Path
 from typing import Any
 
 from keras_en.cli import options as shared
@@ -23,7 +22,7 @@ def add(commands: Any) -> None:
     text = "the new normalization; default: %(default)s"
     option("--to", choices=NORMS, default="en", help=text)
     text = "the new .keras file"
-    option("--out", type=Path, required=True, metavar="NEW", help=text)
+    option("--out", type=shared.new_path, required=True, metavar="NEW", help=text)
     option(
         "--initial-ratio",
         type=shared.share,

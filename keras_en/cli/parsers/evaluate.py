@@ -8,10 +8,10 @@ Examples:
   keras-en evaluate model.keras --data folder:photos --report scores.md
 """
 
-from pathlib import Path
 from typing import Any
 
 from keras_en.cli import options as shared
+from keras_en.cli.choices import LARGEST
 
 
 def add(commands: Any) -> None:
@@ -19,10 +19,10 @@ def add(commands: Any) -> None:
     command = shared.add_command(commands, __doc__, prints_json=True)
     option = command.add_argument
     text = "the folder of a training, or a .keras file; beside it lies its recipe.yaml"
-    option("model", type=Path, metavar="RUN", help=text)
+    option("model", type=shared.path, metavar="RUN", help=text)
     shared.add_import(command)
     text = "a recipe whose data and treatment of images replace those of the training"
-    option("--recipe", metavar="NAME", help=text)
+    option("--recipe", type=shared.word, metavar="NAME", help=text)
     shared.add_data(option)
     text = "train, validation or test; default: test, or else validation"
     option("--split", metavar="NAME", help=text)
@@ -32,10 +32,11 @@ def add(commands: Any) -> None:
     text += "recipe: those of the recipe"
     option("--scales", type=_scales, default=(), metavar="N[,N]", help=text)
     text = "a .json or .md file to write"
-    option("--report", type=Path, metavar="FILE", help=text)
+    option("--report", type=shared.new_path, metavar="FILE", help=text)
 
 
 def _scales(text):
     if text == "recipe":
         return text
-    return tuple(shared.listed(shared.integer(8), "integers from 8")(text))
+    sides = shared.listed(shared.integer(8), f"integers from 8 to {LARGEST}")
+    return tuple(sides(text))

@@ -12,30 +12,29 @@ Examples:
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from keras_en.cli import options as shared
-from keras_en.cli.choices import DIMENSIONS, LAYOUTS, OPSETS, PIXELS, SIGNATURES
-
-
-def _channels(text):
-    """A number, or one for each channel."""
-    values = shared.listed(shared.number(), "numbers")(text)
-    return values[0] if len(values) == 1 else values
+from keras_en.cli.choices import (
+    DIMENSIONS,
+    LAYOUTS,
+    OPSETS,
+    PIXELS,
+    SIGNATURES,
+    VERSION,
+)
 
 
 def _of_saved_model(option: Callable) -> None:
     text = "number of the version; default: one more than the last"
-    option("--version", type=shared.integer(1), metavar="N", help=text)
+    option("--version", type=shared.integer(1, VERSION), metavar="N", help=text)
     text = "what a server is asked by; may be repeated; default: all that the model "
     text += "can have"
     chosen = dict(choices=SIGNATURES, action="append", help=text)
     option("--signature", dest="signatures", **chosen)
     text = "of serving_bytes: (pixels / 255 - mean) / std; "
     text += "--pixels 0-255: without / 255"
-    for flag in ("--mean", "--std"):
-        option(flag, type=_channels, metavar="X[,X,X]", help=text)
+    shared.add_scaling(option, text)
     text = "of serving_bytes: what the model takes them as; default: auto"
     option("--pixels", choices=PIXELS, help=text)
     text = "write no warm-up requests"
@@ -69,7 +68,7 @@ def add(commands: Any) -> None:
     text = "what to write; default: %(default)s"
     option("--to", choices=tuple(OWN_OPTIONS), default="saved_model", help=text)
     text = "folder of the versions of a SavedModel, or an .onnx file"
-    option("--out", type=Path, required=True, metavar="PATH", help=text)
+    option("--out", type=shared.new_path, required=True, metavar="PATH", help=text)
     text = "height and width, where the model leaves them open"
     option("--image-size", type=shared.size, metavar="HxW", help=text)
     option(
@@ -80,10 +79,10 @@ def add(commands: Any) -> None:
         help="whatever the artefact shall say about itself; may be repeated",
     )
     text = "a text file, a name a line; default: those of the training beside MODEL"
-    option("--class-names", type=Path, metavar="FILE", help=text)
+    option("--class-names", type=shared.path, metavar="FILE", help=text)
     text = "a new folder for the Hugging Face Hub or Kaggle: the model and its card, "
     text += "README.md, with what a training beside MODEL has written down"
-    option("--card", type=Path, metavar="FOLDER", help=text)
+    option("--card", type=shared.folder, metavar="FOLDER", help=text)
     text = "licence of the weights, for --card, as the Hub names them: apache-2.0, mit"
     option("--license", default="unknown", metavar="NAME", help=text)
     shared.add_overwrite(command, "replace what is there")

@@ -11,7 +11,6 @@ Examples:
   keras-en predict photos.onnx photo.jpg --class-names names.txt
 """
 
-from pathlib import Path
 from typing import Any
 
 from keras_en.cli import options as shared
@@ -22,15 +21,15 @@ def add(commands: Any) -> None:
     command = shared.add_command(commands, __doc__, prints_json=True)
     option = command.add_argument
     text = "a .keras file, a folder of a training, a SavedModel's version or .onnx"
-    option("model", type=Path, metavar="MODEL", help=text)
-    text = "JPEG, PNG, BMP or GIF; of the last the first picture"
-    option("images", type=Path, nargs="+", metavar="IMAGE", help=text)
+    option("model", type=shared.path, metavar="MODEL", help=text)
+    text = "JPEG, PNG, BMP or WebP of 8 bits a channel, grey or RGB; where a "
+    text += "SavedModel decodes images itself (serving_bytes), 16 bits, CMYK and GIF, "
+    text += "of which the first picture counts, too"
+    option("images", type=shared.path, nargs="+", metavar="IMAGE", help=text)
     shared.add_import(command)
     text = "classes of each image; default: %(default)s"
     option("--top", type=shared.integer(1), default=5, metavar="N", help=text)
     text = "a text file, a name a line; default: those that were written down"
-    option("--class-names", type=Path, metavar="FILE", help=text)
-    numbers = shared.listed(shared.number(), "numbers")
+    option("--class-names", type=shared.path, metavar="FILE", help=text)
     text = "the network takes (pixels / 255 - mean) / std"
-    for flag in ("--mean", "--std"):
-        option(flag, type=numbers, metavar="X[,X,X]", help=text)
+    shared.add_scaling(option, text)

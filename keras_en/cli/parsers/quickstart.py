@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     option = command.add_argument
     output, epochs = Path("runs/quickstart"), shared.integer(1)
     text = "folder of the run; default: %(default)s"
-    option("--output", type=Path, default=output, metavar="FOLDER", help=text)
+    option("--output", type=shared.folder, default=output, metavar="FOLDER", help=text)
     shared.add_seed(option, "of weights, order and split")
     text = "training epochs; default: %(default)s"
     option("--epochs", type=epochs, default=shared.EPOCHS, metavar="N", help=text)

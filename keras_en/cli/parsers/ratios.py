@@ -12,7 +12,6 @@ Examples:
   keras-en ratios runs/quickstart --against runs/other --out report
 """
 
-from pathlib import Path
 from typing import Any
 
 from keras_en.cli import options as shared
@@ -23,20 +22,18 @@ def add(commands: Any) -> None:
     command = shared.add_command(commands, __doc__)
     option = command.add_argument
     text = "a .keras file, or the folder of a training"
-    option("model", type=Path, metavar="MODEL_OR_RUN", help=text)
+    option("model", type=shared.path, metavar="MODEL_OR_RUN", help=text)
     shared.add_import(command)
     text = f"the images: {shared.FORMS}; its test images, or else those for "
     text += "validation; default: those of the run's recipe"
     option("--data", type=shared.source, metavar="SOURCE", help=text)
     text = "folder of the report"
-    option("--out", type=Path, required=True, metavar="FOLDER", help=text)
+    option("--out", type=shared.folder, required=True, metavar="FOLDER", help=text)
     text = "another model or run, on the same images, or another SOURCE, to compare"
-    option("--against", metavar="OTHER", help=text)
+    option("--against", type=shared.word, metavar="OTHER", help=text)
     text = "at most so many images; default: all"
     option("--limit", type=shared.integer(4), metavar="N", help=text)
     text = "of the model's images, (pixels / 255 - mean) / std; default: 0 and 1"
-    numbers = shared.listed(shared.number(), "numbers")
-    for flag in ("--mean", "--std"):
-        option(flag, type=numbers, metavar="X[,X,X]", help=text)
+    shared.add_scaling(option, text)
     shared.add_seed(option, "of noise and of the images that are shown")
     shared.add_overwrite(command, "replace the report in --out")

@@ -12,12 +12,13 @@ Examples:
 """
 
 import argparse
+import contextlib
 import shlex
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from keras_en.cli import options as shared
-from keras_en.cli.choices import SCALES, tables
+from keras_en.cli.choices import LAST_SEED, SCALES, tables
 
 _MOST_SEEDS = 1000
 # Options of `keras-en train` that leave alone what is trained.
@@ -40,7 +41,7 @@ def add(commands: Any) -> None:
     option("--only", action="append", default=[], metavar="TEXT", help=text)
     shared.add_changes(option, "a key of every recipe")
     text = "folder of all runs; default: runs/TABLE-SCALE"
-    option("--output", type=Path, metavar="FOLDER", help=text)
+    option("--output", type=shared.folder, metavar="FOLDER", help=text)
     text = "list the runs, and which are finished; train nothing"
     option("--dry-run", action="store_true", help=text)
     text = 'options of `keras-en train`, as --train="--jit --strategy mirrored"'
@@ -64,14 +65,15 @@ def _options(text):
 
 
 def _seeds(text):
+    seed = shared.integer(0, LAST_SEED)
     first, sign, last = text.partition("-")
-    parse = shared.integer(0, 2**32 - 1)
-    if not sign:
-        return shared.listed(parse, "integers")(text)
-    values = range(parse(first), parse(last) + 1)
+    values: Sequence[int] = ()
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        if sign:
+            values = range(seed(first), seed(last) + 1)
+        else:
+            values = [seed(part) for part in text.split(",")]
     if not 0 < len(values) <= _MOST_SEEDS:
-        raise argparse.ArgumentTypeError(
-            f"must be FIRST-LAST, such as 0-4, at most {_MOST_SEEDS} seeds, or "
-            f"integers between commas. Received: {text}"
-        )
+        allowed = "FIRST-LAST, such as 0-4, or integers between commas, from 0 to "
+        raise shared.wrong(f"{allowed}{LAST_SEED}, at most {_MOST_SEEDS} seeds", text)
     return list(values)

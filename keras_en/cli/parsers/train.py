@@ -12,7 +12,6 @@ Examples:
   keras-en train --resume --output runs/images
 """
 
-from pathlib import Path
 from typing import Any
 
 from keras_en.cli import options as shared
@@ -46,13 +45,14 @@ def _add_recipe(group):
 def _add_run(group):
     option, positive = group.add_argument, shared.integer(1)
     text = "folder of the run; default: runs/ and the name of the recipe"
-    option("--output", type=Path, metavar="FOLDER", help=text)
+    option("--output", type=shared.folder, metavar="FOLDER", help=text)
     shared.add_seed(option, "of weights, order and augmentation")
     text = "weights of this network, .weights.h5 or .keras, to begin with"
-    option("--weights", type=Path, metavar="FILE", help=text)
+    option("--weights", type=shared.path, metavar="FILE", help=text)
     text = "a network to begin with, whose normalizations are replaced (epsilon and "
     text += "momentum stay), and the last layer, if it has another number of classes"
-    option("--from", dest="start", type=Path, metavar="MODEL.keras", help=text)
+    start: dict[str, Any] = dict(dest="start", type=shared.path)
+    option("--from", **start, metavar="MODEL.keras", help=text)
     text = "many devices or hosts, as tf.distribute does it; on JAX mirrored means all "
     text += "devices; default: %(default)s"
     option("--strategy", choices=STRATEGIES, default="none", help=text)

@@ -122,7 +122,8 @@ class Schedule:
     `unit`."""
 
     name: str = key(rules.one_of(schedules.NAMES), "cosine")
-    duration: float = key(rules.number(0, above=True), 100.0)
+    # A share of it is a number, too.
+    duration: float = key(rules.number(1e-6), 100.0)
     unit: str = key(rules.one_of(("epochs", "steps")), "epochs")
     warmup: float = key(rules.number(0), 0.0)
     milestones: tuple[float, ...] = key(

@@ -41,7 +41,9 @@ class Recipe:
     schedule: keys.Schedule = rules.part(keys.Schedule)
     loss: keys.Loss = rules.part(keys.Loss)
     statistics: keys.Statistics = rules.part(keys.Statistics)
-    seeds: tuple[int, ...] = key(rules.listed(rules.integer(0), "seeds"), (0,))
+    seeds: tuple[int, ...] = key(
+        rules.listed(rules.integer(0, rules.LAST_SEED), "seeds"), (0,)
+    )
 
     def lasting(self, epochs: int) -> "Recipe":
         """The same for another number of epochs: warm-up and milestones move along."""

@@ -2,13 +2,14 @@
 
 import dataclasses
 import difflib
-import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from keras_en.arguments import fault
 
+# Of all numbers: products of two of them are no overflow, in float32 either.
+LARGEST, LAST_SEED = 10**9, 2**32 - 1
 SHOWN = reprlib.Repr()
 SHOWN.maxstring = SHOWN.maxother = 60
 SHOWN.maxlevel = 3
@@ -131,30 +132,30 @@ def unchanged(valid: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return of
 
 
-def integer(minimum: int) -> Rule:
+def integer(minimum: int, maximum: int = LARGEST) -> Rule:
+    """An integer between two others."""
+
     def valid(value):
-        return type(value) is int and value >= minimum
+        return type(value) is int and minimum <= value <= maximum
 
-    return Rule(f"an integer of at least {minimum}", unchanged(valid))
+    allowed = f"an integer of at least {minimum} and at most {maximum}"
+    return Rule(allowed, unchanged(valid))
 
 
-def number(minimum: float, maximum: float = math.inf, above: bool = False) -> Rule:
-    """A finite number between two others; `above`: not the smaller one itself."""
+def number(minimum: float, maximum: float = LARGEST, above: bool = False) -> Rule:
+    """A number between two others; `above`: not the smaller one itself."""
 
     def of(value):
         # YAML takes 1e-4 for a text: it wants 1.0e-4.
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise Wrong
         result = float(value)
-        inside = minimum <= result <= maximum and math.isfinite(result)
-        if not inside or (above and result == minimum):
+        if not minimum <= result <= maximum or (above and result == minimum):
             raise Wrong
         return result
 
-    bounds = f"above {minimum:g}" if above else f"of at least {minimum:g}"
-    if maximum != math.inf:
-        bounds += f" and at most {maximum:g}"
-    return Rule(f"a number {bounds}", of)
+    bound = f"above {minimum:g}" if above else f"of at least {minimum:g}"
+    return Rule(f"a number {bound} and at most {maximum:g}", of)
 
 
 def one_of(names: Sequence[str]) -> Rule:

@@ -61,6 +61,10 @@ class Run:
         """Its recipe."""
         return load(self.recipe, self.set)
 
+    def load_evaluated(self) -> Recipe | None:
+        """The recipe that it is evaluated with, if that is another."""
+        return None if self.evaluate is None else load(self.evaluate)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Grid:
@@ -143,8 +147,21 @@ def load_table(name: str, scale: str = "paper") -> Table:
         title = ", ".join((*run.row, run.column or ""))
         rules.require(alone, where, f"runs.{i}", allowed, title)
         rules.require(run.row, where, f"runs.{i}.row", "texts, at least one", "[]")
+        _check_recipes(run, where, f"runs.{i}")
     compare = grid.compare or file.compare
     arms = dict.fromkeys(run.arm for run in runs)
     valid = compare is None or compare in arms
     rules.require(valid, where, "compare", f"one of {', '.join(arms)}", compare)
     return Table(path.stem, file.title, grid.note, columns, compare, runs)
+
+
+def _check_recipes(run, where, path):
+    """Raises where a run has a recipe that cannot be read, or two evaluations."""
+    for name, recipe in (("recipe", run.load), ("evaluate", run.load_evaluated)):
+        try:
+            recipe()
+        except ValueError as error:
+            raise ValueError(f"{where}: key `{path}.{name}`: {error}") from None
+    single = run.evaluate is None or "miou_ms" not in run.paper
+    allowed = "null beside a figure miou_ms, which has an evaluation of its own"
+    rules.require(single, where, f"{path}.evaluate", allowed, run.evaluate)

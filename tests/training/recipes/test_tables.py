@@ -100,3 +100,24 @@ def test_a_grid_of_ones_own(tmp_path):
         load_table(str(path))
     with pytest.raises(ValueError, match="or a .yaml file"):
         load_table("table12")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "evaluate: small_cifar11",
+            "`runs.0.evaluate`: .* nearest is small_cifar10",
+        ),
+        ("evaluate: absent.yaml", "`runs.0.evaluate`: .* No such file .*absent.yaml"),
+        ("set: [norm.nme=bn]", "`runs.0.recipe`: .* the nearest is `norm.name`"),
+        ("evaluate: digits, paper: {miou_ms: 50}", "`runs.0.evaluate` must be null"),
+    ],
+)
+def test_recipes_of_runs_are_looked_at_first(tmp_path, line, message):
+    path = tmp_path / "grid.yaml"
+    run = f"{{row: [a], column: EN, recipe: digits, {line}}}"
+    path.write_text(f"title: Rates\ncolumns: [EN]\nruns: [{run}]\n")
+    with pytest.raises(ValueError, match=message) as error:
+        load_table(str(path))
+    assert "Received: " in str(error.value)
