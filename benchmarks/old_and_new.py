@@ -68,19 +68,28 @@ def main():
     lines = ["| | shape | old | new | new / old |", "|---|---|---|---|---|"]
     together = {}
     for (backend, mode, job, shape), values in every.items():
+        together.setdefault((backend, mode, job), []).append(values)
         old, new = (statistics.median(values[name]) for name in trees)
-        together.setdefault((backend, mode, job), []).append((old, new))
-        where = f"{backend}, {mode}, {job}"
-        lines.append(f"| {where} | {shape} | {old:.2f} | {new:.2f} | {new / old:.2f} |")
-    for where, pairs in together.items():
-        old, new = map(timing.geometric_mean, zip(*pairs, strict=True))
-        text = f"**{old:.2f}** | **{new:.2f}** | **{new / old:.2f}**"
-        lines.append(f"| {', '.join(where)} | geometric mean | {text} |")
+        texts = (f"{value(values[name]):.2f}" for name in trees for value in (min, max))
+        low, high, least, most = texts
+        where = f"{backend}, {mode}, {job} | {shape}"
+        text = f"{old:.2f} ({low} to {high}) | {new:.2f} ({least} to {most})"
+        lines.append(f"| {where} | {text} | {new / old:.2f} |")
+    lines += ["", "Geometric means over shapes:", "", "| | old | new | new / old |"]
+    lines.append("|---|---|---|---|")
+    for where, rows in together.items():
+        medians = [[statistics.median(row[name]) for row in rows] for name in trees]
+        old, new = map(timing.geometric_mean, medians)
+        lines.append(
+            f"| {', '.join(where)} | {old:.2f} | {new:.2f} | {new / old:.2f} |"
+        )
     commit = ["git", "-C", str(options.old), "log", "-1", "--format=%h, %s"]
     old = subprocess.run(commit, capture_output=True, text=True, check=True)
+    sys.argv[1] = "OLD"
     about = [
-        "Time of EN over that of `keras.layers.BatchNormalization`, medians of "
-        f"{options.turns} processes each. Old is {old.stdout.strip()}.",
+        "Time of EN over that of `keras.layers.BatchNormalization`: medians of "
+        f"{options.turns} processes each, in brackets the least and the most of them. "
+        f"Old is {old.stdout.strip()}.",
         "",
     ]
     timing.write("old_and_new", "One EN layer, old and new", [*about, *lines])
