@@ -274,9 +274,10 @@ def write(table, of_hub):
         "- file: equal outputs behind a `.keras` file",
         "- SavedModel, ONNX: exported, and verified by `keras_en.export.verify` at",
         "  batches 1 and 3",
-        "- D-FINE, with random weights, takes the highest of nearly equal scores: with",
-        "  BatchNormalization, too, its outputs in a graph and out of one are up to 1.0",
-        "  apart, so that no export of it can be verified; `keras.Model.export` refuses it",
+        "- D-FINE, with random weights, takes the highest of nearly equal scores:",
+        "  with BatchNormalization, too, its outputs in a graph and out of one",
+        "  are up to 1.0 apart, so that no export of it can be verified;",
+        "  `keras.Model.export` refuses it",
         f"- of keras-hub: {', '.join(of_hub)}",
     ]
     timing.write("strangers", "Networks that others wrote", lines, notes)
