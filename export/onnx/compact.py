@@ -66,8 +66,8 @@ def _supported(layer):
     name = getattr(activation, "__name__", "")
     # One of the user's own may have the name, too.
     of_keras = (getattr(place, name, None) for place in (keras.activations, keras.ops))
-    known = name in _ACTIVATIONS and any(each is activation for each in of_keras)
-    return known and layer.input_spec.ndim > 2
+    has_node = name in _ACTIVATIONS and any(each is activation for each in of_keras)
+    return has_node and layer.input_spec.ndim > 2
 
 
 class _Call(NamedTuple):

@@ -204,7 +204,8 @@ def test_strange_names(tmp_path):
     names = ["$x^$", "<b>&\x1b[1m", "a" * 200]
     ratios = samples.ratios(class_names=names)
     text = style.write(analysis.plot_classes(ratios), tmp_path, "classes")
-    assert "$x^$" in text and "&lt;b&gt;&amp;[1m" in text and "a" * 20 not in text
+    assert "$x^$" in text and "&lt;b&gt;&amp;" in text
+    assert "[1m" not in text and "a" * 20 not in text
 
 
 def test_files_and_the_element_of_a_page(tmp_path):

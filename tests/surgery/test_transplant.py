@@ -235,8 +235,8 @@ def test_old_and_new_are_used_in_turn(rng):
 
 @pytest.mark.parametrize("name", ["en", "sn"])
 def test_ratios_that_are_asked_for_of_a_layer_of_the_same_kind(rng, name):
-    made = norms.normalization(name, 3, name="norm")
-    model = keras.Sequential([keras.Input((4, 4, 3)), made])
+    norm = norms.normalization(name, 3, name="norm")
+    model = keras.Sequential([keras.Input((4, 4, 3)), norm])
     randomize(model, rng)
     new = replace_normalization(
         model, name, select="norm", initial_ratios={"instance": 1.0}
