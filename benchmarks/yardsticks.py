@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_en import ExemplarNormalization
 from keras_en.ops import ratios
+from keras_en.ops.exemplar import ExemplarWeights
 
 
 class Printed(ExemplarNormalization):
@@ -42,7 +43,9 @@ class Printed(ExemplarNormalization):
         features, _ = ratios.correlation(
             stacked, self.ratio_conv.value, self.resolved_reduction
         )
-        shares, _ = ratios.perceptron(features, self, self.ratio_activation)
+        weights = ExemplarWeights(*(getattr(self, n) for n in ExemplarWeights._fields))
+        values = ExemplarWeights(*(None if w is None else w.value for w in weights))
+        shares, _ = ratios.perceptron(features, values, self.ratio_activation)
         outputs = 0
         for k, (mean, _) in enumerate(statistics):
             share = ops.reshape(shares[:, k], (-1,) + (1,) * (len(x.shape) - 1))
