@@ -1,9 +1,10 @@
 """Two versions of the package: one EN layer against BatchNormalization, in turns.
 
-    python benchmarks/old_and_new.py OLD [--turns 3]
+    python benchmarks/old_and_new.py OLD [--turns 3] [--network]
 
 `OLD` is a checkout of the other version. Each turn is a process of either, on
-TensorFlow (graph, XLA) and on JAX, float32. Writes `results/old_and_new.md`.
+TensorFlow (graph, XLA) and on JAX, float32. Writes `results/old_and_new.md`; with
+`--network`, of ResNet-20 on TensorFlow, `results/old_and_new_network.md`.
 """
 
 import argparse
@@ -30,15 +31,24 @@ for mode in sys.argv[1].split(","):
     for shape in layer_speed.SHAPES:
         results = layer_speed.measure(shape, "float32", mode, 9)
         ratios = {job: named["EN"][0] for job, named in results.items()}
-        print("ROW", json.dumps([mode, shape, ratios]), flush=True)
+        print("ROW", json.dumps([mode, "x".join(map(str, shape)), ratios]), flush=True)
+"""
+NETWORK = """
+import json, sys
+import model_speed
+for mode in sys.argv[1].split(","):
+    for line in model_speed.speed("ResNet-20", mode, ["BN", "EN"], 5):
+        name, _, ratio = line.strip("| ").split(" | ")
+        job = {name.partition(": ")[2]: float(ratio)}
+        print("ROW", json.dumps([mode, "ResNet-20", job]), flush=True)
 """
 
 
-def ratios(tree, backend):
-    """`{(mode, job, shape): EN / BN}` of a process."""
+def ratios(tree, backend, program):
+    """`{(mode, job, shape or network): EN / BN}` of a process."""
     paths = os.pathsep.join([str(tree), str(HOME / "benchmarks")])
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": paths}
-    command = [sys.executable, "-c", ONE, ",".join(MODES[backend])]
+    command = [sys.executable, "-c", program, ",".join(MODES[backend])]
     done = subprocess.run(
         command, env=environment, cwd=tree, check=True, capture_output=True, text=True
     )
@@ -46,7 +56,6 @@ def ratios(tree, backend):
     for line in done.stdout.splitlines():
         if line.startswith("ROW "):
             mode, shape, jobs = json.loads(line[4:])
-            shape = "x".join(map(str, shape))
             result |= {(mode, job, shape): value for job, value in jobs.items()}
     return result
 
@@ -55,13 +64,15 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("old", type=Path)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--network", action="store_true")
     options = parser.parse_args()
     trees = {"old": options.old.resolve(), "new": HOME}
+    program = NETWORK if options.network else ONE
     every = {}
     for turn in range(options.turns):
-        for backend in MODES:
+        for backend in ["tensorflow"] if options.network else MODES:
             for name in (list(trees), list(trees)[::-1])[turn % 2]:
-                for key, value in ratios(trees[name], backend).items():
+                for key, value in ratios(trees[name], backend, program).items():
                     every.setdefault((backend, *key), {}).setdefault(name, [])
                     every[backend, *key][name].append(value)
                 print(turn, backend, name, flush=True)
@@ -92,7 +103,10 @@ def main():
         f"Old is {old.stdout.strip()}.",
         "",
     ]
-    timing.write("old_and_new", "One EN layer, old and new", [*about, *lines])
+    name, title = "old_and_new", "One EN layer, old and new"
+    if options.network:
+        name, title = "old_and_new_network", "A network with EN, old and new"
+    timing.write(name, title, [*about, *lines])
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def _clone(model, dtype):
 
     def clone(layer):
         config = _rewritten(layer.get_config(), dtype)
-        if lambdas.is_lambda(layer):
+        if isinstance(layer, keras.layers.Lambda):
             return lambdas.again(layer, config)
         return type(layer).from_config(config)
 

@@ -2,8 +2,6 @@
 
 import warnings
 
-import keras
-
 
 def again(layer, config):
     """A `Lambda` from its configuration, which may be changed, with the function of
@@ -13,7 +11,3 @@ def again(layer, config):
         new = type(layer).from_config(config, safe_mode=False)
     new.function = layer.function
     return new
-
-
-def is_lambda(layer):
-    return isinstance(layer, keras.layers.Lambda)

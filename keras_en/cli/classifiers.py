@@ -10,7 +10,7 @@ import numpy as np
 from keras_en import export
 from keras_en.arguments import require
 from keras_en.cli import options as shared
-from keras_en.export.pixels import DIVISORS, resolved
+from keras_en.export.pixels import DIVISORS, GREY, resolved
 from keras_en.export.serving import BYTES, BYTES_SIGNATURE, loaded
 from keras_en.training import experiment
 from keras_en.training.data import Transform, images
@@ -20,7 +20,6 @@ from keras_en.training.run_folder import class_names
 
 _BATCH = 32
 _DEFAULT = "serving_default"
-_GREY = np.array([0.299, 0.587, 0.114])
 
 
 class Classifier(NamedTuple):
@@ -187,7 +186,7 @@ def _treated(path, size, options, white=1.0):
     def treated(data):
         pixels = images.decoded(data)
         if channels == 1:
-            pixels = np.rint(pixels @ _GREY)[..., None].astype("uint8")
+            pixels = np.rint(pixels @ np.array(GREY))[..., None].astype("uint8")
         own, wanted = transform, (height, width)
         if None not in wanted and own.output_shape(pixels.shape)[:2] != wanted:
             own = Transform.of([{"resize": list(wanted)}, *steps], None)

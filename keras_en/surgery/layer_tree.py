@@ -59,7 +59,7 @@ def remake(layer, path):
         ValueError: Keras cannot make it; `path` says which.
     """
     try:
-        if lambdas.is_lambda(layer):
+        if isinstance(layer, keras.layers.Lambda):
             return lambdas.again(layer, layer.get_config())
         return type(layer).from_config(_without_variables(layer.get_config()))
     except (KeyError, NotImplementedError, TypeError, ValueError) as error:
