@@ -82,6 +82,11 @@ LARGE = {
     "split": lambda x: layers.Rescaling(1 / 255)(split(x)),
     "a stem": lambda x: Stem()(x),
     "a model of its own": lambda x: Part()(x),
+    "logarithms": lambda x: layers.Rescaling(1 / 5.55)(keras.ops.log1p(x)),
+    "roots": lambda x: keras.ops.sqrt(x) / 16,
+    "doubled": lambda x: 2.0 * x / 255.0 - 1.0,
+    "above a threshold": lambda x: keras.ops.where(x > 9.0, x, 0.0),
+    "integers": lambda x: keras.ops.cast(x, "uint8") / 255,
     "turned": lambda x: layers.Rescaling(1 / 255)(keras.ops.flip(x[..., ::-1], 1)),
 }
 SMALL = {
@@ -94,6 +99,15 @@ SMALL = {
     "squashed": layers.Activation("sigmoid"),
     "brighter": lambda x: layers.RandomBrightness(0.1, value_range=(0, 1))(x),
     "beside": lambda x: layers.Concatenate()([x, layers.Conv2D(2, 1)(x)]) / 255.0,
+    "logarithms": lambda x: keras.ops.log(x + 1e-7),
+    "waves": lambda x: keras.ops.sin(2 * np.pi * x),
+    "centred": lambda x: x - keras.ops.mean(x, (1, 2), keepdims=True),
+    "made large": lambda x: layers.Rescaling(1 / 255)(layers.Rescaling(255.0)(x)),
+    "brighter when made large": lambda x: layers.RandomBrightness(0.1)(layers.Rescaling(255.0)(x)),
+    "normalized when made large": lambda x: layers.Normalization(
+        mean=[123, 116, 103], variance=[3e3] * 3
+    )(layers.Rescaling(255.0)(x)),
+    "a stem when made large": lambda x: Stem()(layers.Rescaling(255.0)(x)),
     "a loss": lambda x: layers.ActivityRegularization(0.1)(x),
 }
 
