@@ -7,11 +7,13 @@ from pathlib import Path
 # keras_en.models.norms, keras_en.models.summary
 NORMS = ("en", "sn", "ssn", "bn", "sync_bn", "gn", "in", "ln")
 NETWORKS = ("ShuffleNetV2 x0.5", "ResNet50", "SEResNet50", "AAResNet50", "InceptionV2")
-# keras_en.training: data.sources, strategies, recipes.tables, recipes.rules
+# keras_en.training: data.sources, strategies, recipes.tables, recipes.rules,
+# data.augmentation
 FORMS = "digits, tfds:NAME[/config], folder:PATH, list:FILE[,FILE] or npz:PATH"
 STRATEGIES = ("none", "mirrored", "multiworker")
 SCALES = ("paper", "small")
 LARGEST, LAST_SEED = 10**9, 2**32 - 1
+LARGEST_SIDE = 2**14
 # keras_en.export: onnx.convert, onnx.source, saved_model.write, pixels, parity.verify
 OPSETS = range(9, 24)
 LAYOUTS = ("nhwc", "nchw")

@@ -19,7 +19,7 @@ _USUAL: dict[int, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
-_ERRORS = (OSError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError)
+_ERRORS = (OSError, RuntimeError, ValueError, TypeError, ArithmeticError)
 
 
 class Terminated(KeyboardInterrupt):
@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except NotEqual as error:
         return _said(f"keras-en: {error}", 1)
+    except MemoryError as error:
+        text = " ".join(("not enough memory.", one_line(error) * bool(str(error))))
+        return _said(f"keras-en: error: {text.strip()}", 2)
     except _ERRORS as error:
         return _said(f"keras-en: error: {one_line(error, limit=None)}", 2)
     return 0

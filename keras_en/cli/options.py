@@ -11,12 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from keras_en.cli.choices import BATCHES, FORMS, LARGEST, LAST_SEED, NORMS, is_source
+from keras_en.cli.choices import (
+    BATCHES,
+    FORMS,
+    LARGEST,
+    LARGEST_SIDE,
+    LAST_SEED,
+    NORMS,
+    is_source,
+)
 from keras_en.text import one_line
 
 NOTHING = "nothing was written"
 # Of the recipe digits.
 EPOCHS = 30
+_SIZE = f"HEIGHTxWIDTH, such as 224x224, of at most {LARGEST_SIDE} each"
 
 
 class Parser(argparse.ArgumentParser):
@@ -193,7 +202,7 @@ def add_gates(command: Parser) -> None:
     )
     option(
         "--sizes",
-        type=listed(size, "HEIGHTxWIDTH"),
+        type=listed(size, _SIZE),
         metavar="HxW[,HxW]",
         help="sizes of images, where they are open; default: 64x64,96x80",
     )
@@ -297,9 +306,9 @@ def source(text: str) -> str:
 def size(text: str) -> tuple[int, int]:
     """Height and width: 224x224, or 224 for both."""
     try:
-        sides = [integer(1)(part) for part in text.split("x", 1)]
+        sides = [integer(1, LARGEST_SIDE)(part) for part in text.split("x", 1)]
     except argparse.ArgumentTypeError:
-        raise wrong("HEIGHTxWIDTH, such as 224x224", text) from None
+        raise wrong(_SIZE, text) from None
     return sides[0], sides[-1]
 
 

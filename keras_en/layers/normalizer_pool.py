@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_en import arguments
@@ -262,6 +263,8 @@ class NormalizerPool(keras.layers.Layer):
             return_ratios: Whether the ratios are wanted.
         """
         self._check_inputs(inputs, mask)
+        if isinstance(mask, list | tuple):
+            mask = ops.convert_to_tensor(mask)
         dtype, learns = self._statistics_dtype(inputs), self._learns(training)
         normalize = Normalize(
             self.mixture,
@@ -311,16 +314,17 @@ class NormalizerPool(keras.layers.Layer):
             )
         if mask is None:
             return
+        shape = tuple(mask.shape) if hasattr(mask, "shape") else np.shape(mask)
         # As Keras sends it, whatever the channel axis is.
         wanted = list(inputs.shape)[:-1]
-        fits = len(mask.shape) == len(wanted) and all(
+        fits = len(shape) == len(wanted) and all(
             size in (1, None, full) or full is None
-            for size, full in zip(mask.shape, wanted, strict=True)
+            for size, full in zip(shape, wanted, strict=True)
         )
         if not fits:
             raise ValueError(
                 "Argument `mask` must have the shape of `inputs` without the last "
-                f"axis. Received: mask.shape={tuple(mask.shape)}, "
+                f"axis. Received: mask.shape={shape}, "
                 f"inputs.shape={tuple(inputs.shape)}"
             )
 

@@ -61,7 +61,10 @@ def remake(layer, path):
     try:
         if isinstance(layer, keras.layers.Lambda):
             return lambdas.again(layer, layer.get_config())
-        return type(layer).from_config(_without_variables(layer.get_config()))
+        new = type(layer).from_config(_without_variables(layer.get_config()))
+        # The configuration of a layer without `get_config` may lack it.
+        new.name = layer.name
+        return new
     except (KeyError, NotImplementedError, TypeError, ValueError) as error:
         what = "hold layers that Keras can make again from their `get_config`: "
         what += "registered, if they are not Keras's own"

@@ -205,6 +205,7 @@ def test_wrong_usage_is_one_line(file, tmp_path, capsys, monkeypatch, words, sai
         ("--signature nothing", "invalid choice: 'nothing'"),
         ("--dynamic depth", "names of batch, height, width between commas"),
         ("--image-size 3x", "must be HEIGHTxWIDTH"),
+        ("--image-size " + "9" * 400, "of at most 16384 each"),
         ("--batches 1,0", "from 1 to 1000000000 between commas. Received: 1,0"),
         ("--atol -1", "must be a number from 0 to 1e+09. Received: -1"),
         ("--metadata key", "must be KEY=VALUE"),

@@ -17,7 +17,7 @@ from keras_en.export.pixels import PIXELS
 from keras_en.export.saved_model import write
 from keras_en.models import norms, summary
 from keras_en.training import strategies
-from keras_en.training.data import sources
+from keras_en.training.data import augmentation, sources
 from keras_en.training.recipes import rules, tables
 from keras_en.version import __version__
 from tests.sources import ROOT
@@ -266,6 +266,7 @@ def test_choices_are_those_of_the_library():
     assert choices.SCALES == tables.SCALES
     assert choices.tables() == tables.table_names()
     assert (choices.LARGEST, choices.LAST_SEED) == (rules.LARGEST, rules.LAST_SEED)
+    assert choices.LARGEST_SIDE == augmentation.LARGEST_SIDE
     assert choices.VERSION == write.LAST_VERSION
     assert choices.OPSETS == convert.OPSETS and choices.LAYOUTS == convert.LAYOUTS
     assert choices.DIMENSIONS == source.DIMENSIONS

@@ -15,8 +15,9 @@ def test_a_mask_by_hand():
     like the rest."""
     x = np.reshape([1.0, 3.0, 100.0], (1, 3, 1)).astype("float32")
     layer = ExemplarNormalization(normalizers=["instance"], epsilon=1e-7)
-    y = layer(x, mask=np.array([[True, True, False]]))
-    np.testing.assert_allclose(numpy(y).ravel(), [-1, 1, 98], rtol=1e-5)
+    for mask in ([[True, True, False]], ((1.0, 1.0, 0.0),), np.array([[1, 1, 0]])):
+        y = layer(x, mask=mask)
+        np.testing.assert_allclose(numpy(y).ravel(), [-1, 1, 98], rtol=1e-5)
 
 
 def test_default_pools():

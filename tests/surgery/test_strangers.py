@@ -320,3 +320,17 @@ def test_norms_in_tuples(rng):
     new.compile("sgd", "mse")
     new.fit(images(rng, (4, 4, 4, 3)), images(rng, (4, 4, 4, 3)), verbose=0)
     assert (numpy(block.named.norm.gamma) != before).any()
+
+
+class Nameless(Deep):
+    """Its configuration does not say its name."""
+
+    def get_config(self):
+        return {}
+
+
+def test_names_that_no_configuration_says(rng):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Nameless(name="first")(Nameless()(inputs)))
+    new, _ = converted(model, images(rng, (5, 4)))
+    assert [layer.name for layer in new.layers] == [la.name for la in model.layers]

@@ -11,7 +11,7 @@ Examples:
 from typing import Any
 
 from keras_en.cli import options as shared
-from keras_en.cli.choices import LARGEST
+from keras_en.cli.choices import LARGEST_SIDE
 
 
 def add(commands: Any) -> None:
@@ -38,5 +38,6 @@ def add(commands: Any) -> None:
 def _scales(text):
     if text == "recipe":
         return text
-    sides = shared.listed(shared.integer(8), f"integers from 8 to {LARGEST}")
+    allowed = f"integers from 8 to {LARGEST_SIDE}"
+    sides = shared.listed(shared.integer(8, LARGEST_SIDE), allowed)
     return tuple(sides(text))

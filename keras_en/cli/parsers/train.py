@@ -15,7 +15,7 @@ Examples:
 from typing import Any
 
 from keras_en.cli import options as shared
-from keras_en.cli.choices import STRATEGIES
+from keras_en.cli.choices import LARGEST_SIDE, STRATEGIES
 
 
 def add(commands: Any) -> None:
@@ -36,7 +36,7 @@ def _add_recipe(group):
     option("--network", metavar="NAME", help=text)
     shared.add_norm(option)
     text = "height and width of images"
-    option("--image-size", type=positive, metavar="N", help=text)
+    option("--image-size", type=shared.integer(1, LARGEST_SIDE), metavar="N", help=text)
     text = "N training images only, drawn by chance, the same for every seed"
     option("--limit-train", type=positive, metavar="N", help=text)
     shared.add_changes(option, "any other key, as optimizer.learning_rate=0.05")

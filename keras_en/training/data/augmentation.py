@@ -12,7 +12,9 @@ from keras_en.arguments import check, require
 from keras_en.training.data import transformations
 from keras_en.training.data.transformations import Batch, Step
 
-_SIZE = "a positive integer"
+# Of an image, in pixels.
+LARGEST_SIDE = 2**14
+_SIZE = f"a positive integer of at most {LARGEST_SIDE}"
 # A step with a size or the values of several; everything else is one number.
 _NAMES = (
     *("pad_crop", "shift", "flip", "random_resized_crop", "random_scale_crop"),
@@ -226,7 +228,7 @@ def _entry(entry):
 
 def _whole(value, least=1):
     whole = isinstance(value, Integral) and not isinstance(value, bool)
-    return whole and value >= least
+    return whole and least <= value <= LARGEST_SIDE
 
 
 def _number(value, low, high=float("inf")):

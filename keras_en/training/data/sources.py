@@ -8,6 +8,7 @@ import numpy as np
 from keras_en.arguments import check, fault, integer, refused, require
 from keras_en.training.data import catalogue, folders, npz, parts
 from keras_en.training.data.arrays import ArraySplit
+from keras_en.training.data.augmentation import LARGEST_SIDE
 from keras_en.training.data.catalogue import StreamSplit
 from keras_en.training.data.digits import digits
 from keras_en.training.data.encoded import EncodedSplit
@@ -94,7 +95,8 @@ validation |
     ((64, 8, 8, 1), dtype('float32'), dtype('int32'))
     """
     if image_size is not None:
-        integer("image_size", image_size, minimum=1)
+        fits = 1 <= integer("image_size", image_size) <= LARGEST_SIDE
+        check(fits, "image_size", f"from 1 to {LARGEST_SIDE}", image_size)
     integer("seed", seed, minimum=0)
     check(isinstance(source, str), "source", FORMS, source)
     if not is_source(source):

@@ -8,6 +8,7 @@ from typing import Any
 from keras_en import models
 from keras_en.models import norms
 from keras_en.training import optimizers, schedules
+from keras_en.training.data.augmentation import LARGEST_SIDE
 from keras_en.training.data.sources import is_source, path_and_key
 from keras_en.training.recipes import rules
 from keras_en.training.recipes.rules import key
@@ -15,6 +16,7 @@ from keras_en.training.recipes.rules import key
 BUILDERS: dict[str, Callable[..., Any]] = {
     name: getattr(models, name) for name in models.__all__ if name != "summary_table"
 }
+_SIDES = f"short sides, from 8 to {LARGEST_SIDE}"
 _SOURCES = ("digits", "tfds:NAME", "folder:PATH", "list:FILE", "npz:PATH")
 
 
@@ -64,11 +66,11 @@ class DataPart:
     labels: str | None = key(
         rules.optional(rules.text("npz:PATH:KEY", path_and_key)), None
     )
-    image_size: int | None = key(rules.optional(rules.integer(1)), None)
+    image_size: int | None = key(rules.optional(rules.integer(1, LARGEST_SIDE)), None)
     batch_size: int = key(rules.integer(1), 128)
     train: tuple[Any, ...] = key(rules.steps(), ())
     evaluate: tuple[Any, ...] = key(rules.steps(), ())
-    scales: tuple[int, ...] = key(rules.listed(rules.integer(8), "short sides"), ())
+    scales: tuple[int, ...] = key(rules.listed(rules.integer(8, LARGEST_SIDE), _SIDES), ())
     limit_train: int | None = key(rules.optional(rules.integer(1)), None)
     hold_out: int | None = key(rules.optional(rules.integer(1)), None)
 

@@ -90,6 +90,7 @@ def test_outside_of_a_scaled_image_is_the_mean():
         ([{"flip": 1, "shift": 1}], ["a mapping of one", "Received"]),
         ("flip", ["`steps`", "a list", "'flip'"]),
         ([{"pad_crop": 0}], ["`pad_crop`", "positive integer", "0"]),
+        ([{"resize": 2**14 + 1}], ["`resize`", "at most 16384", "16385"]),
         (["pad_crop"], ["`pad_crop`", "positive integer", "None"]),
         ([{"flip": 0.5}], ["`flip`", "without a value"]),
         ([{"resize": [1, 2, 3]}], ["`resize`", "height and width", "[1, 2, 3]"]),

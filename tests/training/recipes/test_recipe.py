@@ -151,7 +151,7 @@ WRONG = {
     "=bn": "An override must be key=value",
     "norm.name={bn": "`norm.name` must be YAML: expected",
     "about.title=!!python/object:os.system x": "must be YAML: could not determine",
-    f"data.image_size={10**400}": "at most 1000000000, or null. Received: 1000",
+    f"data.image_size={10**400}": "at most 16384, or null. Received: 1000",
     "optimizer.learning_rate=1e308": r"at most 1e\+09. Received: '1e308'",
     "schedule.duration=1e10": r"at least 1e-06 and at most 1e\+09. Received: '1e10'",
     "schedule.duration=.inf": r"at most 1e\+09. Received: inf",
