@@ -3,10 +3,11 @@
     KERAS_EN_DATA=... python benchmarks/accuracy/robustness.py RUNS [--images 2000]
 
 `RUNS` is the folder of `keras-en reproduce benchmarks/accuracy/grids/cifar10.yaml`.
-Noise, blur, contrast, brightness and JPEG, each at five strengths. Writes robustness.md
-into it: the error of every norm, of BN by the statistics of the test batch too, means
-over the seeds and their deviation; and the mean change of EN's ratios from those of the
-clean image.
+Noise, blur, contrast, brightness and JPEG, each at five strengths. Writes into it
+robustness.csv, what was measured of every network, and goes on where it was stopped;
+and robustness.md: the error of every norm, of BN by the statistics of the test batch
+too, means over the seeds and their deviation; the mean change of EN's ratios from those
+of the clean image; and EN against each other norm, on the same seeds.
 """
 
 import argparse
@@ -19,11 +20,13 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 import keras_en
+from keras_en.training import comparison
 from keras_en.training.honest import batch_statistics
 from keras_en.training.material import material
 from keras_en.training.recipes.recipe import load
 
 BATCH = 128
+COLUMNS = ("folder", "seed", "images", "corruption", "strength", "arm", "kind", "value")
 
 
 def noise(images, strength):
@@ -93,7 +96,7 @@ def ratios(model, inputs):
 
 
 def measure(folder, count):
-    """`[(corruption, strength, arm, row, value)]` of a run."""
+    """`[(corruption, strength, arm, kind, value)]` of a run."""
     recipe = load(folder / "recipe.yaml")
     images = material(recipe)
     split = images.data.splits[images.split()]
@@ -125,11 +128,12 @@ def measure(folder, count):
 
 
 def write(path, rows, count):
-    """Means over the runs of an arm."""
+    """Means over the runs of an arm, and differences of the arms."""
     cells = {}
-    for corruption, strength, arm, kind, value in rows:
-        cells.setdefault((kind, corruption, strength), {}).setdefault(arm, [])
-        cells[kind, corruption, strength][arm].append(value)
+    for row in rows:
+        place = row["kind"], row["corruption"], int(row["strength"])
+        arms = cells.setdefault(place, {}).setdefault(row["arm"], {})
+        arms[int(row["seed"])] = float(row["value"])
     arms = list(dict.fromkeys(arm for row in cells.values() for arm in row))
     lines = [f"# Corrupted test images: the first {count:,}", ""]
     lines += [f"| corruption | strength | {' | '.join(arms)} | EN's ratios move |"]
@@ -137,17 +141,42 @@ def write(path, rows, count):
     for kind, corruption, strength in cells:
         if kind == "error":
             row = cells[kind, corruption, strength]
-            texts = [_text(row[arm]) if arm in row else "" for arm in arms]
+            texts = [_text([*row[arm].values()]) if arm in row else "" for arm in arms]
             moved = cells.get(("ratios", corruption, strength), {}).get("EN")
-            texts.append(f"{np.mean(moved):.3f}" if moved else "")
+            texts.append(f"{np.mean([*moved.values()]):.3f}" if moved else "")
             lines.append(f"| {corruption} | {strength} | {' | '.join(texts)} |")
     lines += [
         "",
         "Error in %: mean ± standard deviation, number of seeds; ratios: mean absolute "
         "change, of at most 2 / 3. The clean images, too, have been compressed anew as "
         "JPEG.",
+        "",
+        comparison.markdown(list(differences(cells, arms))).rstrip(),
+        "",
+        "Of errors, the mean of the strengths: below 0 EN errs less.",
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def differences(cells, arms):
+    """EN's mean error over the strengths, less that of each other arm, seed by seed."""
+    for corruption in dict.fromkeys(name for kind, name, _ in cells if kind == "error"):
+        errors = [
+            row
+            for (kind, name, _), row in cells.items()
+            if kind == "error" and name == corruption
+        ]
+
+        def mean(arm, seed, errors=errors):
+            return float(np.mean([row[arm][seed] for row in errors]))
+
+        (first, *_) = errors
+        for other in arms:
+            seeds = first.get("EN", {}).keys() & first.get(other, {}).keys()
+            if other != "EN" and seeds:
+                gains = tuple(mean("EN", s) - mean(other, s) for s in sorted(seeds))
+                group = (corruption,)
+                yield comparison.Difference(group, "error", "EN", other, gains)
 
 
 def _text(values):
@@ -165,11 +194,23 @@ def main():
     options = parser.parse_args()
     with (options.runs / "results.csv").open(newline="", encoding="utf-8") as file:
         table = [row for row in csv.DictReader(file) if options.only in row["row"]]
-    rows = []
-    for folder in dict.fromkeys(row["folder"] for row in table):
-        rows += measure(Path(folder), options.images)
-        write(options.runs / "robustness.md", rows, options.images)
-        print(folder, flush=True)
+    path, rows = options.runs / "robustness.csv", []
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [*csv.DictReader(file)]
+    rows = [row for row in rows if int(row["images"]) == options.images]
+    done = {row["folder"] for row in rows}
+    for run in table:
+        if run["folder"] not in done:
+            for values in measure(Path(run["folder"]), options.images):
+                values = map(str, (run["folder"], run["seed"], options.images, *values))
+                rows.append(dict(zip(COLUMNS, values, strict=True)))
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+            print(run["folder"], flush=True)
+    write(options.runs / "robustness.md", rows, options.images)
     print((options.runs / "robustness.md").read_text(encoding="utf-8"))
 
 
