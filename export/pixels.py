@@ -29,8 +29,10 @@ def resolved(pixels: str, model: keras.Model) -> str:
     check(pixels in PIXELS, "pixels", f"one of {PIXELS}", pixels)
     if pixels != "auto":
         return pixels
-    integers = any("int" in str(tensor.dtype) for tensor in model.inputs)
-    return "0-255" if integers or _large(model, map(_images, model.inputs))[0] else "0-1"
+    if any("int" in str(tensor.dtype) for tensor in model.inputs):
+        return "0-255"
+    large, _ = _large(model, map(_images, model.inputs))
+    return "0-255" if large else "0-1"
 
 
 def _large(model, images):

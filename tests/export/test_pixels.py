@@ -63,6 +63,7 @@ def split(x):
     return keras.ops.concatenate(keras.ops.split(x, 3, -1)[::-1], -1)
 
 
+LARGER = layers.Rescaling(255.0)
 LARGE = {
     "rescaling": layers.Rescaling(1 / 255),
     "offset": layers.Rescaling(1 / 127.5, offset=-1),
@@ -102,12 +103,12 @@ SMALL = {
     "logarithms": lambda x: keras.ops.log(x + 1e-7),
     "waves": lambda x: keras.ops.sin(2 * np.pi * x),
     "centred": lambda x: x - keras.ops.mean(x, (1, 2), keepdims=True),
-    "made large": lambda x: layers.Rescaling(1 / 255)(layers.Rescaling(255.0)(x)),
-    "brighter when made large": lambda x: layers.RandomBrightness(0.1)(layers.Rescaling(255.0)(x)),
+    "made large": lambda x: layers.Rescaling(1 / 255)(LARGER(x)),
+    "brighter when made large": lambda x: layers.RandomBrightness(0.1)(LARGER(x)),
     "normalized when made large": lambda x: layers.Normalization(
         mean=[123, 116, 103], variance=[3e3] * 3
-    )(layers.Rescaling(255.0)(x)),
-    "a stem when made large": lambda x: Stem()(layers.Rescaling(255.0)(x)),
+    )(LARGER(x)),
+    "a stem when made large": lambda x: Stem()(LARGER(x)),
     "a loss": lambda x: layers.ActivityRegularization(0.1)(x),
 }
 

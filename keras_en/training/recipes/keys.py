@@ -70,7 +70,9 @@ class DataPart:
     batch_size: int = key(rules.integer(1), 128)
     train: tuple[Any, ...] = key(rules.steps(), ())
     evaluate: tuple[Any, ...] = key(rules.steps(), ())
-    scales: tuple[int, ...] = key(rules.listed(rules.integer(8, LARGEST_SIDE), _SIDES), ())
+    scales: tuple[int, ...] = key(
+        rules.listed(rules.integer(8, LARGEST_SIDE), _SIDES), ()
+    )
     limit_train: int | None = key(rules.optional(rules.integer(1)), None)
     hold_out: int | None = key(rules.optional(rules.integer(1)), None)
 
