@@ -101,3 +101,24 @@ def check_installed(subject, packages, extra="all"):
             f"{subject} needs {', '.join(missing)}: pip install 'keras-en[{extra}]', "
             f"or in a clone of keras_en, pip install '.[{extra}]'"
         )
+
+
+def is_array(value):
+    """Whether it is an array or a tensor of some library."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def are_arrays(values):
+    """Several inputs; not a list of batches, which are structures themselves."""
+    if isinstance(values, list | tuple) and not any(map(is_array, values)):
+        return False
+    return not is_array(values) and _is_structure(values)
+
+
+def _is_structure(values):
+    """Whether it is an array, or a dictionary, list or tuple of such structures."""
+    if isinstance(values, dict):
+        values = list(values.values())
+    if isinstance(values, list | tuple):
+        return bool(values) and all(map(_is_structure, values))
+    return is_array(values)

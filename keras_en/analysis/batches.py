@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_en.arguments import check, refused
+from keras_en.arguments import are_arrays, check, is_array, refused
 
 _DATA = "arrays with a sample, a tf.data.Dataset, a PyDataset or an iterable of batches"
 
@@ -26,7 +26,7 @@ def source(data: Any, labels: Any, batch_size: int) -> Source:
     """Batches of arrays, of one input or of several, or of whatever yields batches.
 
     Args:
-        data: An array, a list, tuple or dictionary of arrays, or an iterable of
+        data: An array, a structure of arrays, or an iterable of
             batches `x`, `(x, y)` or `(x, y, sample_weight)`, whose `y` are the labels
             where they are classes.
         labels: `(N,)` integers or `(N, classes)` one-hot; `None`: those of the batches.
@@ -38,7 +38,7 @@ def source(data: Any, labels: Any, batch_size: int) -> Source:
     """
     if labels is not None:
         labels = _checked(labels)
-    if _is_array(data) or _are_arrays(data):
+    if is_array(data) or are_arrays(data):
         return _from_arrays(data, labels, batch_size)
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
@@ -71,15 +71,6 @@ def _checked(labels):
         shape = f"labels.shape={np.shape(labels)}"
         raise refused("labels", "integers (N,), or one-hot (N, classes)", shape)
     return values
-
-
-def _is_array(value):
-    return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def _are_arrays(data):
-    values = list(data.values()) if isinstance(data, dict) else data
-    return isinstance(values, list | tuple) and values and all(map(_is_array, values))
 
 
 def _from_arrays(data, labels, batch_size):

@@ -20,6 +20,8 @@ from keras_en.variables import value_of
 NAME = "checkpoint.npz"
 # What a process that is killed in the middle of a save leaves.
 PARTIAL = "checkpoint.partial"
+# The name of a learning rate that is a variable, in Keras's optimizers.
+_RATE = "learning_rate"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Progress:
         steps_done: Training steps so far, those before the run included.
         stopped: Whether a callback has ended the run.
         epochs, history: As `epoch` and `history` of `keras.callbacks.History`.
+        rates: Learning rates that the model was compiled with; none of schedules.
     """
 
     epoch: int = 0
@@ -39,6 +42,7 @@ class Progress:
     stopped: bool = False
     epochs: list = field(default_factory=list)
     history: dict = field(default_factory=dict)
+    rates: list = field(default_factory=list)
 
     def to_json(self):
         """A dictionary, with the keys that checkpoints have had from the first."""
@@ -52,7 +56,7 @@ class Progress:
         for name in ("epoch", "step", "steps_done"):
             integer(name, getattr(progress, name), minimum=0)
         counted = progress.steps_done >= progress.step
-        lists = isinstance(progress.epochs, list)
+        lists = isinstance(progress.epochs, list) and isinstance(progress.rates, list)
         if not counted or not lists or not isinstance(progress.history, dict):
             raise ValueError(f"progress out of range: {vars(progress)}")
         return progress
@@ -161,8 +165,14 @@ def read(folder, model, resume, run):
             f"Received: {path}"
         )
 
+    own = rates(model)
+    # Else callbacks may have changed what it was compiled with.
+    own_rate = bool(progress.rates) and progress.rates != own
+
     def load():
         for key, variable in variables.items():
+            if own_rate and variable.name == _RATE:
+                continue
             # Keras names the dtypes that NumPy does not know as ml_dtypes does.
             dtype = keras.ops.convert_to_numpy(
                 keras.ops.zeros((), variable.dtype)
@@ -171,9 +181,21 @@ def read(folder, model, resume, run):
         set_random_states()
 
     line = f"Resumed at epoch {progress.epoch}, step {progress.step}, counted from 0"
+    if own_rate:
+        line += f", with the learning rate {_text(own)}, before {_text(progress.rates)}"
     if others:
         line += f", by force, with {'; '.join(others)}"
     return progress, load, line
+
+
+def rates(model):
+    """The learning rates of a model's optimizer that are variables, as numbers."""
+    rates = [v for v in model.optimizer.variables if v.name == _RATE]
+    return [float(keras.ops.convert_to_numpy(rate.value)) for rate in rates]
+
+
+def _text(rates):
+    return " and ".join(f"{rate:g}" for rate in rates)
 
 
 def _contents(path):

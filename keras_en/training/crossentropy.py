@@ -65,6 +65,8 @@ class Crossentropy(keras.losses.SparseCategoricalCrossentropy):
         if not (self.label_smoothing or self.class_weights):
             return super().call(y_true, y_pred)
         y_true = ops.cast(y_true, "int32")
+        # Labels may have a last axis of 1, and in a graph no known rank.
+        y_true = ops.reshape(y_true, ops.shape(y_pred)[:-1])
         if self.label_smoothing:
             losses = keras.losses.categorical_crossentropy(
                 ops.one_hot(y_true, y_pred.shape[-1], dtype=y_pred.dtype),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_en.arguments import check, require
+from keras_en.arguments import are_arrays, check, is_array, require
 
 
 class Source(NamedTuple):
@@ -30,7 +30,7 @@ def source(x, y, sample_weight, batch_size, shuffle=False, seed=0):
             or comes with a `y` that it must hold itself; arrays of different lengths;
             sparse or ragged tensors.
     """
-    if _is_array(x) or _are_arrays(x):
+    if is_array(x) or are_arrays(x):
         _check_dense((x, y, sample_weight))
         return _from_arrays((x, y, sample_weight), batch_size, shuffle, seed)
     absent = y is None and sample_weight is None
@@ -53,7 +53,7 @@ def source(x, y, sample_weight, batch_size, shuffle=False, seed=0):
 
 def unpacked(data) -> tuple[Any, Any, Any]:
     """`(x, y, sample_weight)` of `validation_data`; see `fit`."""
-    arrays = isinstance(data, tuple) or _are_arrays(data)
+    arrays = isinstance(data, tuple) or are_arrays(data)
     return keras.utils.unpack_x_y_sample_weight(tuple(data) if arrays else (data,))
 
 
@@ -73,17 +73,6 @@ def _check_dense(structure):
                 "by `tf.sparse.to_dense`, or `to_tensor()` where they are ragged; or "
                 f"use `model.fit`. Received: {type(leaf).__name__}"
             )
-
-
-def _is_array(value):
-    return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def _are_arrays(values):
-    """Several inputs; not a list of batches, which are tuples themselves."""
-    if isinstance(values, dict):
-        values = list(values.values())
-    return isinstance(values, list | tuple) and values and all(map(_is_array, values))
 
 
 def _iterables(x):

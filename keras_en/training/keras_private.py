@@ -66,6 +66,13 @@ def count_step(optimizer):
     optimizer._iterations.assign_add(1)
 
 
+def count_whole_updates(optimizer, steps):
+    """Behind an update of so many steps: where it was skipped, as loss scales do, its
+    steps count as none, so that the next is as long."""
+    count = optimizer._iterations
+    count.assign(count.value // steps * steps)
+
+
 def strategy(optimizer):
     """The strategy that the optimizer was made in."""
     return optimizer._distribution_strategy

@@ -92,7 +92,9 @@ def fit(
             remember is not part of a checkpoint. Layers, optimizer (but for its
             learning rate), `batch_size`, `seed`, `shuffle` and the steps of an epoch
             have to be those of the checkpoint; "force" goes on with others, as long as
-            the variables have the same shapes and dtypes.
+            the variables have the same shapes and dtypes. A model compiled with the
+            learning rate that the run was started with goes on with that of the
+            checkpoint, which callbacks may have changed; one with another keeps it.
 
     Returns:
         `keras.callbacks.History`, as `model.fit`.
@@ -204,6 +206,7 @@ class _Training:
         self.checkpoint, self.checkpoint_every = checkpoint, checkpoint_every
         self.same, self.watch = same, Watch(run.model, data)
         self.termination = Termination()
+        self.logs, self.rates = None, checkpoints.rates(run.model)
 
     def train(self, epochs, resume, said):
         """Trains to the end of so many epochs, or until a callback stops."""
@@ -230,7 +233,7 @@ class _Training:
         if epochs > 0:
             # Averages, if it keeps any, become the weights.
             model.optimizer.finalize_variable_values(model.trainable_weights)
-        self.events.on_train_end(logs=None)
+        self.events.on_train_end(self.logs)
 
     def _start(self, epochs, resume):
         """How far the run is, loaded, a function that loads it again, and a line that
@@ -281,6 +284,7 @@ class _Training:
         if self.held_out is not None:
             metrics = self.run.evaluate(self.held_out, self.events)
             logs.update({f"val_{name}": value for name, value in metrics.items()})
+        self.logs = logs
         self.events.on_epoch_end(epoch, logs)
         if self._save(epoch + 1, 0) and self.termination.asked:
             self.termination.deliver()
@@ -295,7 +299,13 @@ class _Training:
         self.watch.check_variables(f"epoch {epoch}, step {step}")
         steps_done, stopped = run.steps_done, bool(run.model.stop_training)
         progress = checkpoints.Progress(
-            epoch, step, steps_done, stopped, history.epoch, history.history
+            epoch,
+            step,
+            steps_done,
+            stopped,
+            history.epoch,
+            history.history,
+            self.rates,
         )
         checkpoints.save(self.checkpoint, run.model, progress, self.same)
         return True

@@ -54,6 +54,8 @@ class Updates:
         if self._replicas > 1:
             gradients = _sum_over_replicas(gradients)
         self._optimizer.apply(gradients, variables)
+        if self.every > 1:
+            keras_private.count_whole_updates(self._inner, self.every)
         for total in sums:
             total.assign(keras.ops.zeros_like(total.value))
 

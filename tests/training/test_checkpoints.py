@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from keras_en import training
+from tests.backends import numpy
 from tests.training.networks import (
     Stop,
     assert_equal,
@@ -198,13 +199,22 @@ def test_a_run_of_other_settings_is_refused_but_by_force(tmp_path, options, mess
     assert history.epoch == [0, 1]
 
 
-def test_layers_that_keras_numbers_and_another_learning_rate(tmp_path):
-    """The second model of a process has other names of Keras's own."""
+def test_layers_that_keras_numbers_and_another_learning_rate(tmp_path, capsys):
     fit(small(name=None), tmp_path, epochs=1)
     other = small(keras.optimizers.Adam(0.5), name=None)
-    assert fit(other, tmp_path, resume=True).epoch == [0, 1]
-    rate = float(keras.ops.convert_to_numpy(other.optimizer.learning_rate))
-    assert rate == pytest.approx(0.001), "it is a variable"
+    assert fit(other, tmp_path, resume=True, verbose=2).epoch == [0, 1]
+    assert "with the learning rate 0.5, before 0.001" in capsys.readouterr().out
+    assert float(numpy(other.optimizer.learning_rate)) == 0.5
+    other = small(keras.optimizers.Adam(0.5), name=None)
+    fit(other, tmp_path, epochs=3, resume=True, verbose=2)
+    assert "learning rate" not in capsys.readouterr().out, "it is the run's by now"
+
+
+def test_a_learning_rate_that_a_callback_changed(tmp_path):
+    lower = keras.callbacks.LearningRateScheduler(lambda epoch: 0.25)
+    fit(small(), tmp_path, epochs=1, callbacks=[lower])
+    fit(again := small(), tmp_path, resume=True)
+    assert float(numpy(again.optimizer.learning_rate)) == 0.25
 
 
 @pytest.mark.parametrize(
@@ -238,6 +248,7 @@ def test_more_epochs_in_the_checkpoint_than_are_wanted(tmp_path):
         ({"step": 4, "taken": 9}, "3 steps an epoch. Received: checkpoint.step=4"),
         ({"epoch": 7}, "`epochs` must be at least 7"),
         ({"history": None}, "out of range"),
+        ({"rates": 0.1}, "out of range"),
     ],
 )
 def test_progress_that_no_run_has(tmp_path, progress, message):

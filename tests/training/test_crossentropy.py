@@ -40,7 +40,9 @@ def test_equals_the_oracle(rng, smoothing, weights, from_logits):
     expected = oracle(labels, softmax(scores), smoothing, weights)
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     for each in (loss, again):
-        assert float(numpy(each(labels, outputs))) == pytest.approx(expected, rel=1e-5)
+        for shape in ((6,), (6, 1)):
+            value = float(numpy(each(labels.reshape(shape), outputs)))
+            assert value == pytest.approx(expected, rel=1e-5)
 
 
 def test_pixels_without_a_label_count_nowhere(rng):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_en
 from keras_en import ExemplarNormalization, training
 from keras_en.training import feed
 
@@ -38,3 +39,26 @@ def test_what_is_not_dense_is_refused():
         ):
             with pytest.raises(TypeError, match=message):
                 run()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("kind", ["dictionary of lists", "list with a dictionary"])
+def test_nested_inputs_are_arrays(rng, kind):
+    """As `model.fit` takes them."""
+    arrays = [rng.normal(size=(5, size)).astype("float32") for size in (3, 2)]
+    inputs = [keras.Input((3,)), keras.Input((2,))]
+    nest = {
+        "dictionary of lists": lambda a, b: {"p": [a, b]},
+        "list with a dictionary": lambda a, b: [{"p": a}, b],
+    }[kind]
+    both = keras.layers.Concatenate()(inputs)
+    outputs = keras.layers.Dense(1)(ExemplarNormalization()(both))
+    model = keras.Model(nest(*inputs), outputs)
+    model.compile("sgd", "mse")
+    x, y = nest(*arrays), np.zeros((5, 1))
+    expected = model.evaluate(x, y, verbose=0)
+    data = {"validation_data": (x, y), "verbose": 0}
+    assert training.evaluate(model, x, y, verbose=0)["loss"] == pytest.approx(expected)
+    assert training.fit(model, x, y, **data).epoch == [0]
+    training.recalibrate(model, x)
+    assert keras_en.analysis.collect_ratios(model, x, verbose=0).count == 5

@@ -238,16 +238,18 @@ def test_validation_data_as_a_list_of_batches(data):
 def test_callbacks(data, tmp_path, capsys):
     x, y = data
     model = network()
-    path = tmp_path / "best.weights.h5"
+    path, ends = tmp_path / "best.weights.h5", []
     callbacks = [
         keras.callbacks.EarlyStopping("loss", min_delta=100.0, patience=1),
         keras.callbacks.ModelCheckpoint(path, save_weights_only=True),
         keras.callbacks.ReduceLROnPlateau("loss", min_delta=100.0, patience=1),
+        keras.callbacks.LambdaCallback(on_train_end=ends.append),
     ]
     history = training.fit(
         model, x, y, batch_size=8, epochs=9, callbacks=callbacks, verbose=2
     )
     assert history.epoch == [0, 1], "stopped early"
+    assert [logs["loss"] for logs in ends] == history.history["loss"][-1:]
     assert path.exists()
     assert "Epoch 2/9" in capsys.readouterr().out
 

@@ -1,9 +1,11 @@
 """Optimizers of several parts, and averages of weights, on several replicas."""
 
 import keras
+import numpy as np
 import pytest
 
 from keras_en import training
+from tests.backends import numpy
 from tests.training.networks import SHAPE, assert_equal, network, one_and_many
 
 pytestmark = pytest.mark.tensorflow
@@ -58,3 +60,22 @@ def test_an_optimizer_of_equal_parts_resumes(data, tmp_path):
     again.optimizers[0].learning_rate = 0.05
     history = training.fit(network(again), *data, **options).history["loss"]
     assert len(history) == 2 and history[:1] == first.history["loss"]
+
+
+def test_after_an_update_that_a_loss_scale_skipped(rng):
+    """The next one has as many steps again, in another call too: `w - 0.1 g`, with the
+    mean gradient `g` of two samples."""
+    x = rng.normal(size=(4, 6)).astype("float32")
+    inner = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=1e38)
+    dense = keras.layers.Dense(1, use_bias=False)
+    model = keras.Sequential([keras.Input((6,)), dense])
+    model.compile(optimizer, "mse")
+    (before,) = model.get_weights()
+    options = {"batch_size": 1, "shuffle": False, "verbose": 0}
+    training.fit(model, 100 * x[:2], np.zeros(2), **options)
+    np.testing.assert_array_equal(numpy(dense.kernel), before, "skipped")
+    optimizer.dynamic_scale.assign(1.0)
+    training.fit(model, x[2:], np.zeros(2), **options)
+    gradient = x[2:].T @ (x[2:] @ before)
+    np.testing.assert_allclose(numpy(dense.kernel), before - 0.1 * gradient, rtol=1e-5)
