@@ -6,6 +6,8 @@ import math
 import re
 import unicodedata
 
+# What Keras writes before the error that is the cause.
+_INNER = ("Exception encountered: ", "encountered during deserialization: ")
 _DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 # Of a direction and without a width: left to right, right to left, and Arabic.
 _MARKS = "\u200e\u200f\u061c"
@@ -50,7 +52,8 @@ def one_line(error, limit=400):
     text = printable(" ".join((str(error).strip() or repr(error)).split())).strip()
     if limit is None or len(text) <= limit:
         return text
-    text = text.rpartition("Exception encountered: ")[2] or text
+    for mark in _INNER:
+        text = text.rpartition(mark)[2] or text
     if len(text) <= limit:
         return text
     end = limit // 4

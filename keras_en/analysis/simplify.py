@@ -14,6 +14,7 @@ from keras_en.analysis.traced import traced
 from keras_en.arguments import check, number
 from keras_en.keras_private import layers_of
 from keras_en.layers import ExemplarNormalization, StaticNormalization
+from keras_en.layers.recording import recording
 from keras_en.surgery import replace_normalization
 
 # Runs of each network, in turn, whose median is compared.
@@ -115,8 +116,12 @@ def simplify(
     check(max_change >= 0, "max_change", "at least 0", max_change)
     once = hasattr(data, "__next__")
     check(not once, "data", "what can be iterated over again, no iterator", data)
-    ratios = collect_ratios(model, data, labels, batch_size=batch_size, verbose=0)
-    chosen = _chosen(exemplar_layers(model), ratios, threshold)
+    x = next(iter(source(data, labels, batch_size).batches))[0]
+    layers, idle = _running(model, x)
+    ratios = collect_ratios(
+        model, data, labels, layers=[*layers], batch_size=batch_size, verbose=0
+    )
+    chosen = _chosen(layers, ratios, threshold)
     before = _Outputs.of(model, data, labels, batch_size)
     tries: dict[int, tuple] = {}
 
@@ -128,7 +133,7 @@ def simplify(
         return tries[count]
 
     # The largest number that keeps to the bound, by halves.
-    low, high, refused = 0, len(chosen), {}
+    low, high, refused = 0, len(chosen), dict.fromkeys(idle, "does not run")
     while low < high:
         middle = high if high not in tries else (low + high + 1) // 2
         change = before.change(tried(middle)[1])
@@ -142,7 +147,6 @@ def simplify(
         refused.setdefault(path, "with those before it, changes outputs by too much")
     replaced = {path: str(choice) for path, choice in list(chosen.items())[:low]}
     refused = {path: why for path, why in refused.items() if path not in replaced}
-    x = next(iter(source(data, labels, batch_size).batches))[0]
     seconds = _seconds(model, new, x) if low else (1.0, 1.0)
     report = Simplification(
         replaced,
@@ -155,6 +159,16 @@ def simplify(
         *seconds,
     )
     return new, report
+
+
+def _running(model, x):
+    """The layers that the model's call runs, by path, and the paths of the others, as
+    of what a `train_step` alone uses; where none runs, all, which is an error later."""
+    layers = exemplar_layers(model)
+    with recording(layers) as recorded:
+        model(x, training=False)
+    running = {path: layers[path] for path, calls in recorded.items() if calls}
+    return (running, layers.keys() - running) if running else (layers, ())
 
 
 class _Choice(NamedTuple):

@@ -58,8 +58,8 @@ def traced(model: keras.Model, layers: dict[str, Any]) -> Callable[[Any], Output
         for path, calls in recorded.items():
             if not calls:
                 raise ValueError(
-                    "Argument `model` must run every ExemplarNormalization. "
-                    f"Received: {path}, which does not run"
+                    "Argument `model` must run every ExemplarNormalization; or name "
+                    f"in `layers` those that it runs. Received: {path}, which does not"
                 )
         values = {p: [_own(p, r) for r in calls] for p, calls in recorded.items()}
         return values, outputs

@@ -67,7 +67,8 @@ def remake(layer, path):
         return new
     except (KeyError, NotImplementedError, TypeError, ValueError) as error:
         what = "hold layers that Keras can make again from their `get_config`: "
-        what += "registered, if they are not Keras's own"
+        what += "registered, if they are not Keras's own, and with a constructor that "
+        what += "takes all of it, as `name`, `trainable` and `dtype` by `**kwargs`"
         received = f"{path}, of class {type(layer).__name__}: {one_line(error)}"
         raise fault("Argument `model`", what, received) from error
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 import threading
+import warnings
 from typing import Any
 
 import keras
@@ -34,7 +35,8 @@ def recalibrate(
     trainable are treated at once: each normalizes with the statistics of its batch, as
     in training, while everything else behaves as in evaluation (no dropout). Use
     batches as large as those of training. Frozen layers stay as they are; those that a
-    graph calls with `training=False` do not, unless they are frozen, too.
+    graph calls with `training=False` do not, unless they are frozen, too. So do those
+    that the model's call does not run; a warning names them.
 
     Runs under the strategy that the model was built in, as `training.fit` does; on JAX
     and torch on one device.
@@ -77,6 +79,13 @@ def recalibrate(
     try:
         totals = _totals(model, layers, _batches(x, batch_size, steps), steps)
         after = list(map(_statistics, layers, totals, before))
+        idle = [x.path for x, each in zip(layers, totals, strict=True) if each is None]
+        if idle:
+            warnings.warn(
+                "keras_en.training.recalibrate: the call of the model does not run "
+                f"{', '.join(idle)}, whose statistics stay as they were",
+                stacklevel=2,
+            )
     finally:
         # Whatever happened: the layers have moved them.
         for pair, values in zip(variables, after, strict=True):

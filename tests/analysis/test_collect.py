@@ -113,7 +113,7 @@ def test_errors(rng):
     spare.spare = ExemplarNormalization(name="spare")
     spare.spare.build((None, 4))
     spare(images(rng, (2, 6, 4)))
-    with pytest.raises(ValueError, match="Received: .*spare, which does not run"):
+    with pytest.raises(ValueError, match="`layers` .*: .*spare, which does not"):
         collect_ratios(spare, images(rng, (2, 6, 4)))
 
 

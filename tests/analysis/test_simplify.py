@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_en import ExemplarNormalization
+from keras_en import ExemplarNormalization, recalibrate
 from keras_en.analysis import simplify
 from keras_en.layers import StaticNormalization
 from tests import backends
@@ -93,3 +93,33 @@ def test_a_file_keeps_the_layers(rng, tmp_path):
     again = keras.models.load_model(tmp_path / "new.keras")
     assert type(again.get_layer("two")) is StaticNormalization
     np.testing.assert_array_equal(numpy(again(x)), numpy(new(x)))
+
+
+@keras.saving.register_keras_serializable("tests.simplify")
+class Encoder(keras.Model):
+    """A projection that a step of training alone would run."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        ratios = {"initial_ratios": {"batch": 1.0}}
+        self.norm = ExemplarNormalization(name="norm", **ratios)
+        self.projection = ExemplarNormalization(name="projection", **ratios)
+
+    def build(self, shape):
+        self.norm.build(shape)
+        self.projection.build(shape)
+
+    def call(self, x, training=False):
+        return self.norm(x, training=training)
+
+
+def test_a_layer_that_does_not_run_stays(rng):
+    model, x = Encoder(name="encoder"), images(rng, (4, 6, 6, 3))
+    expected = numpy(model(x))
+    new, report = simplify(model, x)
+    assert list(report.replaced) == ["encoder/norm"]
+    assert report.refused == {"encoder/projection": "does not run"}
+    np.testing.assert_allclose(numpy(new(x)), expected, atol=1e-5)
+    with pytest.warns(UserWarning, match="does not run encoder/projection, whose"):
+        recalibrate(model, x)
+    assert numpy(model.projection.moving_mean).any() == 0
