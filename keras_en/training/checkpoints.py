@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -142,11 +142,11 @@ def read(folder, model, resume, run):
     Raises:
         ValueError: The checkpoint is not of this run, or is damaged.
     """
-    path = None if folder is None else Path(folder, NAME)
+    path, own = None if folder is None else Path(folder, NAME), _rates(model)
     if not resume or path is None or not path.exists():
         line = f"No checkpoint in {folder}: a new run" if resume else ""
         steps_done = keras_private.steps_done(model.optimizer)
-        return Progress(steps_done=steps_done), lambda: None, line
+        return Progress(steps_done=steps_done, rates=own), lambda: None, line
     try:
         values, state, progress, set_random_states = _contents(path)
     # Zip files, NumPy, JSON and what the state lacks have their own.
@@ -165,7 +165,6 @@ def read(folder, model, resume, run):
             f"Received: {path}"
         )
 
-    own = rates(model)
     # Else callbacks may have changed what it was compiled with.
     own_rate = bool(progress.rates) and progress.rates != own
 
@@ -185,10 +184,10 @@ def read(folder, model, resume, run):
         line += f", with the learning rate {_text(own)}, before {_text(progress.rates)}"
     if others:
         line += f", by force, with {'; '.join(others)}"
-    return progress, load, line
+    return replace(progress, rates=own), load, line
 
 
-def rates(model):
+def _rates(model):
     """The learning rates of a model's optimizer that are variables, as numbers."""
     rates = [v for v in model.optimizer.variables if v.name == _RATE]
     return [float(keras.ops.convert_to_numpy(rate.value)) for rate in rates]

@@ -45,14 +45,12 @@ def fit(
         source = feed.Source(batches, len(data))
         options = {"batch_size": batch_size, "seed": seed}
         same = identity(model, source, feed.length(data[0]), **options)
-        rates = checkpoints.rates(model)
         start, load, line = checkpoints.read(checkpoint, model, resume, same)
         if line and verbose != 0:
             print(line)
         load()
         check_finite(model)
-        watch = Watch(model, source)
-        keeper = _Keeper(data, watch, start, checkpoint, same, rates)
+        keeper = _Keeper(data, Watch(model, source), start, checkpoint, same)
         history = keras.callbacks.History()
         ready = [*callbacks, keeper, history]
         # Keras begins a history anew: it is filled in behind that.
@@ -107,13 +105,12 @@ class Batches(keras.utils.PyDataset):
 class _Keeper(keras.callbacks.Callback):
     """Tells the data which epoch it is, and writes checkpoints."""
 
-    def __init__(self, data, watch, start, folder, same, rates):
+    def __init__(self, data, watch, start, folder, same):
         super().__init__()
         self.history = None
         self._data, self._watch, self._start = data, watch, start
         self._folder, self._same = folder, same
         self._steps, self._epoch = start.steps_done, start.epoch
-        self._rates = rates
 
     def on_train_begin(self, logs=None):
         # Before `History`, which stands behind it, forgets them.
@@ -138,6 +135,6 @@ class _Keeper(keras.callbacks.Callback):
             stopped=bool(self.model.stop_training),
             epochs=[*self.history.epoch, epoch],
             history=history,
-            rates=self._rates,
+            rates=self._start.rates,
         )
         checkpoints.save(self._folder, self.model, progress, self._same)

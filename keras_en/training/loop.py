@@ -206,7 +206,7 @@ class _Training:
         self.checkpoint, self.checkpoint_every = checkpoint, checkpoint_every
         self.same, self.watch = same, Watch(run.model, data)
         self.termination = Termination()
-        self.logs, self.rates = None, checkpoints.rates(run.model)
+        self.logs, self.rates = None, []
 
     def train(self, epochs, resume, said):
         """Trains to the end of so many epochs, or until a callback stops."""
@@ -253,7 +253,7 @@ class _Training:
         fits = steps is None or start.step <= steps
         check(fits, "checkpoint", allowed, start.step, "step")
         load()
-        self.run.steps_done = start.steps_done
+        self.run.steps_done, self.rates = start.steps_done, start.rates
         return start, load, line
 
     def _train_steps(self, epoch, first):
