@@ -1,13 +1,17 @@
 """Table 5's ResNet-20 on CIFAR-10 on one GPU: BN, SN, EN, several seeds side by side.
 
-    KERAS_BACKEND=jax python benchmarks/accuracy/device.py FILE.npz --out FOLDER
-    KERAS_BACKEND=jax python benchmarks/accuracy/device.py --tables FOLDER
+    python benchmarks/accuracy/device.py FILE.npz --out SEARCH --search 0.05 0.1 0.2
+    python benchmarks/accuracy/device.py FILE.npz --out FOLDER --rates SEARCH
+    python benchmarks/accuracy/device.py --tables FOLDER
 
-Everything else is what the recipe says. The first form measures the ways to run the
-seeds, takes the fastest of each arm, and as many of `--epochs` as fit into `--budget`
-seconds since its start, in all arms the same; it writes `accuracy.json` whenever
-networks were tested, and the final weights. All arms go on together, an epoch each, so
-that what is there is paired at any time. The second writes `results/gpu_accuracy.md`.
+Everything else is what the recipe says. All forms but the last measure the ways to run
+the networks side by side and take the fastest of each arm. The first tries a learning
+rate with each network, on all training images but as many held-out ones as there are
+test images. The second takes the best rate of every arm, without `--rates` the recipe's
+for all, and as many of `--epochs` as fit into `--budget` seconds since its start, in all
+arms the same; it writes `accuracy.json` whenever networks were tested, and the final
+weights. All arms go on together, an epoch each, so that what is there is paired at any
+time. The last writes `results/gpu_accuracy.md`.
 """
 
 import argparse
@@ -26,13 +30,15 @@ import gpu_tables
 import numpy as np
 from clock import clock, say
 
-EPOCHS = (165, 120, 90, 60, 45, 30, 20, 15)
+EPOCHS = (165, 150, 135, 120, 105, 90, 75, 60, 50, 40, 30, 20, 15)
 ARMS = ("bn", "sn", "en")
 SPARE = 1.1
 # Rounds behind which the epochs are chosen again: the rate has not fallen yet.
 AGAIN = 2
 # Seconds that the last tests and files take.
 LAST = 12
+# Of the networks that rates are tried with.
+SEARCH_SEED = 100
 
 
 def arrays_of(path, limit):
@@ -43,7 +49,7 @@ def arrays_of(path, limit):
 
     parts = npz.contents(path).parts
     result = []
-    for name in ("train", "test"):
+    for name, limit in (("train", limit), ("test", limit and limit // 5)):
         part = parts[name]
         values, labels = part.images[:limit], part.labels[:limit]
         if isinstance(values, list):
@@ -117,8 +123,14 @@ class Training:
                     self.compiling[key] = self.pool.submit(self._compile, key, lowered)
                 say("traced", *key)
         self.train, self.test = jax.device_put(tuple(data))
+        self.count = len(self.train.images)
+        if options.search:
+            self.count -= len(self.test.images)
+            own = slice(self.count, None)
+            self.test = jax.tree.map(lambda t: t[own], self.train)
+        seeds = sorted(set(options.seeds))
         self.states = {
-            name: [arm.initial(seed) for seed in options.seeds]
+            name: {seed: arm.initial(seed) for seed in seeds}
             for name, arm in self.arms.items()
         }
         say("networks built")
@@ -165,35 +177,55 @@ class Training:
 
     def _measured(self, key, compiled):
         """Seconds of a step of all seeds."""
+        arm, seeds = self.programs[key].arm, self.options.seeds
+        group = next(self._groups(*key, compiled))[1]
+        rates = np.zeros((len(group.seeds), arm.steps(self.count)), "float32")
+        group.run(0, rates, 1)
+        calls = min(2, arm.steps(self.count) // arm.chunk)
+        seconds = group.run(0, rates, calls) / (calls * arm.chunk)
+        return seconds * len(seeds) / len(group.seeds)
+
+    def _groups(self, name, way, compiled):
+        """Numbers of the networks of a group, and the group."""
         from device_programs import Group
 
-        programs = self.programs[key]
-        group = Group(
-            programs, compiled, self.states[key[0]], self.options.seeds, self.train
-        )
-        rates = np.zeros(programs.arm.steps, "float32")
-        group.run(0, rates, 1)
-        calls = min(2, programs.arm.steps // programs.arm.chunk)
-        seconds = group.run(0, rates, calls) / (calls * programs.arm.chunk)
-        return seconds * len(self.options.seeds) / programs.seeds
+        programs, seeds = self.programs[name, way], self.options.seeds
+        for i in range(0, len(seeds), programs.seeds):
+            own = slice(i, i + programs.seeds)
+            states = [self.states[name][seed] for seed in seeds[own]]
+            few = (seeds[own], self.train, self.count)
+            yield own, Group(programs, compiled, states, *few)
 
     def start(self):
         """The groups, and the programs that test them."""
-        from device_programs import Group
-
-        self.groups, self.tests, testing = [], {}, {}
-        seeds = self.options.seeds
+        self.groups, self.tests, self.testing = [], {}, {}
         shapes = self._shapes_of_test()
         for name, (_, way, compiled) in self.fastest.items():
             programs = self.programs[name, way]
             lowered = self._attempt((name, "test"), programs.lower_evaluation, shapes)
-            testing[name] = self.pool.submit(self._compile, (name, "test"), lowered)
-            for i in range(0, len(seeds), programs.seeds):
-                own = slice(i, i + programs.seeds)
-                states = self.states[name][own]
-                group = Group(programs, compiled, states, seeds[own], self.train)
-                self.groups.append((name, group))
-        self.testing = testing
+            self.testing[name] = self.pool.submit(
+                self._compile, (name, "test"), lowered
+            )
+            groups = self._groups(name, way, compiled)
+            self.groups += [(name, own, group) for own, group in groups]
+        self.peaks = self._peaks()
+
+    def _peaks(self):
+        """`{arm: the learning rate of each network}`."""
+        options, result = self.options, {}
+        best = device_tables.best_rates(options.rates) if options.rates else {}
+        for name in self.fastest:
+            own = best.get(name, recipe_of(name, options).optimizer.learning_rate)
+            result[name] = options.search or [own] * len(options.seeds)
+        self.results["rates"] = result
+        return result
+
+    def _rates(self, name, epochs):
+        """`(networks, epochs, steps)`."""
+        recipe = recipe_of(name, self.options, epochs)
+        one = self.arms[name].rates(recipe, self.count)
+        shares = np.array(self.peaks[name]) / recipe.optimizer.learning_rate
+        return np.float32(shares[:, None, None] * one)
 
     def _shapes_of_test(self):
         import jax
@@ -207,7 +239,7 @@ class Training:
 
     def run(self):
         """Rounds of an epoch of every group."""
-        steps = {name: self.arms[name].steps for name in self.fastest}
+        steps = {name: self.arms[name].steps(self.count) for name in self.fastest}
         a_round = sum(s * self.fastest[n][0] for n, s in steps.items())
         left = self.options.budget - LAST
         epochs = self.epochs_for(a_round, left - clock())
@@ -219,12 +251,9 @@ class Training:
                     epochs = self.epochs_for(a_round, left - started)
                 say(f"{epochs} epochs of {a_round:.2f} s, {self.options.seeds} seeds")
                 self.results["epochs"] = epochs
-                rates = {
-                    name: self.arms[name].rates(recipe_of(name, self.options, epochs))
-                    for name in self.fastest
-                }
-            for name, group in self.groups:
-                group.seconds += group.run(done, rates[name][done])
+                rates = {name: self._rates(name, epochs) for name in self.fastest}
+            for name, own, group in self.groups:
+                group.seconds += group.run(done, rates[name][own, done])
             done += 1
             late = clock() > left
             if done == epochs or done % self.options.every == 0 or late:
@@ -233,19 +262,20 @@ class Training:
                 say("out of time")
                 break
         self.results["finished"] = done == epochs
-        for name, group in self.groups:
+        for name, _, group in self.groups:
             seconds = self.results.setdefault("training seconds", {})
             seconds[name] = seconds.get(name, 0) + group.seconds
         self.write()
 
     def _test_all(self, done):
-        for name, group in self.groups:
+        keys = self.options.search or self.options.seeds
+        for name, own, group in self.groups:
             if name not in self.tests:
                 self.tests[name] = self.testing[name].result()
             numbers = group.accuracy(self.tests[name], self.test)
-            for seed, one in zip(group.seeds, numbers, strict=True):
+            for key, one in zip(keys[own], numbers, strict=True):
                 curves = self.results["curves"].setdefault(name, {})
-                curves.setdefault(str(seed), []).append({"epoch": done, **one})
+                curves.setdefault(str(key), []).append({"epoch": done, **one})
             shown = [f"{one['accuracy']:.4f}" for one in numbers]
             say(f"epoch {done}, {name}, loss {group.losses.mean():.4f}:", *shown)
         self.write()
@@ -253,7 +283,7 @@ class Training:
     def save(self):
         """The weights of every arm, in a file each."""
         for name in self.fastest:
-            parts = [g.weights() for other, g in self.groups if other == name]
+            parts = [g.weights() for other, _, g in self.groups if other == name]
             joined = {
                 path: np.concatenate([p[path] for p in parts]) for path in parts[0]
             }
@@ -271,6 +301,8 @@ def parsed():
     parser.add_argument("--arms", nargs="+", default=ARMS)
     parser.add_argument("--ways", nargs="+", default=("dense", "single"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--search", nargs="+", type=float, metavar="RATE")
+    parser.add_argument("--rates", type=Path, metavar="SEARCH", help="its folder")
     parser.add_argument("--epochs", nargs="+", type=int, default=EPOCHS)
     parser.add_argument("--every", type=int, default=10, help="epochs between tests")
     parser.add_argument("--limit", type=int, help="the first so many images")
@@ -278,6 +310,8 @@ def parsed():
     options = parser.parse_args()
     if not (options.file or options.tables):
         parser.error("FILE.npz or --tables FOLDER is needed")
+    if options.search:
+        options.seeds = [SEARCH_SEED] * len(options.search)
     return options
 
 
@@ -296,7 +330,8 @@ def main():
     for part in (training.prepare, training.choose, training.start, training.run):
         part()
         training.write()
-    training.save()
+    if not options.search:
+        training.save()
     say("done")
     sys.stdout.flush()
     # A program that is still being compiled would be waited for.

@@ -21,7 +21,7 @@ from keras_en.training.data.transformations import Flip, PadCrop
 # Networks one after the other, or all in one program with convolutions of as many
 # groups, or of one, see `stacked`.
 WAYS = ("single", "grouped", "dense")
-# Steps of one call; it is a whole share of an epoch's.
+# Steps of one call at most.
 STEPS = 39
 TESTED = 500
 
@@ -50,11 +50,10 @@ class Arm:
     def __init__(self, recipe, image_shape, classes, count):
         self.recipe, self.count = recipe, count
         self.batch = recipe.data.batch_size
-        # A last batch of fewer images would be a program of its own; the order changes
-        # with every epoch.
-        self.steps = count // self.batch
-        divisors = [n for n in range(1, STEPS + 1) if self.steps % n == 0]
-        self.chunk = max(divisors)
+        whole = count // self.batch
+        # Fewer images, of a search, are to make whole calls, too.
+        most = max(1, min(STEPS, whole // 2))
+        self.chunk = max(n for n in range(1, most + 1) if whole % n == 0)
         self._facts = build.Facts(classes, image_shape)
         self.model = self._built(0)
         self.loss = self.model.loss
@@ -75,7 +74,7 @@ class Arm:
     def _built(self, seed):
         keras.utils.set_random_seed(seed)
         with jax.default_device(jax.devices("cpu")[0]), drawn_by_numpy():
-            model = build.build(self.recipe, self._facts, self.steps)
+            model = build.build(self.recipe, self._facts, self.steps(self.count))
             kinds = (keras.layers.Conv2D, keras.layers.Dense)
             layers = [layer for layer in model.layers if isinstance(layer, kinds)]
             for number, layer in enumerate(layers):
@@ -87,14 +86,31 @@ class Arm:
                 layer.kernel.assign(initializer(layer.kernel.shape))
         return model
 
-    def rates(self, recipe):
+    def steps(self, count):
+        """Of an epoch of so many images: whole calls.
+
+        A last batch of fewer images would be a program of its own; the order changes
+        with every epoch.
+        """
+        return count // self.batch // self.chunk * self.chunk
+
+    def rates(self, recipe, count):
         """The learning rate of every step of a recipe, `(epochs, steps)`."""
-        epochs = recipe.schedule.epochs(self.steps)
-        config = build.optimizer(recipe, self.steps).get_config()
+        steps = self.steps(count)
+        epochs = recipe.schedule.epochs(steps)
+        config = build.optimizer(recipe, steps).get_config()
         schedule = keras.optimizers.schedules.deserialize(config["learning_rate"])
         with jax.default_device(jax.devices("cpu")[0]):
-            rates = jax.vmap(schedule)(jnp.arange(epochs * self.steps))
-        return np.asarray(rates, "float32").reshape(epochs, self.steps)
+            rates = jax.vmap(schedule)(jnp.arange(epochs * steps))
+        return np.asarray(rates, "float32").reshape(epochs, steps)
+
+    def order(self, seed, epoch, count):
+        """Numbers of the first `count` images as an epoch takes them, `(calls, chunk,
+        batch)`."""
+        rng = np.random.default_rng([seed, epoch])
+        taken = self.steps(count) * self.batch
+        rows = rng.permutation(count)[:taken].astype("int32")
+        return rows.reshape(-1, self.chunk, self.batch)
 
     def initial(self, seed):
         """The state that a training begins with, in NumPy."""
@@ -106,14 +122,10 @@ class Arm:
         )
         return State(*([np.asarray(v.value) for v in part] for part in parts))
 
-    def train(self, state, key, data, epoch, first, rates):
-        """`chunk` steps from step `first` of an epoch on: the state, and mean loss."""
-        key = jax.random.fold_in(key, epoch)
-        order = jax.random.permutation(key, self.count)
-        size = self.chunk * self.batch
-        rows = jax.lax.dynamic_slice(order, (first * self.batch,), (size,))
-        rows = rows.reshape(self.chunk, self.batch)
-        numbers = first + 1 + jnp.arange(self.chunk)
+    def train(self, state, key, data, first, rows, rates):
+        """`chunk` steps behind `first` others, on images of these numbers, `(chunk,
+        batch)`: the state, and mean loss."""
+        numbers = first + jnp.arange(self.chunk)
 
         def step(state, inputs):
             rows, number, rate = inputs
@@ -205,21 +217,29 @@ class Programs:
         return keys[0] if self.way == "single" else keys
 
     def lower_training(self, data):
-        """To compile: a function of state, keys, data, epoch, first step and rates."""
+        """To compile: a function of state, keys, data, steps before, rows, rates."""
         arm, arguments = self.arm, self._shapes()
-        rates = jax.ShapeDtypeStruct((arm.chunk,), "float32")
+        many = () if self.way == "single" else (self.seeds,)
+        rates = jax.ShapeDtypeStruct((*many, arm.chunk), "float32")
+        rows = jax.ShapeDtypeStruct((*many, arm.chunk, arm.batch), "int32")
         number = jax.ShapeDtypeStruct((), "int32")
-        train = self._mapped(arm.train, (0, 0, None, None, None, None))
+        train = self._mapped(arm.train, (0, 0, None, None, 0, 0))
         keys = jax.eval_shape(lambda: self.keys(range(self.seeds)))
         return self._lower(
-            train, (arguments, keys, data, number, number, rates), donate_argnums=0
+            train, (arguments, keys, data, number, rows, rates), donate_argnums=0
         )
 
     def lower_evaluation(self, data):
         """To compile: a function of trainable and other weights and data."""
-        state = self._shapes()
-        evaluate = self._mapped(self.arm.evaluate, (0, 0, None))
-        return self._lower(evaluate, (state.trainable, state.others, data))
+        state, evaluate = self._shapes(), self.arm.evaluate
+        if self.way != "single":
+            # One after the other compiles in seconds, side by side in minutes.
+            def evaluate(trainable, others, data):
+                return jax.lax.map(
+                    lambda state: self.arm.evaluate(*state, data), (trainable, others)
+                )
+
+        return jax.jit(evaluate).lower(state.trainable, state.others, data)
 
     def _mapped(self, function, axes):
         return function if self.way == "single" else jax.vmap(function, axes)
@@ -247,26 +267,29 @@ class Programs:
 
 
 class Group:
-    """Networks of an arm that are trained by one program at once."""
+    """Networks of an arm that are trained by one program at once, on the first `count`
+    images."""
 
-    def __init__(self, programs, compiled, states, seeds, data):
+    def __init__(self, programs, compiled, states, seeds, data, count):
         self.programs, self.compiled, self.seeds = programs, compiled, seeds
-        self.state = programs.state(states)
+        self.state, self.count = programs.state(states), count
         self.keys, self.data = programs.keys(seeds), data
         self.losses, self.seconds = [], 0.0
 
     def run(self, epoch, rates, calls=None):
-        """An epoch, or so many calls of the program; seconds."""
+        """An epoch by the rates of each network, `(networks, steps)`, or so many calls
+        of the program; seconds."""
         arm, started = self.programs.arm, time.monotonic()
-        losses = []
-        for first in range(0, arm.steps, arm.chunk)[:calls]:
+        rows = np.stack([arm.order(seed, epoch, self.count) for seed in self.seeds], 1)
+        rates = rates.reshape(len(self.seeds), -1, arm.chunk).swapaxes(0, 1)
+        done, losses = epoch * arm.steps(self.count), []
+        for i in range(len(rows))[:calls]:
+            few = (rows[i], rates[i])
+            if self.programs.way == "single":
+                few = [part[0] for part in few]
+            number = np.int32(done + i * arm.chunk)
             self.state, loss = self.compiled(
-                self.state,
-                self.keys,
-                self.data,
-                np.int32(epoch),
-                np.int32(first),
-                rates[first : first + arm.chunk],
+                self.state, self.keys, self.data, number, *few
             )
             losses.append(loss)
         self.losses = np.mean([np.atleast_1d(loss) for loss in losses], axis=0)

@@ -27,6 +27,17 @@ def interval(differences):
     return mean, float(T[count - 2] * error)
 
 
+def read(folder):
+    """The numbers in a folder."""
+    return json.loads((Path(folder) / "accuracy.json").read_text(encoding="utf-8"))
+
+
+def best_rates(folder):
+    """`{arm: the rate}` that was best on held-out images; folder of a search."""
+    tried = finals(read(folder))
+    return {arm: float(max(tops, key=tops.get)) for arm, tops in tried.items()}
+
+
 def finals(results, key="accuracy"):
     """`{arm: {seed: percent}}` of the last epoch."""
     return {
@@ -159,6 +170,5 @@ def page(results):
 
 def write(folder, path=RESULTS / "gpu_accuracy.md"):
     """The page of the numbers in a folder."""
-    text = (Path(folder) / "accuracy.json").read_text(encoding="utf-8")
-    path.write_text("\n".join(page(json.loads(text))) + "\n", encoding="utf-8")
+    path.write_text("\n".join(page(read(folder))) + "\n", encoding="utf-8")
     print(path)
