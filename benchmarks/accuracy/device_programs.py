@@ -108,8 +108,8 @@ class Arm:
         """Numbers of the first `count` images as an epoch takes them, `(calls, chunk,
         batch)`."""
         rng = np.random.default_rng([seed, epoch])
-        taken = self.steps(count) * self.batch
-        rows = rng.permutation(count)[:taken].astype("int32")
+        size = self.steps(count) * self.batch
+        rows = rng.permutation(count)[:size].astype("int32")
         return rows.reshape(-1, self.chunk, self.batch)
 
     def initial(self, seed):

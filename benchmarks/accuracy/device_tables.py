@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from gpu_tables import head
 
-RESULTS = Path(__file__).parents[1] / "results"
 # Student's t, two-sided 95 %, by degrees of freedom.
 T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 WAYS = {
@@ -25,17 +24,6 @@ def interval(differences):
         return mean, None
     error = differences.std(ddof=1) / np.sqrt(count)
     return mean, float(T[count - 2] * error)
-
-
-def read(folder):
-    """The numbers in a folder."""
-    return json.loads((Path(folder) / "accuracy.json").read_text(encoding="utf-8"))
-
-
-def best_rates(folder):
-    """`{arm: the rate}` that was best on held-out images; folder of a search."""
-    tried = finals(read(folder))
-    return {arm: float(max(tops, key=tops.get)) for arm, tops in tried.items()}
 
 
 def finals(results, key="accuracy"):
@@ -78,6 +66,32 @@ def _differences(results):
         width = "" if half is None else f"{mean - half:+.2f} to {mean + half:+.2f}"
         lines.append(f"| EN - {other.upper()} | {mean:+.2f} | {width} |")
     return lines
+
+
+def _search(results):
+    """Accuracy on held-out images by learning rate."""
+    if "search" not in results:
+        return ["The rate is the recipe's for all: **none is tuned**.", ""]
+    search = results["search"]
+    count, held = search["images"]
+    tried = list(next(iter(search["accuracy"].values())))
+    lines = [
+        f"- on {held:,} training images that are held out, {search['epochs']} epochs "
+        f"of the other {count:,}, seed {search['seed']}",
+        "- the best of every norm is what it is trained with, on all images",
+        "",
+        f"| rate | {' | '.join(tried)} |",
+        "|---" * (len(tried) + 1) + "|",
+    ]
+    for arm, tops in search["accuracy"].items():
+        best = max(tops.values())
+        cells = [f"{100 * top:.2f}" for top in tops.values()]
+        cells = [
+            f"**{cell}**" if top == best else cell
+            for cell, top in zip(cells, tops.values(), strict=True)
+        ]
+        lines.append(f"| {arm.upper()} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _curves(results):
@@ -148,6 +162,9 @@ def page(results):
         "all arms",
         *([] if whole else ["", "**Not finished: out of time.**"]),
         "",
+        "## Learning rate",
+        "",
+        *_search(results),
         "## Test accuracy of the last epoch, %",
         "",
         *_accuracy(results),
@@ -168,7 +185,9 @@ def page(results):
     ]
 
 
-def write(folder, path=RESULTS / "gpu_accuracy.md"):
-    """The page of the numbers in a folder."""
-    path.write_text("\n".join(page(read(folder))) + "\n", encoding="utf-8")
+def write(numbers):
+    """The page of the numbers in a file, beside it."""
+    path = Path(numbers).with_suffix(".md")
+    results = json.loads(Path(numbers).read_text(encoding="utf-8"))
+    path.write_text("\n".join(page(results)) + "\n", encoding="utf-8")
     print(path)

@@ -153,7 +153,12 @@ def test_page_of_accuracy(accuracy):
     assert "| EN - BN | +2.00 | -0.48 to +4.48 |" in page
     assert "| norm | 0.25 | 0.25 | 0.50 |" in page
     assert "results compare with each other only" in page
-    assert "Not finished" not in page
+    assert "Not finished" not in page and "none is tuned" in page
+    tops = {"bn": {"0.1": 0.5, "0.2": 0.75}, "en": {"0.1": 0.625, "0.2": 0.25}}
+    search = {"epochs": 8, "seed": 100, "images": [40, 10], "accuracy": tops}
+    page = "\n".join(tables.page({**results, "search": search}))
+    assert "| BN | 50.00 | **75.00** |" in page
+    assert "| EN | **62.50** | 25.00 |" in page
 
 
 @pytest.mark.skipif(
@@ -171,6 +176,7 @@ def test_a_training_on_the_device_learns(rng, tmp_path):
     command = [sys.executable, "benchmarks/accuracy/device.py"]
     command += [str(tmp_path / "images.npz"), "--out", str(tmp_path / "results")]
     command += ["--arms", "bn", "--ways", "dense", "--seeds", "0", "1"]
+    command += ["--search", "0.0001", "0.1", "--search-epochs", "2"]
     command += ["--epochs", "6", "--every", "2", "--set", "data.batch_size=16"]
     command += ["network.arguments.depth=8"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
@@ -178,6 +184,8 @@ def test_a_training_on_the_device_learns(rng, tmp_path):
     assert not done.returncode, done.stdout.decode() + done.stderr.decode()
     results = json.loads((tmp_path / "results/accuracy.json").read_text())
     assert results["finished"] and results["epochs"] == 6 and not results["failures"]
+    assert results["search"]["images"] == [64, 32]
+    assert results["search"]["best"] == {"bn": 0.1}
     curves = results["curves"]["bn"]
     assert [row["epoch"] for row in curves["0"]] == [2, 4, 6]
     for rows in curves.values():
