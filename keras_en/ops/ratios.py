@@ -6,8 +6,10 @@ expansion. Pure functions; the layer holds the weights.
 
 import functools
 import math
+import operator
 from numbers import Real
 
+import keras
 from keras import ops
 
 from keras_en import arguments
@@ -111,7 +113,7 @@ def perceptron_backward(features, weights, activation, shares, units, upstream):
     given the one by the ratios, `shares`, that `perceptron` makes of them."""
     units, active = units
     product = shares * upstream
-    d_logits = product - shares * ops.sum(product, axis=1, keepdims=True)
+    d_logits = product - shares * _row_totals(product)
     d_active = matmul(d_logits, ops.transpose(weights.ratio_output_kernel))
     activate = functools.partial(_activate, activation)
     (d_units,) = vjp(activate, [units], d_active)
@@ -130,10 +132,34 @@ def softmax(logits):
     us for a few rows; these take 15.
     """
     # Whatever is subtracted, the result is the same: it needs no derivative.
+    if keras.backend.backend() == "jax":
+        columns = _columns(logits)
+        top = functools.reduce(ops.maximum, map(ops.stop_gradient, columns))
+        powers = [ops.exp(column - top) for column in columns]
+        total = functools.reduce(operator.add, powers)
+        return ops.concatenate([power / total for power in powers], axis=1)
     # `initial`: without it Keras refuses an empty batch.
     top = ops.max(logits, axis=1, keepdims=True, initial=-math.inf)
     powers = ops.exp(logits - ops.stop_gradient(top))
     return powers / ops.sum(powers, axis=1, keepdims=True)
+
+
+def _columns(values):
+    """The columns of `(N, K)`, each `(N, 1)`.
+
+    A reduction of rows that meets the rows again is a softmax to XLA for GPUs, which
+    searches tiles of a Triton kernel for it and for what is around it: minutes for
+    Switchable Normalization in a ResNet-20. Columns are none. TensorFlow starts an
+    operation for each of them, and so reduces.
+    """
+    return [values[:, k : k + 1] for k in range(values.shape[1])]
+
+
+def _row_totals(values):
+    """The sum of each row of `(N, K)`, `(N, 1)`."""
+    if keras.backend.backend() == "jax":
+        return functools.reduce(operator.add, _columns(values))
+    return ops.sum(values, axis=1, keepdims=True)
 
 
 def resolve_reduction(reduction, channels):
