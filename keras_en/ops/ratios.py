@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from keras_en import arguments
-from keras_en.ops import rows
+from keras_en.ops import rows, tracing
 from keras_en.ops.gradients import vjp
 from keras_en.ops.platforms import matmul
 
@@ -132,7 +132,7 @@ def softmax(logits):
     us for a few rows; these take 15.
     """
     # Whatever is subtracted, the result is the same: it needs no derivative.
-    if keras.backend.backend() == "jax":
+    if _by_columns():
         columns = _columns(logits)
         top = functools.reduce(ops.maximum, map(ops.stop_gradient, columns))
         powers = [ops.exp(column - top) for column in columns]
@@ -144,20 +144,25 @@ def softmax(logits):
     return powers / ops.sum(powers, axis=1, keepdims=True)
 
 
-def _columns(values):
-    """The columns of `(N, K)`, each `(N, 1)`.
+def _by_columns():
+    """Whether rows of ratios are not to be reduced.
 
     A reduction of rows that meets the rows again is a softmax to XLA for GPUs, which
     searches tiles of a Triton kernel for it and for what is around it: minutes for
-    Switchable Normalization in a ResNet-20. Columns are none. TensorFlow starts an
-    operation for each of them, and so reduces.
+    Switchable Normalization in a ResNet-20. On a TPU, and in TensorFlow, each column
+    has kernels of its own.
     """
+    return keras.backend.backend() == "jax" and tracing.platform() == "gpu"
+
+
+def _columns(values):
+    """The columns of `(N, K)`, each `(N, 1)`."""
     return [values[:, k : k + 1] for k in range(values.shape[1])]
 
 
 def _row_totals(values):
     """The sum of each row of `(N, K)`, `(N, 1)`."""
-    if keras.backend.backend() == "jax":
+    if _by_columns():
         return functools.reduce(operator.add, _columns(values))
     return ops.sum(values, axis=1, keepdims=True)
 
