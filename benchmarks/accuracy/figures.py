@@ -2,13 +2,14 @@
 
     python benchmarks/accuracy/figures.py
 
-Reads `results.csv` of every folder of benchmarks/results/accuracy. Writes, into
-docs/explanation/gains, differences.png: what EN is above every other norm, a point a
-seed, and the 95 % interval of the mean; and batch.png: accuracy by the batch of the
-training.
+Reads `results.csv` of every folder of benchmarks/results/accuracy, and the runs on a
+GPU beside it. Writes, into docs/explanation/gains, differences.png: what EN is above
+every other norm, a point a seed, and the 95 % interval of the mean; and batch.png:
+accuracy by the batch of the training.
 """
 
 import csv
+import json
 import re
 import statistics
 from pathlib import Path
@@ -40,21 +41,36 @@ def figures_of(folder):
     return result
 
 
-def differences(folder):
+def on_a_gpu():
+    """`{row: {norm: {seed: percent}}}`."""
+    result = {}
+    for name in ("gpu_accuracy", "gpu_accuracy_tuned"):
+        text = (RESULTS.parent / f"{name}.json").read_text(encoding="utf-8")
+        numbers = json.loads(text)
+        arms = result[f"ResNet20, {numbers['epochs']} epochs"] = {}
+        for norm, curves in numbers["curves"].items():
+            last = {int(s): 100 * curve[-1]["accuracy"] for s, curve in curves.items()}
+            arms[norm.upper()] = last
+    return result
+
+
+def differences(title, rows):
     """Of EN and every other norm, on the seeds that both have."""
-    for row, arms in figures_of(folder).items():
+    for row, arms in rows.items():
         own = arms.pop("EN", {})
         for other, values in arms.items():
             seeds = sorted(own.keys() & values.keys())
             if len(seeds) > 1:
                 gains = tuple(own[seed] - values[seed] for seed in seeds)
-                group = tuple(filter(None, (TITLES[folder.name], row)))
+                group = tuple(filter(None, (title, row)))
                 yield Difference(group, "top1", "EN", other, gains)
 
 
 def draw_differences(path):
-    folders = [f for name in TITLES if (f := RESULTS / name).is_dir()]
-    every = [each for folder in folders for each in differences(folder)]
+    every = list(differences("CIFAR-10", on_a_gpu()))
+    for name, title in TITLES.items():
+        if (RESULTS / name).is_dir():
+            every += differences(title, figures_of(RESULTS / name))
     figure = matplotlib.figure.Figure((8, 1 + 0.32 * len(every)), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color="black", linewidth=0.8)
@@ -71,7 +87,8 @@ def draw_differences(path):
     axis.set_yticks(range(len(every)), labels, fontsize=8)
     axis.set(xlabel="points of top-1 accuracy that EN is above; 95 % intervals")
     # Of two seeds an interval may be wider than all that is to be seen.
-    axis.set_xlim(-6, 6)
+    seeds = [value for each in every for value in each.values]
+    axis.set_xlim(min(seeds) - 2, max(seeds) + 2)
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=120)
