@@ -48,6 +48,9 @@ def parsed():
     options = parser.parse_args()
     if not (options.file or options.table):
         parser.error("FILE.npz or --table accuracy.json is needed")
+    path = options.table or Path(options.file)
+    if not path.is_file():
+        parser.error(f"a file is needed. Received: {path}")
     if options.search and len(options.search) != len(options.seeds):
         parser.error("--search: as many as seeds: they are trained by one program")
     return options
