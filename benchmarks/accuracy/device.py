@@ -37,7 +37,9 @@ def parsed():
     parser.add_argument("--recipe", default="cifar10_resnet20")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--arms", nargs="+", default=ARMS)
-    parser.add_argument("--ways", nargs="+", default=("dense",))
+    parser.add_argument(
+        "--ways", nargs="+", default=("dense",), choices=device_tables.WAYS
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--search", nargs="*", type=float, metavar="RATE")
     parser.add_argument("--search-epochs", type=int, default=8)

@@ -1,7 +1,6 @@
 """A training of a recipe as programs that keep a GPU busy: data resident on it, images
 augmented there, a loop over steps inside, several seeds side by side. JAX only."""
 
-import contextlib
 import time
 from typing import Any, NamedTuple
 
@@ -18,9 +17,6 @@ from keras_en.training import build
 from keras_en.training.data.augmentation import Transform
 from keras_en.training.data.transformations import Flip, PadCrop
 
-# Networks one after the other, or all in one program with convolutions of as many
-# groups, or of one, see `stacked`.
-WAYS = ("single", "grouped", "dense")
 # Steps of one call at most.
 STEPS = 39
 TESTED = 500
@@ -199,12 +195,15 @@ class Programs:
     """Those of an arm, one way.
 
     Args:
+        way: "single" for networks one after the other, "dense" for all in one program.
         seeds: How many networks it trains at once.
     """
 
     def __init__(self, arm, way, seeds):
         self.arm, self.way = arm, way
         self.seeds = 1 if way == "single" else seeds
+        # The first axis of everything that each network has.
+        self.many = () if way == "single" else (seeds,)
 
     def state(self, states):
         """On the device, of as many states of NumPy."""
@@ -219,15 +218,14 @@ class Programs:
     def lower_training(self, data):
         """To compile: a function of state, keys, data, steps before, rows, rates."""
         arm, arguments = self.arm, self._shapes()
-        many = () if self.way == "single" else (self.seeds,)
-        rates = jax.ShapeDtypeStruct((*many, arm.chunk), "float32")
-        rows = jax.ShapeDtypeStruct((*many, arm.chunk, arm.batch), "int32")
+        rates = jax.ShapeDtypeStruct((*self.many, arm.chunk), "float32")
+        rows = jax.ShapeDtypeStruct((*self.many, arm.chunk, arm.batch), "int32")
         number = jax.ShapeDtypeStruct((), "int32")
         train = self._mapped(arm.train, (0, 0, None, None, 0, 0))
         keys = jax.eval_shape(lambda: self.keys(range(self.seeds)))
-        return self._lower(
-            train, (arguments, keys, data, number, rows, rates), donate_argnums=0
-        )
+        program = jax.jit(lambda *a: train(*a), donate_argnums=0)
+        with dense_convolutions():
+            return program.lower(arguments, keys, data, number, rows, rates)
 
     def lower_evaluation(self, data):
         """To compile: a function of trainable and other weights and data."""
@@ -244,11 +242,6 @@ class Programs:
     def _mapped(self, function, axes):
         return function if self.way == "single" else jax.vmap(function, axes)
 
-    def _lower(self, function, arguments, **options):
-        dense = self.way == "dense"
-        with dense_convolutions() if dense else contextlib.nullcontext():
-            return jax.jit(lambda *a: function(*a), **options).lower(*arguments)
-
     def _shapes(self):
         """Those of a state."""
         model, optimizer = self.arm.model, self.arm.optimizer
@@ -257,10 +250,12 @@ class Programs:
             model.non_trainable_variables,
             optimizer.variables,
         )
-        many = () if self.way == "single" else (self.seeds,)
         return State(
             *(
-                [jax.ShapeDtypeStruct((*many, *v.shape), v.value.dtype) for v in part]
+                [
+                    jax.ShapeDtypeStruct((*self.many, *v.shape), v.value.dtype)
+                    for v in part
+                ]
                 for part in parts
             )
         )
@@ -310,8 +305,6 @@ class Group:
         ]
 
     def _by_seed(self, results):
-        import jax
-
         if self.programs.way == "single":
             return jax.tree.map(lambda t: [np.asarray(t)], results)
         return jax.tree.map(np.asarray, results)

@@ -10,7 +10,6 @@ from gpu_tables import head
 T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 WAYS = {
     "single": "one network after the other",
-    "grouped": "all seeds in one program, grouped convolutions",
     "dense": "all seeds in one program, dense convolutions",
 }
 

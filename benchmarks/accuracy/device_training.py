@@ -261,7 +261,6 @@ class Training:
         for name, _, group in self.groups:
             seconds = self.results.setdefault("training seconds", {})
             seconds[name] = seconds.get(name, 0) + group.seconds
-        self.write()
 
     def _tested(self, data):
         """Of each group its arm, which networks they are, and their numbers."""
