@@ -7,8 +7,8 @@ import pytest
 from keras_en.training.recipes.tables import load_table
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "accuracy" / "grids"
-CAUSES = sorted(FOLDER.glob("causes*.yaml"))
-GRIDS = sorted(set(FOLDER.glob("*.yaml")) - set(CAUSES))
+SWEEPS = sorted([*FOLDER.glob("causes*.yaml"), FOLDER / "ablations.yaml"])
+GRIDS = sorted(set(FOLDER.glob("*.yaml")) - set(SWEEPS))
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
@@ -26,7 +26,7 @@ def test_arms_of_a_row_differ_in_the_norm_alone(path):
         assert len(arms) >= 3 and all(arm == arms[0] for arm in arms)
 
 
-@pytest.mark.parametrize("path", CAUSES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_a_sweep_changes_one_setting_at_a_time(path):
     base, *others = load_table(str(path)).runs
     for run in others:
