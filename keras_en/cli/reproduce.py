@@ -24,8 +24,6 @@ def run(options: argparse.Namespace) -> None:
     changes = [*options.overrides]
     if options.epochs is not None:
         changes.append(f"{options.epochs} epochs")
-    if options.train:
-        changes.append(" ".join(options.train))
     if changes:
         parts = [
             part for part in (table.note, f"changed: {', '.join(changes)}") if part

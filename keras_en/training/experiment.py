@@ -286,8 +286,9 @@ def _start(experiment):
     recipe, run = experiment.recipe, experiment.settings
     facts = recipe, run.command, run.seed, run.strategy, experiment.replicas
     names, start = experiment.material.data.class_names, experiment.folder.start
+    policy = experiment.model.dtype_policy.name
     return keras.callbacks.LambdaCallback(
-        on_train_begin=lambda logs: start(*facts, names)
+        on_train_begin=lambda logs: start(*facts, names, policy)
     )
 
 

@@ -137,6 +137,9 @@ def origin(results: Iterable[Training]) -> list[str]:
         hardware = {**_UNKNOWN, **facts.get("hardware", {})}
         place = f"{hardware['processor']}, {hardware['cpu_count']} cores"
         devices = ", ".join(sorted(set(hardware["devices"])))
+        # Runs of older versions do not say it.
+        if "dtype_policy" in facts:
+            devices += f", {facts['dtype_policy']}"
         versions = facts.get("versions") or {"versions": "unknown"}
         names = ", ".join(f"{name} {version}" for name, version in versions.items())
         lines.setdefault(f"{place}, {devices}; {names}", set()).add(training.seed)

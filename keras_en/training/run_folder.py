@@ -45,6 +45,7 @@ class RunFolder:
         strategy: str = "none",
         replicas: int = 1,
         class_names: Sequence[str] = (),
+        dtype_policy: str = "float32",
     ) -> None:
         """Writes `recipe.yaml` and `run.json`.
 
@@ -57,6 +58,7 @@ class RunFolder:
             seed: That of the run.
             strategy, replicas: See `keras_en.training.strategy`.
             class_names: By label.
+            dtype_policy: Name of that of the network.
         """
         self._begun = time.perf_counter()
         process = {"command": command, "began": _now(), "ended": None, "seconds": None}
@@ -67,6 +69,7 @@ class RunFolder:
             "hardware": hardware(),
             "strategy": strategy,
             "replicas": replicas,
+            "dtype_policy": dtype_policy,
             "class_names": list(class_names),
             "processes": [*facts(self._folder).get("processes", ()), process],
         }
@@ -227,6 +230,7 @@ _ENTRIES: dict[str, Callable[[Any], Any]] = {
     "seed": _of_kind(int),
     "versions": lambda value: {k: str(v) for k, v in _dict(value).items()},
     "hardware": _hardware,
+    "dtype_policy": _of_kind(str),
     "class_names": _texts,
     "processes": _processes,
     "metrics": _numbers,

@@ -267,6 +267,20 @@ def test_from_a_network_of_the_same_norm(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_of_half_precision(images, tmp_path, capsys):
+    """It says so, and is not gone on with in another one."""
+    words = ["--data", f"folder:{images}", *SMALL, "--image-size", 16, "--epochs", 1]
+    words += ["--batch-size", 4, "--output", tmp_path / "run"]
+    half = [*words, "--mixed-precision", "bfloat16"]
+    assert main(*half) == 0
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["dtype_policy"] == "mixed_bfloat16"
+    words[words.index("--epochs") + 1] = 2
+    assert main(*words, "--resume") == 2
+    assert "mixed_bfloat16" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_weights_of_a_file(images, tmp_path, capsys):
     before = CifarResNet(8, input_shape=(16, 16, 3), classes=7, norm="bn")
     before.save(tmp_path / "before.keras")

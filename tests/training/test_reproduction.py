@@ -36,6 +36,21 @@ def test_where_runs_come_from(tmp_path):
     assert reproduction.seeds_in(tmp_path) == [3, 4, 12]
 
 
+def test_runs_of_other_precisions_are_said(tmp_path):
+    """A run that was finished before a command asked for half precision has none."""
+    table = load_table("table5", "small")
+    runs = reproduction.trainings(table, tmp_path, [0, 1], only=["ResNet20, EN"])
+    for run, policy in zip(runs, ("float32", "mixed_bfloat16"), strict=True):
+        finish(run, top1=0.5)
+        path = run.folder / "run.json"
+        facts = {**json.loads(path.read_text()), "dtype_policy": policy}
+        path.write_text(json.dumps(facts))
+    assert reproduction.origin(runs) == [
+        "Seeds 0: ours, 2 cores, CPU, float32; keras 3.15.",
+        "Seeds 1: ours, 2 cores, CPU, mixed_bfloat16; keras 3.15.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [
@@ -51,6 +66,7 @@ def test_where_runs_come_from(tmp_path):
         ),
         ("versions", [], "ours, 2 cores, CPU; versions unknown."),
         ("processes", [5], "ours, 2 cores, CPU; keras 3.15."),
+        ("dtype_policy", 3, "ours, 2 cores, CPU; keras 3.15."),
     ],
 )
 def test_where_a_run_with_a_damaged_file_comes_from(tmp_path, name, value, line):

@@ -24,6 +24,7 @@ def test_a_run_that_is_killed_and_resumed(tmp_path):
     run = facts(folder)
     assert run["recipe"] == recipe.name and run["seed"] == 3
     assert (run["strategy"], run["replicas"]) == ("none", 1)
+    assert run["dtype_policy"] == "float32"
     assert run["versions"]["keras"] == keras.__version__
     assert run["versions"]["numpy"] == np.__version__
     assert keras.backend.backend() in run["versions"]
@@ -72,6 +73,7 @@ DAMAGED = {
     "class_names": [(None, None), ("ab", None), ([1, "b"], ["1", "b"])],
     "recipe": [({}, None)],
     "seed": [("0", None), (True, None)],
+    "dtype_policy": [(None, None), (3, None)],
 }
 
 
