@@ -13,7 +13,8 @@ def identity(model, data, first, **options):
     """What has to be equal in a run and in one that goes on with it: values of JSON.
 
     The learning rate is none of it: it is a variable, or a schedule that may depend
-    on the number of epochs.
+    on the number of epochs. Nor is the momentum of moving statistics, which "auto" in
+    a recipe makes of that number.
 
     Args:
         model: Compiled and built `keras.Model`.
@@ -34,7 +35,7 @@ def identity(model, data, first, **options):
         "weights of losses": keras_private.loss_weights(model),
         "layers": layers,
         "options of layers": {
-            f"{i} {name}": _options(layer)
+            f"{i} {name}": _without(("momentum",), _options(layer))
             for i, ((name, *_), layer) in enumerate(
                 zip(layers, layers_of(model), strict=True)
             )

@@ -89,9 +89,10 @@ def fit(
         resume: If `True`, go on from the checkpoint, if there is one; a line says
             where, unless `verbose` is 0. The run ends with the weights of one that was
             never interrupted; one that a callback stopped has ended. What callbacks
-            remember is not part of a checkpoint. Layers, optimizer (but for its
-            learning rate), `batch_size`, `seed`, `shuffle` and the steps of an epoch
-            have to be those of the checkpoint; "force" goes on with others, as long as
+            remember is not part of a checkpoint. Layers (but for the momentum of
+            moving statistics), optimizer (but for its learning rate), `batch_size`,
+            `seed`, `shuffle` and the steps of an epoch have to be those of the
+            checkpoint; "force" goes on with others, as long as
             the variables have the same shapes and dtypes. A model compiled with the
             learning rate that the run was started with goes on with that of the
             checkpoint, which callbacks may have changed; one with another keeps it.
