@@ -92,10 +92,10 @@ def fit(
             remember is not part of a checkpoint. Layers (but for the momentum of
             moving statistics), optimizer (but for its learning rate), `batch_size`,
             `seed`, `shuffle` and the steps of an epoch have to be those of the
-            checkpoint; "force" goes on with others, as long as
-            the variables have the same shapes and dtypes. A model compiled with the
-            learning rate that the run was started with goes on with that of the
-            checkpoint, which callbacks may have changed; one with another keeps it.
+            checkpoint; "force" goes on with others, as long as the variables have the
+            same shapes and dtypes. A model compiled with the learning rate that the run
+            was started with goes on with that of the checkpoint, which callbacks may
+            have changed; one with another keeps it.
 
     Returns:
         `keras.callbacks.History`, as `model.fit`.

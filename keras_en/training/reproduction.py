@@ -136,13 +136,13 @@ def origin(results: Iterable[Training]) -> list[str]:
         facts = run_folder.facts(training.folder)
         hardware = {**_UNKNOWN, **facts.get("hardware", {})}
         place = f"{hardware['processor']}, {hardware['cpu_count']} cores"
-        devices = ", ".join(sorted(set(hardware["devices"])))
+        parts = [place, *sorted(set(hardware["devices"]))]
         # Runs of older versions do not say it.
-        if "dtype_policy" in facts:
-            devices += f", {facts['dtype_policy']}"
+        parts += [facts["dtype_policy"]] if "dtype_policy" in facts else []
         versions = facts.get("versions") or {"versions": "unknown"}
         names = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines.setdefault(f"{place}, {devices}; {names}", set()).add(training.seed)
+        line = f"{', '.join(parts)}; {names}"
+        lines.setdefault(line, set()).add(training.seed)
     return [
         f"Seeds {', '.join(map(str, sorted(seeds)))}: {line}."
         for line, seeds in lines.items()
