@@ -1,0 +1,86 @@
+"""Published accuracies are those of the runs that are kept."""
+
+import csv
+import json
+import re
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+HOME = Path(__file__).parents[2]
+RESULTS = HOME / "benchmarks" / "results"
+PAGES = (
+    "README.md",
+    "docs/explanation/gains.md",
+    "benchmarks/results/accuracy.md",
+    "benchmarks/results/gpu_accuracy.md",
+    "benchmarks/results/gpu_accuracy_tuned.md",
+)
+# Both ways to round what is amid two texts.
+TIES = (-1e-9, 1e-9)
+
+
+def seeds():
+    """`{(table, row, metric): {arm: {seed: percent}}}`."""
+    result = {}
+
+    def add(row, arm, seed, value):
+        result.setdefault(row, {}).setdefault(arm, {})[int(seed)] = float(value)
+
+    for path in RESULTS.glob("accuracy/*/results.csv"):
+        with path.open(newline="", encoding="utf-8") as file:
+            for each in csv.DictReader(file):
+                row = path.parent.name, each["row"], each["metric"]
+                add(row, each["column"], each["seed"], each["value"])
+    for path in RESULTS.glob("accuracy/road/*/*/*/run.json"):
+        value = json.loads(path.read_text(encoding="utf-8"))["metrics"]["top1"]
+        add("road", path.parent.name, path.parent.parent.name[4:], 100 * value)
+    for path in RESULTS.glob("gpu_accuracy*.json"):
+        for arm, curves in json.loads(path.read_text("utf-8"))["curves"].items():
+            for seed, curve in curves.items():
+                add(path.stem, arm, seed, 100 * curve[-1]["accuracy"])
+                add((path.stem, 500), arm, seed, 100 * curve[-1]["by batches"])
+    assert len(result) > 20
+    return result
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Texts of means and deviations; of paired differences with intervals."""
+    # Recalibrated networks are not kept, what road.py wrote of them is.
+    road = (RESULTS / "accuracy" / "road" / "results.md").read_text(encoding="utf-8")
+    means = set(re.findall(r"\d+\.\d\d ± \d+\.\d\d", road))
+    gains = set(re.findall(r"([+-]\d\.\d\d) \| ([+-]\S+) to ([+-]\S+)", road))
+    for arms in seeds().values():
+        for values in arms.values():
+            if len(values) > 1:
+                numbers = [*values.values()]
+                deviation = np.std(numbers, ddof=1)
+                for tie in TIES:
+                    means.add(f"{np.mean(numbers) + tie:.2f} ± {deviation:.2f}")
+        for own, other in permutations(arms.values(), 2):
+            both = sorted(own.keys() & other.keys())
+            if len(both) > 1:
+                pairs = np.array([own[seed] - other[seed] for seed in both])
+                half = stats.t.ppf(0.975, len(both) - 1) * stats.sem(pairs)
+                ends = pairs.mean(), pairs.mean() - half, pairs.mean() + half
+                for tie in TIES:
+                    gains.add(tuple(f"{end + tie:+.2f}" for end in ends))
+    return means, gains
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_mean_and_interval_is_that_of_kept_runs(page, published):
+    means, gains = published
+    text = (HOME / page).read_text(encoding="utf-8").replace("\n", " ")
+    number = r"[+-]\d+\.\d\d"
+    found = re.findall(r"\d+\.\d\d ± \d+\.\d\d", text)
+    intervals = re.findall(rf"({number}),? to ({number})", text)
+    triples = re.findall(rf"(?<!to )({number})[ (|,]+({number}) to ({number})", text)
+    assert found + triples
+    assert sorted(set(found) - means) == []
+    assert sorted(set(intervals) - {gain[1:] for gain in gains}) == []
+    assert sorted(set(triples) - gains) == []
