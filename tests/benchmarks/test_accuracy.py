@@ -73,14 +73,14 @@ def published():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_mean_and_interval_is_that_of_kept_runs(page, published):
+def test_accuracies_are_those_of_the_runs(page, published):
     means, gains = published
     text = (HOME / page).read_text(encoding="utf-8").replace("\n", " ")
     number = r"[+-]\d+\.\d\d"
-    found = re.findall(r"\d+\.\d\d ± \d+\.\d\d", text)
+    deviations = re.findall(r"\d+\.\d\d ± \d+\.\d\d", text)
     intervals = re.findall(rf"({number}),? to ({number})", text)
     triples = re.findall(rf"(?<!to )({number})[ (|,]+({number}) to ({number})", text)
-    assert found + triples
-    assert sorted(set(found) - means) == []
+    assert deviations + triples
+    assert sorted(set(deviations) - means) == []
     assert sorted(set(intervals) - {gain[1:] for gain in gains}) == []
     assert sorted(set(triples) - gains) == []
