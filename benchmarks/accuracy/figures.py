@@ -1,11 +1,12 @@
-"""Figures of what EN gains, from the results that are kept.
+"""What EN gains, in figures and one table, from the results that are kept.
 
     python benchmarks/accuracy/figures.py
 
 Reads `results.csv` of every folder of benchmarks/results/accuracy, and the runs on a
-GPU beside it. Writes, into docs/explanation/gains, differences.png: what EN is above
-every other norm, a point a seed, and the 95 % interval of the mean; and batch.png:
-accuracy by the batch of the training.
+GPU beside it. Writes there differences.md: what EN is above every other norm, with the
+95 % interval and how often chance alone would bring as much. And, into
+docs/explanation/gains, differences.png: EN against BN and SN, a point a seed; and
+batch.png: accuracy by the batch of the training.
 """
 
 import csv
@@ -15,17 +16,28 @@ import statistics
 from pathlib import Path
 
 import matplotlib.figure
+from scipy import stats
 
 from keras_en.training.comparison import Difference
 
 HOME = Path(__file__).resolve().parents[2]
 RESULTS = HOME / "benchmarks" / "results" / "accuracy"
 FIGURES = HOME / "docs" / "explanation" / "gains"
+SMALL = "CIFAR-10, 10,000 images"
 TITLES = {
-    "digits": "",
-    "cifar10": "CIFAR-10, 10,000 images",
-    "batch": "CIFAR-10, 10,000 images",
-    "noise": "CIFAR-10, 10,000 noisy labels",
+    "digits": "digits, ResNet-8, 30 epochs",
+    "cifar10": {
+        "ResNet8": f"{SMALL}, ResNet-8, 30 epochs",
+        "ResNet20": f"{SMALL}, ResNet-20, 10 epochs",
+    },
+    "table5-small": {
+        "CIFAR-10, ResNet8": f"{SMALL}, ResNet-8, 30 epochs, rate 0.1",
+        "CIFAR-10, ResNet20": f"{SMALL}, ResNet-20, 10 epochs, rate 0.1",
+    },
+    "batch": f"{SMALL}, ResNet-8, 10 epochs, {{row}}",
+    "noise": f"{SMALL}, ResNet-8, 30 epochs, noisy labels",
+    "road": "a trained BN network, {row}",
+    "camvid": "CamVid, mIoU, batch 2, 6 epochs",
 }
 
 
@@ -34,7 +46,7 @@ def figures_of(folder):
     result = {}
     with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
-            if line["metric"] == "top1":
+            if line["metric"] in ("top1", "miou_ss"):
                 arms = result.setdefault(line["row"], {})
                 values = arms.setdefault(line["column"], {})
                 values[int(line["seed"])] = float(line["value"])
@@ -44,53 +56,82 @@ def figures_of(folder):
 def on_a_gpu():
     """`{row: {norm: {seed: percent}}}`."""
     result = {}
-    for name in ("gpu_accuracy", "gpu_accuracy_tuned"):
+    for name in ("gpu_accuracy_tuned", "gpu_accuracy"):
         text = (RESULTS.parent / f"{name}.json").read_text(encoding="utf-8")
         numbers = json.loads(text)
-        arms = result[f"ResNet20, {numbers['epochs']} epochs"] = {}
+        rate = "" if numbers.get("search") else ", rate 0.1"
+        row = f"CIFAR-10, ResNet-20, {numbers['epochs']} epochs{rate}"
+        arms = result[row] = {}
         for norm, curves in numbers["curves"].items():
             last = {int(s): 100 * curve[-1]["accuracy"] for s, curve in curves.items()}
             arms[norm.upper()] = last
     return result
 
 
-def differences(title, rows):
+def experiments():
+    """`{row: {norm: {seed: percent}}}` of all of them."""
+    result = on_a_gpu()
+    for name, titles in TITLES.items():
+        for row, arms in figures_of(RESULTS / name).items():
+            title = titles[row] if isinstance(titles, dict) else titles
+            result[title.format(row=row)] = arms
+    return result
+
+
+def differences():
     """Of EN and every other norm, on the seeds that both have."""
-    for row, arms in rows.items():
-        own = arms.pop("EN", {})
+    for row, arms in experiments().items():
+        own = arms.get("EN", {})
         for other, values in arms.items():
             seeds = sorted(own.keys() & values.keys())
-            if len(seeds) > 1:
+            if other != "EN" and len(seeds) > 1:
                 gains = tuple(own[seed] - values[seed] for seed in seeds)
-                group = tuple(filter(None, (title, row)))
-                yield Difference(group, "top1", "EN", other, gains)
+                yield Difference((row,), "", "EN", other, gains)
 
 
-def draw_differences(path):
-    every = list(differences("CIFAR-10", on_a_gpu()))
-    for name, title in TITLES.items():
-        if (RESULTS / name).is_dir():
-            every += differences(title, figures_of(RESULTS / name))
-    figure = matplotlib.figure.Figure((8, 1 + 0.32 * len(every)), layout="constrained")
-    axis = figure.subplots()
-    axis.axvline(0, color="black", linewidth=0.8)
-    for i, each in enumerate(every):
-        low, high = each.interval()
-        mean = statistics.mean(each.values)
-        axis.plot([low, high], [i, i], color="C0", linewidth=3, alpha=0.4)
-        axis.plot(each.values, [i] * len(each.values), "o", color="C0", markersize=3)
-        axis.plot([mean], [i], "|", color="black", markersize=12)
-    labels = [
-        f"{', '.join(each.group)}: EN - {each.other}, n={len(each.values)}"
-        for each in every
+def write(path, every):
+    lines = [
+        "# What EN is above other norms, on the same seeds",
+        "",
+        "- command: `python benchmarks/accuracy/figures.py`, of the results beside it",
+        "- percentage points; intervals and p by Student's t of paired differences",
+        f"- these are {len(every)} looks: of so many, chance alone brings "
+        f"{len(every) / 20:.1f} with p below 0.05. In the last column p times their "
+        "number (Bonferroni): what stays below 0.05 holds for all looks together",
+        "- an interval is of seeds alone: one set of training and of test images each",
+        "",
+        "| | mean | 95 % interval | seeds | p | of all looks |",
+        "|---|---|---|---|---|---|",
     ]
-    axis.set_yticks(range(len(every)), labels, fontsize=8)
-    axis.set(xlabel="points of top-1 accuracy that EN is above; 95 % intervals")
-    # Of two seeds an interval may be wider than all that is to be seen.
-    seeds = [value for each in every for value in each.values]
-    axis.set_xlim(min(seeds) - 2, max(seeds) + 2)
-    axis.invert_yaxis()
-    axis.grid(axis="x", alpha=0.3)
+    for each in every:
+        (title,), (low, high) = each.group, each.interval()
+        mean = statistics.mean(each.values)
+        chance = float(stats.ttest_1samp(each.values, 0).pvalue)
+        lines.append(
+            f"| {title}: EN - {each.other} | {mean:+.2f} | {low:+.2f} to {high:+.2f} "
+            f"| {len(each.values)} | {chance:.2g} "
+            f"| {min(1, chance * len(every)):.2g} |"
+        )
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def draw_differences(path, every):
+    rows = list(dict.fromkeys(each.group[0] for each in every))
+    figure = matplotlib.figure.Figure((10, 1 + 0.32 * len(rows)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for other, axis in zip(("BN", "SN"), panels, strict=True):
+        axis.axvline(0, color="black", linewidth=0.8)
+        for each in every:
+            if each.other == other:
+                i = rows.index(each.group[0])
+                low, high = each.interval()
+                axis.barh(i, high - low, 0.4, low, color="C1", alpha=0.4)
+                axis.plot(each.values, [i] * len(each.values), ".", color="C0")
+                axis.plot([statistics.mean(each.values)], [i], "|k", markersize=14)
+        axis.set(title=f"EN - {other}", xlabel="points", xlim=(-9, 9))
+        axis.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(rows)), rows, fontsize=8)
+    panels[0].invert_yaxis()
     figure.savefig(path, dpi=120)
 
 
@@ -119,9 +160,10 @@ def draw_batches(path):
 
 
 def main():
-    draw_differences(FIGURES / "differences.png")
-    if (RESULTS / "batch").is_dir():
-        draw_batches(FIGURES / "batch.png")
+    every = list(differences())
+    write(RESULTS / "differences.md", every)
+    draw_differences(FIGURES / "differences.png", every)
+    draw_batches(FIGURES / "batch.png")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ place, with the same budget and seeds.
         [--more 10] [--output runs/road]
 
 Every training is `keras-en train`; what is finished is skipped, what was interrupted
-goes on. Writes results.md: test accuracy of the BN network and of both ways on, with
-the moving statistics of the training and with recalibrated ones, and what EN is above
-BN, paired.
+goes on. Writes results.csv and results.md: test accuracy of the BN network and of both
+ways on, with the moving statistics of the training and with recalibrated ones, and what
+EN is above BN, paired.
 """
 
 import argparse
+import csv
 import json
 import statistics
 import subprocess
@@ -28,6 +29,8 @@ from keras_en.training.recipes.recipe import load
 SETTINGS = ["--set", "network.arguments.depth=8"]
 # The best rate of grids/rates.yaml, then a tenth of it, falling as it did.
 FIRST, ON = (["--set", f"optimizer.learning_rate={rate}"] for rate in (0.3, 0.03))
+BEFORE, AFTER = "before", "trained on"
+RECALIBRATED = f"{AFTER}, recalibrated"
 
 
 def train(folder, *words):
@@ -54,47 +57,53 @@ def recalibrated(folder):
 
 
 def roads(options):
-    """`{name: {seed: percent}}`."""
+    """`{(row, norm): {seed: percent}}`."""
     results = {}
     for seed in range(options.seeds):
         # Of other epochs they are other runs.
         output = options.output / f"{options.epochs}-{options.more}" / f"seed{seed}"
         words = [*SETTINGS, "--seed", seed]
         first = [*FIRST, "--norm", "bn", "--epochs", options.epochs]
-        arms = {"BN": train(output / "bn", *words, *first)}
+        values = {(BEFORE, "BN"): train(output / "bn", *words, *first)}
         start = [*words, *ON, "--epochs", options.more]
         start += ["--from", output / "bn" / "model.keras"]
         for norm in ("bn", "en"):
-            folder, arm = output / f"{norm}-on", f"{norm.upper()} on"
-            arms[arm] = train(folder, *start, "--norm", norm)
-            arms[f"{arm}, recalibrated"] = recalibrated(folder)
-        for arm, value in arms.items():
-            results.setdefault(arm, {})[seed] = value
+            folder, arm = output / f"{norm}-on", norm.upper()
+            values[AFTER, arm] = train(folder, *start, "--norm", norm)
+            values[RECALIBRATED, arm] = recalibrated(folder)
+        for place, value in values.items():
+            results.setdefault(place, {})[seed] = value
         write(options, results)
 
 
 def write(options, results):
+    with (options.output / "results.csv").open("w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(["row", "column", "metric", "seed", "value"])
+        for (row, arm), values in results.items():
+            for seed, value in values.items():
+                writer.writerow([row, arm, "top1", seed, f"{value:.6g}"])
     lines = [
         "# A network trained with BN, trained on with BN or with EN in its place",
         "",
         "ResNet-8, 10,000 training images of CIFAR-10, compressed anew as JPEG; "
         f"{options.epochs} epochs, then {options.more}.",
         "",
-        "| arm | test accuracy, % | seeds |",
-        "|---|---|---|",
+        "| | norm | test accuracy, % | seeds |",
+        "|---|---|---|---|",
     ]
-    for arm, values in results.items():
+    for (row, arm), values in results.items():
         numbers = list(values.values())
         deviation = statistics.stdev(numbers) if len(numbers) > 1 else 0
         mean = statistics.mean(numbers)
-        lines.append(f"| {arm} | {mean:.2f} ± {deviation:.2f} | {len(numbers)} |")
-    pairs = []
-    for end in ("", ", recalibrated"):
-        own, other = results[f"EN on{end}"], results[f"BN on{end}"]
-        gains = tuple(own[seed] - other[seed] for seed in own)
-        pairs.append(
-            comparison.Difference((), "top1", f"EN on{end}", f"BN on{end}", gains)
+        lines.append(
+            f"| {row} | {arm} | {mean:.2f} ± {deviation:.2f} | {len(numbers)} |"
         )
+    pairs = []
+    for row in (AFTER, RECALIBRATED):
+        own, other = results[row, "EN"], results[row, "BN"]
+        gains = tuple(own[seed] - other[seed] for seed in own)
+        pairs.append(comparison.Difference((row,), "top1", "EN", "BN", gains))
     text = "\n".join([*lines, "", comparison.markdown(pairs)])
     (options.output / "results.md").write_text(text, encoding="utf-8")
 
