@@ -41,12 +41,12 @@ def write(folder, rows, count):
     cells, norms = {}, list(dict.fromkeys(norm for _, norm, *_ in rows))
     for row, norm, metric, _, value in rows:
         cells.setdefault((row, metric), {}).setdefault(norm, []).append(value)
-    lines = [f"# Test accuracy, %, of {count:,} test images by two kinds of statistics"]
+    lines = [f"# Test accuracy, %, of {count:,} images by two kinds of statistics"]
     lines += ["", f"| | {' | '.join(norms)} |", "|---" * (len(norms) + 1) + "|"]
     for (row, metric), arms in cells.items():
         texts = [_text(arms[norm]) if norm in arms else "" for norm in norms]
         lines.append(f"| {row}, {metric} | {' | '.join(texts)} |")
-    lines += ["", "Mean ± standard deviation over the seeds."]
+    lines += ["", "Mean ± standard deviation over the seeds; of whole batches only."]
     text = "\n".join(lines) + "\n"
     (folder / "statistics.md").write_text(text, encoding="utf-8")
     return text

@@ -30,7 +30,8 @@ def seeds():
     def add(row, arm, seed, value):
         result.setdefault(row, {}).setdefault(arm, {})[int(seed)] = float(value)
 
-    for path in RESULTS.glob("accuracy/*/results.csv"):
+    paths = [f"accuracy/*/{name}.csv" for name in ("results", "statistics")]
+    for path in (path for pattern in paths for path in RESULTS.glob(pattern)):
         with path.open(newline="", encoding="utf-8") as file:
             for each in csv.DictReader(file):
                 row = path.parent.name, each["row"], each["metric"]
