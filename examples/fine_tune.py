@@ -17,7 +17,7 @@ from keras_en import recalibrate, replace_normalization
 from keras_en.training.data import Transform, load
 
 WEIGHTS = "imagenet"  # a download of 9 MB; None: random
-FOLDER = Path("images")  # yours: a folder a class
+FOLDER = Path("images")  # yours: one folder per class
 IMAGES = 400
 EPOCHS = 3
 keras.utils.set_random_seed(0)
@@ -76,7 +76,8 @@ print(str(report).splitlines()[0])
 # ## Recalibration and fine-tuning
 #
 # These images are others than those of ImageNet. `recalibrate` computes the moving
-# statistics over them, exactly, in one pass and without a gradient.
+# statistics over them, exactly, in one pass and without a gradient; once more after a
+# short training, behind which they lag.
 
 # %%
 recalibrate(new, train[0], batch_size=32)
@@ -94,7 +95,4 @@ model.save("fine_tuned.keras")
 
 # %% [markdown]
 # The same by a command, with augmentation, checkpoints and a report:
-#
-# ```
-# keras-en train --data folder:images --from old.keras
-# ```
+# the guide "Convert and fine-tune" has it, with the preprocessing of this network.

@@ -39,12 +39,9 @@ def run(options: argparse.Namespace) -> None:
         options.epochs,
     )
 
-    if not options.dry_run:
-        for training in trainings:
-            # Before anything is written.
-            for recipe in (training.recipe, training.run.load_evaluated()):
-                if recipe is not None:
-                    recipe.data.where()
+    missing = _missing(trainings)
+    if missing and not options.dry_run:
+        raise ValueError(missing[0])
 
     def line(text: str) -> None:
         say(f"{options.scale} scale: {text}")
@@ -63,6 +60,8 @@ def run(options: argparse.Namespace) -> None:
         line(f"{place}: {texts}{', finished before' if before else ''}")
         _write(table, options, output)
     if options.dry_run:
+        for text in missing:
+            line(f"before it can run: {text}")
         return
     say()
     for text in (output / RESULTS).read_text("utf-8").splitlines():
@@ -71,6 +70,18 @@ def run(options: argparse.Namespace) -> None:
     for name in (RESULTS, CSV, *FIGURES):
         if (output / name).is_file():
             line(f"written {output / name}")
+
+
+def _missing(trainings):
+    """Why data of theirs cannot be looked for, before anything is written."""
+    texts = []
+    for training in trainings:
+        for recipe in (training.recipe, training.run.load_evaluated()):
+            try:
+                recipe is not None and recipe.data.where()
+            except ValueError as error:
+                texts.append(str(error))
+    return list(dict.fromkeys(texts))
 
 
 def _train(training, options):

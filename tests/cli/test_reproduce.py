@@ -59,6 +59,13 @@ def test_a_dry_run_lists(processes, tmp_path, capsys):
     assert not processes and not (tmp_path / "t").exists()
 
 
+def test_a_dry_run_says_what_data_it_needs(processes, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("KERAS_EN_DATA")
+    assert cli.main([*TABLE, "--dry-run", "--output", str(tmp_path / "t")]) == 0
+    (last,) = capsys.readouterr().out.splitlines()[7:]
+    assert "before it can run: " in last and "Received: 'npz:$KERAS_EN_DATA/" in last
+
+
 def test_seeds_and_rows_of_other_processes(processes, tmp_path, capsys):
     """Two may train into one folder: what one writes holds what the other has done."""
     words = ["reproduce", "table5", "--output", str(tmp_path / "t"), "--only"]

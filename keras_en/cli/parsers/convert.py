@@ -1,7 +1,7 @@
 """`keras-en convert`: put another normalization into the network of a .keras file.
 
-Replaces every normalization layer; all other weights, and what the old layers had
-learned, are kept. Prints what became of each.
+Replaces every batch and group normalization, and those of this library; all other
+weights, and what the old layers had learned, are kept. Prints what became of each.
 
 Examples:
   keras-en convert model.keras --out en.keras
