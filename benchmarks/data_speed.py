@@ -24,7 +24,7 @@ FILE = "tinyimagenet20_jpeg_packed.npz"
 
 
 def write_out(path, folder, count):
-    """The first so many training images of each class, a folder a class."""
+    """The first so many training images of each class, one folder per class."""
     with np.load(path) as file:
         data, offsets = file["train_jpeg"], file["train_offsets"]
         labels, names = file["train_labels"], file["wnids"]

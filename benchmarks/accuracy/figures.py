@@ -5,7 +5,7 @@
 Reads `results.csv` of every folder of benchmarks/results/accuracy, and the runs on a
 GPU beside it. Writes there differences.md: what EN is above every other norm, with the
 95 % interval and how often chance alone would bring as much. And, into
-docs/explanation/gains, differences.png: EN against BN and SN, a point a seed; and
+docs/explanation/gains, differences.png: EN against BN and SN, one point per seed; and
 batch.png: accuracy by the batch of the training.
 """
 

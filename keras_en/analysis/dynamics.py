@@ -14,7 +14,7 @@ from keras_en.arguments import check, refused
 
 @styled
 def plot_epochs(history: RatioHistory) -> Any:
-    """The mean ratios of every layer over epochs, a panel a layer (Fig. 5).
+    """The mean ratios of every layer over epochs, one panel per layer (Fig. 5).
 
     >>> from keras_en.analysis.running import Layer
     >>> layer = Layer("norm", ("layer", "batch"))
@@ -30,7 +30,7 @@ def plot_epochs(history: RatioHistory) -> Any:
 @styled
 def plot_corruption(by_strength: Mapping[float, Ratios]) -> Any:
     """How far the mean ratios of every layer move with the strength of a corruption of
-    the images, from those of the weakest: a panel a layer.
+    the images, from those of the weakest: one panel per layer.
 
     >>> from keras_en.analysis.running import Layer
     >>> layer = Layer("norm", ("layer", "batch"))
@@ -51,7 +51,7 @@ def plot_corruption(by_strength: Mapping[float, Ratios]) -> Any:
 
 
 def _small_multiples(x, means, ratios, label, differences=False):
-    """Lines of normalizers, a panel a layer, all with one scale."""
+    """Lines of normalizers, one panel per layer, all with one scale."""
     says = style.says_difference if differences else style.says_range
     count = len(ratios)
     columns = min(count, 3 if count <= 12 else 6)
@@ -87,7 +87,7 @@ def plot_dynamics(
     layers: Sequence[str] | None = None,
     classes: Sequence[int] | None = None,
 ) -> Any:
-    """The mean ratios of some classes over epochs: a row a layer, a column a
+    """The mean ratios of some classes over epochs: one row per layer, a column a
     normalizer (Fig. 1a and 6).
 
     >>> from keras_en.analysis.running import Layer

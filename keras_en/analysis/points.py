@@ -21,7 +21,7 @@ _HEIGHT = np.sqrt(3) / 2
 
 @styled
 def plot_ternary(ratios: Ratios, layers: Sequence[str] | None = None) -> Any:
-    """Each image as a point among three normalizers, a panel a layer.
+    """Each image as a point among three normalizers, one panel per layer.
 
     The nearer to a corner, the larger its ratio. A panel shows the part of the triangle
     where the images are, which the small triangle marks, and says how large it is.
@@ -144,7 +144,7 @@ def plot_embedding(
     history: RatioHistory | Ratios, limit: int = _POINTS, seed: int = 0
 ) -> Any:
     """The ratios of all layers of each image, brought to the plane by t-SNE, by epoch,
-    with a colour a class (Fig. 8).
+    with one colour per class (Fig. 8).
 
     >>> from keras_en.analysis.running import Layer
     >>> values = np.random.default_rng(0).dirichlet([1, 1, 1], 12)

@@ -108,7 +108,7 @@ def import_modules(names: list[str]) -> None:
 
 
 def class_names(path: Path) -> list[str]:
-    """Those of the file of `--class-names`, a name a line."""
+    """Those of the file of `--class-names`, one name per line."""
     if not path.is_file():
         raise RuntimeError(f"--class-names must be a file. Received: {path}")
     try:

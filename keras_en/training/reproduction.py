@@ -207,7 +207,7 @@ def as_csv(results: Iterable[Training], scale: str) -> str:
 
 def plot_curves(results: Sequence[Training], path: Path, title: str) -> bool:
     """Draws the validation metric by epoch, a panel a group of runs that are compared,
-    a colour an arm, a line a seed; returns whether there was anything to draw."""
+    a colour an arm, one line per seed; returns whether there was anything to draw."""
     panels: dict[Any, dict[str, list]] = {}
     for training in results:
         curve = _curve(training.folder / run_folder.HISTORY)

@@ -27,7 +27,7 @@ START = f"""Exemplar Normalization for Keras 3, keras-en {__version__}
 To begin with: train on handwritten digits, look at what was chosen, export
   keras-en quickstart
 
-Images of your own, a folder a class
+Images of your own, one folder per class
   keras-en train --data folder:photos --output runs/photos
   keras-en predict runs/photos/model.keras photo.jpg
   keras-en ratios runs/photos --out report

@@ -78,7 +78,7 @@ def add(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="whatever the artefact shall say about itself; may be repeated",
     )
-    text = "a text file, a name a line; default: those of the training beside MODEL"
+    text = "a text file, one name per line; default: those of the training beside MODEL"
     option("--class-names", type=shared.path, metavar="FILE", help=text)
     text = "a new folder for the Hugging Face Hub or Kaggle: the model and its card, "
     text += "README.md, with what a training beside MODEL has written down"

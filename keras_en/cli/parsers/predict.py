@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     shared.add_import(command)
     text = "classes of each image; default: %(default)s"
     option("--top", type=shared.integer(1), default=5, metavar="N", help=text)
-    text = "a text file, a name a line; default: those that were written down"
+    text = "a text file, one name per line; default: those that were written down"
     option("--class-names", type=shared.path, metavar="FILE", help=text)
     text = "the network takes (pixels / 255 - mean) / std"
     shared.add_scaling(option, text)

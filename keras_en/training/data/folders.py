@@ -16,7 +16,7 @@ _SPLITS = {
     "test": ("test", "testing"),
 }
 _MASKS = ("masks", "annotations")
-# A text file with the name of a class a line, by label.
+# A text file with one name of a class per line, by label.
 _NAMES = "classes.txt"
 # The one of ADE20K's scene parsing, in which label 0 is none of the classes.
 _ADE_NAMES = "objectInfo150.txt"
@@ -26,8 +26,8 @@ _VOID = "void"
 def contents(text: str) -> Contents:
     """The contents of a folder.
 
-    It holds a folder a class, or `images` beside `masks`; at the top, or in `train`,
-    `val` and `test`. `images` and `masks` may also hold these.
+    It holds one folder per class, or `images` beside `masks`; at the top, or in
+    `train`, `val` and `test`. `images` and `masks` may also hold these.
     """
     root = path_of(text)
     where = f"The folder {root}"

@@ -50,10 +50,10 @@ def load(
     |---|---|
     | `digits` | scikit-learn's, 8x8 |
     | `tfds:NAME`, `tfds:NAME/config` | of tensorflow-datasets, prepared if need be |
-    | `folder:PATH` | a folder a class, or folders `images` and `masks`, at the top or \
-in `train`, `val` and `test` |
-    | `list:FILE`, `list:FILE,FILE` | a path and a label a line, for training and \
-validation |
+    | `folder:PATH` | one folder per class, or folders `images` and `masks`, at the \
+top or in `train`, `val` and `test` |
+    | `list:FILE`, `list:FILE,FILE` | one path and label per line, for training \
+and validation |
     | `npz:PATH` | arrays, or packed JPEG, see `keras_en.training.data.npz` |
 
     Of a source without validation and test images a fifth of each class becomes
