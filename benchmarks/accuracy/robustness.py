@@ -160,11 +160,13 @@ def write(path, rows, count):
 
 def differences(cells, arms):
     """EN's mean error over the strengths, less that of each other arm, seed by seed."""
-    for corruption in dict.fromkeys(name for kind, name, _ in cells if kind == "error"):
+    names = list(dict.fromkeys(name for kind, name, _ in cells if kind == "error"))
+    groups = {name: [name] for name in names} | {"all corrupted": [*CORRUPTIONS]}
+    for group, corruptions in groups.items():
         errors = [
             row
             for (kind, name, _), row in cells.items()
-            if kind == "error" and name == corruption
+            if kind == "error" and name in corruptions
         ]
 
         def mean(arm, seed, errors=errors):
@@ -175,8 +177,7 @@ def differences(cells, arms):
             seeds = first.get("EN", {}).keys() & first.get(other, {}).keys()
             if other != "EN" and seeds:
                 gains = tuple(mean("EN", s) - mean(other, s) for s in sorted(seeds))
-                group = (corruption,)
-                yield comparison.Difference(group, "error", "EN", other, gains)
+                yield comparison.Difference((group,), "error", "EN", other, gains)
 
 
 def _text(values):

@@ -44,8 +44,23 @@ def seeds():
             for seed, curve in curves.items():
                 add(path.stem, arm, seed, 100 * curve[-1]["accuracy"])
                 add((path.stem, 500), arm, seed, 100 * curve[-1]["by batches"])
+    groups = {}
+    for each in errors():
+        kind = each["corruption"]
+        for name in (kind,) if kind == "none" else (kind, ""):
+            place = name, each["arm"], each["seed"]
+            groups.setdefault(place, []).append(float(each["value"]))
+    for (name, arm, seed), values in groups.items():
+        add(("corrupted", name), arm, seed, np.mean(values))
     assert len(result) > 20
     return result
+
+
+def errors():
+    """Of corrupted images."""
+    path = RESULTS / "accuracy" / "cifar10" / "robustness.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == "error"]
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +100,19 @@ def test_accuracies_are_those_of_the_runs(page, published):
     assert sorted(set(deviations) - means) == []
     assert sorted(set(intervals) - {gain[1:] for gain in gains}) == []
     assert sorted(set(triples) - gains) == []
+
+
+@pytest.mark.parametrize("page", PAGES[1:3])
+def test_errors_of_corrupted_images(page):
+    names = {"clean": "none", "all corrupted": ""}
+    text = (HOME / page).read_text(encoding="utf-8")
+    _, table = text.split("| error, %, mean of five strengths |")
+    head, _, *lines = table.split("\n\n")[0].splitlines()
+    arms = [name.strip() for name in head.strip("|").split("|")]
+    assert len(lines) == 7 and len(arms) == 6
+    for line in lines:
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        means = seeds()["corrupted", names.get(name, name)]
+        for arm, cell in zip(arms, cells, strict=True):
+            assert len(means[arm]) == 5
+            assert abs(np.mean([*means[arm].values()]) - float(cell)) <= 0.05 + 1e-9
