@@ -90,7 +90,7 @@ def experiments():
 def differences():
     """Of EN and every other norm, on the seeds that both have."""
     for row, arms in experiments().items():
-        name = START if START in arms else "EN"
+        name = START if row.endswith("from batch 0.9") else "EN"
         own = arms.get(name, {})
         for other, values in arms.items():
             seeds = sorted(own.keys() & values.keys())
