@@ -46,8 +46,8 @@ TITLES = {
         "batch 2": f"{SMALL}, ResNet-8, 10 epochs, batch 2, from batch 0.9",
     },
 }
-# EN that starts close to BN, in the grid that has both.
-START = "EN, batch 0.9"
+# What is compared with the others: of one grid EN that starts close to BN.
+OWN = {"start": "EN, batch 0.9"}
 
 
 def figures_of(folder):
@@ -63,34 +63,32 @@ def figures_of(folder):
 
 
 def on_a_gpu():
-    """`{row: {norm: {seed: percent}}}`."""
-    result = {}
+    """`(row, {norm: {seed: percent}})` of each run."""
     for name in ("gpu_accuracy_tuned", "gpu_accuracy"):
         text = (RESULTS.parent / f"{name}.json").read_text(encoding="utf-8")
         numbers = json.loads(text)
         rate = "" if numbers.get("search") else ", rate 0.1"
         row = f"CIFAR-10, ResNet-20, {numbers['epochs']} epochs{rate}"
-        arms = result[row] = {}
+        arms = {}
         for norm, curves in numbers["curves"].items():
             last = {int(s): 100 * curve[-1]["accuracy"] for s, curve in curves.items()}
             arms[norm.upper()] = last
-    return result
+        yield row, arms
 
 
 def experiments():
-    """`{row: {norm: {seed: percent}}}` of all of them."""
-    result = on_a_gpu()
+    """`(row, own norm, {norm: {seed: percent}})` of each."""
+    for row, arms in on_a_gpu():
+        yield row, "EN", arms
     for name, titles in TITLES.items():
         for row, arms in figures_of(RESULTS / name).items():
             title = titles[row] if isinstance(titles, dict) else titles
-            result[title.format(row=row)] = arms
-    return result
+            yield title.format(row=row), OWN.get(name, "EN"), arms
 
 
 def differences():
     """Of EN and every other norm, on the seeds that both have."""
-    for row, arms in experiments().items():
-        name = START if row.endswith("from batch 0.9") else "EN"
+    for row, name, arms in experiments():
         own = arms.get(name, {})
         for other, values in arms.items():
             seeds = sorted(own.keys() & values.keys())

@@ -76,9 +76,9 @@ def _missing(trainings):
     """Why data of theirs cannot be looked for, before anything is written."""
     texts = []
     for training in trainings:
-        for recipe in (training.recipe, training.run.load_evaluated()):
+        for recipe in filter(None, (training.recipe, training.run.load_evaluated())):
             try:
-                recipe is not None and recipe.data.where()
+                recipe.data.where()
             except ValueError as error:
                 texts.append(str(error))
     return list(dict.fromkeys(texts))

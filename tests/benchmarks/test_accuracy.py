@@ -23,6 +23,7 @@ PAGES = (
 TIES = (-1e-9, 1e-9)
 
 
+@pytest.fixture(scope="module")
 def seeds():
     """`{(table, row, metric): {arm: {seed: percent}}}`."""
     result = {}
@@ -36,16 +37,15 @@ def seeds():
             for each in csv.DictReader(file):
                 row = path.parent.name, each["row"], each["metric"]
                 add(row, each["column"], each["seed"], each["value"])
-    for path in RESULTS.glob("accuracy/road/*/*/*/run.json"):
-        value = json.loads(path.read_text(encoding="utf-8"))["metrics"]["top1"]
-        add("road", path.parent.name, path.parent.parent.name[4:], 100 * value)
     for path in RESULTS.glob("gpu_accuracy*.json"):
         for arm, curves in json.loads(path.read_text("utf-8"))["curves"].items():
             for seed, curve in curves.items():
                 add(path.stem, arm, seed, 100 * curve[-1]["accuracy"])
                 add((path.stem, 500), arm, seed, 100 * curve[-1]["by batches"])
-    groups = {}
-    for each in errors():
+    path, groups = RESULTS / "accuracy" / "cifar10" / "robustness.csv", {}
+    with path.open(newline="", encoding="utf-8") as file:
+        errors = [row for row in csv.DictReader(file) if row["kind"] == "error"]
+    for each in errors:
         kind = each["corruption"]
         for name in (kind,) if kind == "none" else (kind, ""):
             place = name, each["arm"], each["seed"]
@@ -56,21 +56,11 @@ def seeds():
     return result
 
 
-def errors():
-    """Of corrupted images."""
-    path = RESULTS / "accuracy" / "cifar10" / "robustness.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["kind"] == "error"]
-
-
 @pytest.fixture(scope="module")
-def published():
+def published(seeds):
     """Texts of means and deviations; of paired differences with intervals."""
-    # Recalibrated networks are not kept, what road.py wrote of them is.
-    road = (RESULTS / "accuracy" / "road" / "results.md").read_text(encoding="utf-8")
-    means = set(re.findall(r"\d+\.\d\d ± \d+\.\d\d", road))
-    gains = set(re.findall(r"([+-]\d\.\d\d) \| ([+-]\S+) to ([+-]\S+)", road))
-    for arms in seeds().values():
+    means, gains = set(), set()
+    for arms in seeds.values():
         for values in arms.values():
             if len(values) > 1:
                 numbers = [*values.values()]
@@ -103,7 +93,7 @@ def test_accuracies_are_those_of_the_runs(page, published):
 
 
 @pytest.mark.parametrize("page", PAGES[1:3])
-def test_errors_of_corrupted_images(page):
+def test_errors_of_corrupted_images(page, seeds):
     names = {"clean": "none", "all corrupted": ""}
     text = (HOME / page).read_text(encoding="utf-8")
     _, table = text.split("| error, %, mean of five strengths |")
@@ -112,7 +102,7 @@ def test_errors_of_corrupted_images(page):
     assert len(lines) == 7 and len(arms) == 6
     for line in lines:
         name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
-        means = seeds()["corrupted", names.get(name, name)]
+        means = seeds["corrupted", names.get(name, name)]
         for arm, cell in zip(arms, cells, strict=True):
             assert len(means[arm]) == 5
             assert abs(np.mean([*means[arm].values()]) - float(cell)) <= 0.05 + 1e-9
