@@ -163,7 +163,7 @@ def draw_batches(path):
     axis.set(xlabel="images of a batch", ylabel="top-1 accuracy, %")
     axis.set_title("ResNet-8, 10,000 images of CIFAR-10, 10 epochs", fontsize=10)
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc="center")
     figure.savefig(path, dpi=120)
 
 
