@@ -8,7 +8,7 @@ import keras
 from keras_en.cli.terminal import say
 from keras_en.export.pixels import resolved
 from keras_en.export.serving import loaded
-from keras_en.layers import ExemplarNormalization
+from keras_en.models import norms
 from keras_en.models.weights import load_weights
 from keras_en.surgery import layer_tree, replace_normalization, transplant
 from keras_en.training import build
@@ -79,8 +79,8 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
     check_network(model, "--from", path, ranks=(2,))
     if not _has_only(model, recipe.norm.name):
         model = _replaced(model, recipe)
-    elif recipe.norm.name == "en":
-        _check_arguments(model, recipe.norm.exemplar)
+    else:
+        _check_arguments(model, recipe.norm)
     shape, wanted = model.input_shape, (None, *facts.image_shape)
     if any(a not in (None, b) for a, b in zip(shape, wanted, strict=True)):
         raise ValueError(
@@ -101,18 +101,21 @@ def _converted(path: Path, recipe: Recipe, facts: build.Facts) -> keras.Model:
     return keras.Model(model.inputs[0], classes(last.input), name=model.name)
 
 
-def _check_arguments(model, wanted):
+def _check_arguments(model, norm):
     """Raises where layers that stay as they are have other arguments."""
-    expected = ExemplarNormalization(**wanted).get_config()
+    key, wanted = norm.own_arguments()
+    if not wanted:
+        return
+    expected = norms.LAYERS[norm.name](**wanted).get_config()
     for _, layer in layer_tree.walk(model):
-        if not isinstance(layer, ExemplarNormalization):
+        if not isinstance(layer, norms.LAYERS[norm.name]):
             continue
         own = layer.get_config()
         if any(own[name] != expected[name] for name in wanted):
             raise ValueError(
-                "norm.exemplar must be that of --from, or left out, where its "
-                "normalizations are EN already: they stay as they are. Received: "
-                f"{wanted}, and another in {layer.name}"
+                f"{key} must be that of --from, or left out, where its normalizations "
+                f"are {norm.name} already: they stay as they are. Received: {wanted}, "
+                f"and another in {layer.name}"
             )
 
 
@@ -132,8 +135,9 @@ def _check_pixels(path, model, recipe):
 
 def _replaced(model, recipe):
     """Epsilon and momentum stay those of the layers that are replaced."""
-    own = recipe.norm.exemplar if recipe.norm.name == "en" else {}
-    return replace_normalization(model, recipe.norm.name, **own)
+    return replace_normalization(
+        model, recipe.norm.name, **recipe.norm.own_arguments()[1]
+    )
 
 
 def _has_only(model, norm):

@@ -142,7 +142,7 @@ def norm_arguments(recipe: Recipe, steps: int) -> dict[str, Any]:
     if recipe.norm.synchronized:
         wanted["synchronized"] = True
     arguments = {k: v for k, v in wanted.items() if v is not None and k in knows}
-    return arguments | (recipe.norm.exemplar if name == "en" else {})
+    return arguments | recipe.norm.own_arguments()[1]
 
 
 def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_en.cli import starting
+from keras_en.layers.normalizer_pool import NormalizerPool
 from keras_en.models import CifarResNet
 from keras_en.training import build
 from keras_en.training.recipes import recipe as recipes
@@ -14,20 +15,33 @@ from keras_en.training.recipes import recipe as recipes
 pytestmark = pytest.mark.tensorflow
 
 
-def test_from_a_network_with_arguments_of_the_layer(tmp_path):
+@pytest.mark.parametrize(
+    "norm, key, values",
+    [
+        ("en", "norm.exemplar.reduction", (4, 2)),
+        ("sn", "norm.switchable.initial_ratios.batch", (0.9, 0.8)),
+    ],
+)
+def test_from_a_network_with_arguments_of_the_layer(tmp_path, norm, key, values):
     before = CifarResNet(8, input_shape=(8, 8, 1), classes=10, norm="bn")
     before.save(tmp_path / "before.keras")
     start = starting.network(None, tmp_path / "before.keras")
-    recipe = recipes.load("digits", ["norm.exemplar.reduction=4"])
-    model = start(recipe, build.Facts(10, (8, 8, 1)), 1)
-    layers = [layer for layer in model.layers if hasattr(layer, "resolved_reduction")]
-    assert len(layers) == 9 and {layer.reduction for layer in layers} == {4}
-    model.save(tmp_path / "en.keras")
-    start = starting.network(None, tmp_path / "en.keras")
-    assert len(start(recipe, build.Facts(10, (8, 8, 1)), 1).layers) == len(model.layers)
-    recipe = recipes.load("digits", ["norm.exemplar.reduction=2"])
-    with pytest.raises(ValueError, match="norm.exemplar must be that.*Received"):
-        start(recipe, build.Facts(10, (8, 8, 1)), 1)
+    first, other = (
+        recipes.load("digits", [f"norm.name={norm}", f"{key}={value}"])
+        for value in values
+    )
+    model = start(first, build.Facts(10, (8, 8, 1)), 1)
+    name, wanted = first.norm.own_arguments()
+    layers = [layer for layer in model.layers if isinstance(layer, NormalizerPool)]
+    assert len(layers) == 9
+    for layer in layers:
+        own = layer.get_config()
+        assert {each: own[each] for each in wanted} == wanted
+    model.save(tmp_path / "after.keras")
+    start = starting.network(None, tmp_path / "after.keras")
+    assert len(start(first, build.Facts(10, (8, 8, 1)), 1).layers) == len(model.layers)
+    with pytest.raises(ValueError, match=f"{name} must be that.*Received"):
+        start(other, build.Facts(10, (8, 8, 1)), 1)
 
 
 def test_from_a_sequential_network(tmp_path):

@@ -115,8 +115,9 @@ def test_statistics_that_fit_the_run():
 
 @pytest.mark.parametrize("norm", ["en", "sn", "ssn", "bn", "sync_bn", "gn", "in", "ln"])
 def test_every_norm_takes_what_it_knows(norm):
-    overrides = [f"norm.name={norm}", "norm.exemplar.expansion=7"]
-    recipe = load("cifar10_resnet20", [*overrides, "network.arguments.depth=8"])
+    own = ["norm.exemplar.expansion=7", "norm.switchable.initial_ratios={batch: 0.9}"]
+    small = ["network.arguments.depth=8", f"norm.name={norm}"]
+    recipe = load("cifar10_resnet20", [*own, *small])
     model = outline(
         build.network, recipe=recipe, data=Facts(10, (32, 32, 3)), steps=100
     )
@@ -124,6 +125,8 @@ def test_every_norm_takes_what_it_knows(norm):
     assert layer.epsilon == 1e-5
     assert getattr(layer, "momentum", 0.9) == 0.9
     assert getattr(layer, "expansion", 7) == 7
+    shares = {"batch": 0.9} if norm in ("sn", "ssn") else None
+    assert getattr(layer, "initial_ratios", None) == shares
     callbacks = build.callbacks(recipe, 10)
     assert [type(each) for each in callbacks] == [RadiusSchedule] * (norm == "ssn")
     if callbacks:

@@ -45,13 +45,22 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-    """`exemplar`: arguments of `ExemplarNormalization`, for "en" alone; `epsilon`:
+    """`exemplar`: arguments of `ExemplarNormalization`, for "en" alone; `switchable`:
+    of `SwitchableNormalization` and the sparse one, for "sn" and "ssn"; `epsilon`:
     `None`: the layer's."""
 
     name: str = key(rules.one_of(norms.NAMES), "en")
     epsilon: float | None = key(rules.optional(rules.number(0, 1, above=True)), None)
     synchronized: bool = key(rules.flag(), False)
     exemplar: dict[str, Any] = key(rules.mapping("arguments to values"), {})
+    switchable: dict[str, Any] = key(rules.mapping("arguments to values"), {})
+
+    def own_arguments(self) -> tuple[str, dict[str, Any]]:
+        """The key that holds arguments for the layer of this name, and those."""
+        part = {"en": "exemplar", "sn": "switchable", "ssn": "switchable"}
+        if self.name not in part:
+            return "", {}
+        return f"norm.{part[self.name]}", getattr(self, part[self.name])
 
 
 @dataclasses.dataclass(frozen=True)

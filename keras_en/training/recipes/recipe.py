@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_en.layers import ExemplarNormalization
+from keras_en.layers import ExemplarNormalization, SwitchableNormalization
 from keras_en.training.recipes import keys, rules, yaml_files
 from keras_en.training.recipes.rules import key
 
@@ -21,6 +21,7 @@ _EXEMPLAR = (
     *("normalizers", "groups", "reduction", "expansion", "ratio_head"),
     *("ratio_activation", "ratio_initializer", "share_affine", "initial_ratios"),
 )
+_SWITCHABLE = ("normalizers", "groups", "initial_ratios")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def load(recipe: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recip
     values.setdefault("name", Path(recipe).stem)
     result = rules.read(Recipe, values, where)
     _check_network(result.network, where)
-    _check_exemplar(result.norm, where)
+    _check_arguments(result.norm, where)
     _check_optimizer(result.optimizer, where)
     _check_schedule(result.schedule, where)
     return result
@@ -157,12 +158,16 @@ def _check_network(network, where):
             raise ValueError(f"{missing}. Received: {network.name} without")
 
 
-def _check_exemplar(norm, where):
-    _check_names(where, "norm.exemplar", norm.exemplar, _EXEMPLAR)
-    try:
-        ExemplarNormalization(**norm.exemplar)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: key `norm.exemplar`: {error}") from None
+def _check_arguments(norm, where):
+    for part, values, allowed, layer in (
+        ("norm.exemplar", norm.exemplar, _EXEMPLAR, ExemplarNormalization),
+        ("norm.switchable", norm.switchable, _SWITCHABLE, SwitchableNormalization),
+    ):
+        _check_names(where, part, values, allowed)
+        try:
+            layer(**values)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{where}: key `{part}`: {error}") from None
 
 
 def _check_optimizer(part, where):

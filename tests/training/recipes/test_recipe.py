@@ -67,6 +67,7 @@ def test_keys_change(tmp_path):
     overrides = [
         "norm.name=sn",
         "norm.exemplar.expansion=10",
+        "norm.switchable={initial_ratios: {batch: 0.9}}",
         "network.arguments={depth: 8, zero_init_last_gamma: true}",
         "data.train=[flip]",
         "schedule.milestones=[8e1, 100.5]",
@@ -75,6 +76,7 @@ def test_keys_change(tmp_path):
     recipe = load("cifar10_resnet20", overrides)
     assert (recipe.norm.name, recipe.norm.epsilon) == ("sn", 1e-5)
     assert recipe.norm.exemplar == {"expansion": 10}
+    assert recipe.norm.switchable == {"initial_ratios": {"batch": 0.9}}
     assert recipe.network.arguments == {"depth": 8, "zero_init_last_gamma": True}
     assert recipe.data.train == ("flip",)
     assert recipe.schedule.milestones == (80, 100.5)
@@ -126,6 +128,8 @@ WRONG = {
     "norm.exemplar.reductoin=4": "the nearest is `norm.exemplar.reduction`",
     "norm.exemplar.expansion=0": "`expansion` must be an integer of at least 1",
     "norm.exemplar.momentum=0.9": "no key `norm.exemplar.momentum`",
+    "norm.switchable.expansion=10": "no key `norm.switchable.expansion`",
+    "norm.switchable.initial_ratios={batch: 2}": "key `norm.switchable`: .* [0, 1]",
     "network.name=ResNet51": "`network.name` must be one of .* Received: 'ResNet51'",
     "network.arguments.depht=8": "the nearest is `network.arguments.depth`",
     "network.arguments.classes=8": "no key `network.arguments.classes`",
