@@ -37,6 +37,12 @@ def seeds():
             for each in csv.DictReader(file):
                 row = path.parent.name, each["row"], each["metric"]
                 add(row, each["column"], each["seed"], each["value"])
+    for path in RESULTS.glob("accuracy/*/mixtures.csv"):
+        with path.open(newline="", encoding="utf-8") as file:
+            for each in csv.DictReader(file):
+                if each["what"].endswith(" ratios"):
+                    row = path.parent.name, each["row"], each["column"], "mixtures"
+                    add(row, each["what"], each["seed"], each["value"])
     for path in RESULTS.glob("gpu_accuracy*.json"):
         for arm, curves in json.loads(path.read_text("utf-8"))["curves"].items():
             for seed, curve in curves.items():
