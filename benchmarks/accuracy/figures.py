@@ -44,10 +44,13 @@ TITLES = {
         "ResNet20": f"{SMALL}, ResNet-20, 10 epochs, from batch 0.9",
         "batch 4": f"{SMALL}, ResNet-8, 10 epochs, batch 4, from batch 0.9",
         "batch 2": f"{SMALL}, ResNet-8, 10 epochs, batch 2, from batch 0.9",
+        "CamVid": "CamVid, mIoU, batch 2, 6 epochs, from batch 0.9",
     },
 }
 # What is compared with the others: of one grid EN that starts close to BN.
 OWN = {"start": "EN, batch 0.9"}
+# What a panel of the figure shows: beside EN, and beside EN that starts close to BN.
+PANELS = {"BN": ("BN", "BN"), "SN": ("SN", "SN, batch 0.9")}
 
 
 def figures_of(folder):
@@ -127,16 +130,16 @@ def draw_differences(path, every):
     rows = list(dict.fromkeys(each.group[0] for each in every))
     figure = matplotlib.figure.Figure((10, 1 + 0.32 * len(rows)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for other, axis in zip(("BN", "SN"), panels, strict=True):
+    for (name, others), axis in zip(PANELS.items(), panels, strict=True):
         axis.axvline(0, color="black", linewidth=0.8)
         for each in every:
-            if each.other == other:
+            if each.other == others[each.arm != "EN"]:
                 i = rows.index(each.group[0])
                 low, high = each.interval()
                 axis.barh(i, high - low, 0.4, low, color="C1", alpha=0.4)
                 axis.plot(each.values, [i] * len(each.values), ".", color="C0")
                 axis.plot([statistics.mean(each.values)], [i], "|k", markersize=14)
-        axis.set(title=f"EN - {other}", xlabel="points", xlim=(-9, 9))
+        axis.set(title=f"EN - {name}", xlabel="points", xlim=(-9, 9))
         axis.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(rows)), rows, fontsize=8)
     panels[0].invert_yaxis()
