@@ -9,12 +9,11 @@ statistics.csv, both accuracies of every network, and statistics.md, their means
 the seeds.
 """
 
-import argparse
 import csv
-import statistics
 from pathlib import Path
 
 import keras
+import runs
 
 from keras_en.training.honest import statistics_gap
 from keras_en.training.material import material
@@ -44,7 +43,7 @@ def write(folder, rows, count):
     lines = [f"# Test accuracy, %, of {count:,} images by two kinds of statistics"]
     lines += ["", f"| | {' | '.join(norms)} |", "|---" * (len(norms) + 1) + "|"]
     for (row, metric), arms in cells.items():
-        texts = [_text(arms[norm]) if norm in arms else "" for norm in norms]
+        texts = [runs.text_of(arms[norm]) if norm in arms else "" for norm in norms]
         lines.append(f"| {row}, {metric} | {' | '.join(texts)} |")
     lines += ["", "Mean ± standard deviation over the seeds; of whole batches only."]
     text = "\n".join(lines) + "\n"
@@ -52,20 +51,9 @@ def write(folder, rows, count):
     return text
 
 
-def _text(values):
-    text = f"{statistics.mean(values):.2f}"
-    return f"{text} ± {statistics.stdev(values):.2f}" if len(values) > 1 else text
-
-
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--images", type=int, default=2000)
-    options = parser.parse_args()
-    with (options.runs / "results.csv").open(newline="", encoding="utf-8") as file:
-        table = [row for row in csv.DictReader(file) if row["metric"] == "top1"]
-    rows = []
-    for run in table:
+    options, rows = runs.arguments(images=2000), []
+    for run in runs.classifiers(options.runs):
         values = measure(Path(run["folder"]), options.images)
         print(run["folder"], values, flush=True)
         place = run["row"], run["column"]

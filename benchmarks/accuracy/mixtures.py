@@ -11,7 +11,6 @@ normalizer has 0.99 and more, "between" and "within" how far classes and the ima
 class are apart (standard deviations).
 """
 
-import argparse
 import csv
 import itertools
 import statistics
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import runs
 
 import keras_en
 from keras_en.analysis.collect import exemplar_layers
@@ -86,7 +86,7 @@ def write(folder, rows):
     )
     lines += ["", f"| | {' | '.join(ARMS)} |", "|---|---|---|"]
     for name, cell in cells.items():
-        texts = [_text([*cell["", arm].values()]) for arm in ARMS]
+        texts = [runs.text_of([*cell["", arm].values()]) for arm in ARMS]
         lines.append(f"| {', '.join(name)} | {' | '.join(texts)} |")
     lines += ["", markdown([_gain(*pair) for pair in cells.items()]).rstrip()]
     for name, cell in cells.items():
@@ -112,20 +112,9 @@ def _layers(cell):
         yield f"| {layer} | {' | '.join(f'{mean:.3f}' for mean in means)} |"
 
 
-def _text(values):
-    text = f"{statistics.mean(values):.2f}"
-    return f"{text} ± {statistics.stdev(values):.2f}" if len(values) > 1 else text
-
-
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--images", type=int, default=10_000)
-    options = parser.parse_args()
-    with (options.runs / "results.csv").open(newline="", encoding="utf-8") as file:
-        table = [row for row in csv.DictReader(file) if row["metric"] == "top1"]
-    rows = []
-    for run in table:
+    options, rows = runs.arguments(images=10_000), []
+    for run in runs.classifiers(options.runs):
         folder = Path(run["folder"])
         if load(folder / "recipe.yaml").norm.name == "en":
             print(run["folder"], flush=True)
