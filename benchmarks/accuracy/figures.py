@@ -5,8 +5,9 @@
 Reads `results.csv` of every folder of benchmarks/results/accuracy, and the runs on a
 GPU beside it. Writes there differences.md: what EN is above every other norm, with the
 95 % interval and how often chance alone would bring as much. And, into
-docs/explanation/gains, differences.png: EN against BN and SN, one point per seed; and
-batch.png: accuracy by the batch of the training.
+docs/explanation/gains, differences.png: EN against BN and SN, one point per seed;
+settings.png: EN with one setting changed against EN as it is, likewise; and batch.png:
+accuracy by the batch of the training.
 """
 
 import csv
@@ -51,6 +52,13 @@ TITLES = {
 OWN = {"start": "EN, batch 0.9"}
 # What a panel of the figure shows: beside EN, and beside EN that starts close to BN.
 PANELS = {"BN": ("BN", "BN"), "SN": ("SN", "SN, batch 0.9")}
+# Settings of EN, one changed at a time.
+AS_IT_IS = "as it is"
+SWEEPS = {
+    "ablations": "ResNet-8, 30 epochs, test images",
+    "causes": "ResNet-20, 10 epochs, held-out images",
+    "causes_batch": "ResNet-8, 10 epochs, batch 4, held-out images",
+}
 
 
 def figures_of(folder):
@@ -89,15 +97,33 @@ def experiments():
             yield title.format(row=row), OWN.get(name, "EN"), arms
 
 
+def paired(row, own, other, arms):
+    """The difference of two arms on the seeds that both have."""
+    first, second = arms.get(own, {}), arms.get(other, {})
+    seeds = sorted(first.keys() & second.keys())
+    return Difference(
+        (row,), "", own, other, tuple(first[seed] - second[seed] for seed in seeds)
+    )
+
+
 def differences():
-    """Of EN and every other norm, on the seeds that both have."""
+    """Of EN and every other norm, where there are two seeds at least."""
     for row, name, arms in experiments():
-        own = arms.get(name, {})
-        for other, values in arms.items():
-            seeds = sorted(own.keys() & values.keys())
-            if other != name and len(seeds) > 1:
-                gains = tuple(own[seed] - values[seed] for seed in seeds)
-                yield Difference((row,), "", name, other, gains)
+        every = [paired(row, name, other, arms) for other in arms if other != name]
+        yield from (each for each in every if len(each.values) > 1)
+
+
+def changes():
+    """`{sweep: [difference of each setting and EN as it is]}`."""
+    return {
+        title: [
+            paired(title, setting, AS_IT_IS, arms)
+            for arms in figures_of(RESULTS / folder).values()
+            for setting in arms
+            if setting != AS_IT_IS
+        ]
+        for folder, title in SWEEPS.items()
+    }
 
 
 def write(path, every):
@@ -126,6 +152,16 @@ def write(path, every):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def draw(axis, i, difference):
+    """A line of a figure: every seed, their mean, and a bar, the 95 % interval."""
+    values = difference.values
+    if interval := difference.interval():
+        low, high = interval
+        axis.barh(i, high - low, 0.4, low, color="C1", alpha=0.4)
+    axis.plot(values, [i] * len(values), ".", color="C0")
+    axis.plot([statistics.mean(values)], [i], "|k", markersize=14)
+
+
 def draw_differences(path, every):
     rows = list(dict.fromkeys(each.group[0] for each in every))
     figure = matplotlib.figure.Figure((10, 1 + 0.32 * len(rows)), layout="constrained")
@@ -134,15 +170,27 @@ def draw_differences(path, every):
         axis.axvline(0, color="black", linewidth=0.8)
         for each in every:
             if each.other == others[each.arm != "EN"]:
-                i = rows.index(each.group[0])
-                low, high = each.interval()
-                axis.barh(i, high - low, 0.4, low, color="C1", alpha=0.4)
-                axis.plot(each.values, [i] * len(each.values), ".", color="C0")
-                axis.plot([statistics.mean(each.values)], [i], "|k", markersize=14)
+                draw(axis, rows.index(each.group[0]), each)
         axis.set(title=f"EN - {name}", xlabel="points", xlim=(-9, 9))
         axis.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(rows)), rows, fontsize=8)
     panels[0].invert_yaxis()
+    figure.savefig(path, dpi=120)
+
+
+def draw_changes(path, sweeps):
+    heights = [len(every) + 2 for every in sweeps.values()]
+    figure = matplotlib.figure.Figure((8, 0.3 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(sweeps), 1, sharex=True, height_ratios=heights)
+    for (title, every), axis in zip(sweeps.items(), panels, strict=True):
+        axis.axvline(0, color="black", linewidth=0.8)
+        for i, each in enumerate(every):
+            draw(axis, i, each)
+        axis.set_yticks(range(len(every)), [each.arm for each in every], fontsize=8)
+        axis.invert_yaxis()
+        axis.set_title(f"{title}: EN less EN as it is", fontsize=10)
+        axis.grid(axis="x", alpha=0.3)
+    panels[-1].set(xlabel="points", xlim=(-9, 9))
     figure.savefig(path, dpi=120)
 
 
@@ -174,6 +222,7 @@ def main():
     every = list(differences())
     write(RESULTS / "differences.md", every)
     draw_differences(FIGURES / "differences.png", every)
+    draw_changes(FIGURES / "settings.png", changes())
     draw_batches(FIGURES / "batch.png")
 
 

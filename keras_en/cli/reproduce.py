@@ -30,7 +30,8 @@ def run(options: argparse.Namespace) -> None:
             part for part in (table.note, f"changed: {', '.join(changes)}") if part
         ]
         table = dataclasses.replace(table, note="; ".join(parts))
-    output = options.output or Path("runs", f"{table.name}-{options.scale}")
+    name = f"{table.name}-{table.scale}" if table.scale else table.name
+    output = options.output or Path("runs", name)
     trainings = reproduction.trainings(
         table,
         output,
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(missing[0])
 
     def line(text: str) -> None:
-        say(f"{options.scale} scale: {text}")
+        say(f"{table.scale} scale: {text}" if table.scale else text)
 
     if table.note:
         line(f"not the paper's: {table.note}")
@@ -142,7 +143,6 @@ def _is_same(training):
 def _write(table, options, output):
     """All files, of all runs in the folder that are finished: other processes may train
     other seeds or rows of it."""
-    scale = options.scale
     trainings = reproduction.trainings(
         table,
         output,
@@ -151,24 +151,26 @@ def _write(table, options, output):
         epochs=options.epochs,
     )
     trainings = [each for each in trainings if _is_same(each)]
-    words = ["keras-en", "reproduce", options.table, "--scale", scale]
+    words = ["keras-en", "reproduce", options.table]
+    words += ["--scale", table.scale] if table.scale else []
     for change in options.overrides:
         words += ["--set", change]
     words += [] if options.epochs is None else ["--epochs", str(options.epochs)]
     words += [f"--train={shlex.join(options.train)}"] if options.train else []
-    text = f"# {table.title}\n\nScale: {scale}. `{shlex.join(words)}`\n\n"
+    scale = f"Scale: {table.scale}. " if table.scale else ""
+    text = f"# {table.title}\n\n{scale}`{shlex.join(words)}`\n\n"
     text += "".join(f"{line}\n\n" for line in reproduction.origin(trainings))
     text += reproduction.markdown(table, trainings)
     pairs = comparison.differences(table, trainings)
     if pairs:
         text += f"\n{comparison.markdown(pairs)}"
     files.write_text(output / RESULTS, text)
-    files.write_text(output / CSV, reproduction.as_csv(trainings, scale))
+    files.write_text(output / CSV, reproduction.as_csv(trainings, table.scale))
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         return
-    title = f"{table.title}, {scale} scale"
+    title = f"{table.title}, {table.scale} scale" if table.scale else table.title
     for name, plot in FIGURES.items():
         with files.staged(output / name, name) as staged:
             if plot(trainings, staged.path, title):

@@ -189,7 +189,7 @@ def _cell(values, paper):
     return f"{text} ({paper:g})".strip() if paper is not None else text
 
 
-def as_csv(results: Iterable[Training], scale: str) -> str:
+def as_csv(results: Iterable[Training], scale: str | None) -> str:
     """A line for each figure of each training."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -198,9 +198,9 @@ def as_csv(results: Iterable[Training], scale: str) -> str:
     for training in results:
         run = training.run
         for metric, value in training.figures().items():
-            start = [scale, ", ".join(run.row), run.column or "", metric]
+            start = [scale or "", ", ".join(run.row), run.column or "", metric]
             paper = run.paper.get(metric, "")
-            place = [training.seed, round(value, 4), paper, training.folder]
+            place = [training.seed, round(value, 6), paper, training.folder]
             writer.writerow([*start, *place])
     return text.getvalue()
 

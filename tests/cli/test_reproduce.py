@@ -1,5 +1,7 @@
 """`keras-en reproduce`: a table from the processes of its runs."""
 
+from pathlib import Path
+
 import pytest
 
 from keras_en import cli
@@ -125,6 +127,21 @@ def test_wrong_usage(words, message, tmp_path, monkeypatch, capsys):
         code = stopped.code
     assert code == 2 and message in capsys.readouterr().err.splitlines()[-1]
     assert not output.exists()
+
+
+def test_a_grid_of_ones_own_has_one_scale(processes, tmp_path, capsys, monkeypatch):
+    """No word of another in what it prints and writes, nor in its folder's name."""
+    grid = tmp_path / "rates.yaml"
+    runs = "[{row: [a], column: EN, recipe: digits}]"
+    grid.write_text(f"title: Rates\nnote: short\ncolumns: [EN]\nruns: {runs}\n")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "rates.yaml", "--seeds", "0"]) == 0
+    (command,) = processes
+    folder = Path("runs", "rates")
+    assert Path(command[command.index("--output") + 1]).is_relative_to(folder)
+    text = (folder / "results.md").read_text(encoding="utf-8")
+    assert text.startswith("# Rates\n\n`keras-en reproduce rates.yaml`\n")
+    assert "scale" not in text + capsys.readouterr().out
 
 
 def test_the_data_of_an_evaluation_is_looked_at_first(tmp_path, processes, capsys):

@@ -82,9 +82,10 @@ class _File(_Grid):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of the paper, or of one's own.
+    """A table of the paper, or of one's own, at one scale.
 
     - `name`: "table5"; `title`: what it shows.
+    - `scale`: "paper" or "small"; `None`: of a file that has one scale.
     - `note`: what its runs are instead of the paper's, if anything.
     - `columns`: names of columns, or of metrics.
     - `compare`: the column, or the end of a row, whose difference to the others is of
@@ -99,6 +100,7 @@ class Table:
 
     name: str
     title: str
+    scale: str | None
     note: str
     columns: tuple[str, ...]
     compare: str | None
@@ -152,7 +154,8 @@ def load_table(name: str, scale: str = "paper") -> Table:
     arms = dict.fromkeys(run.arm for run in runs)
     valid = compare is None or compare in arms
     rules.require(valid, where, "compare", f"one of {', '.join(arms)}", compare)
-    return Table(path.stem, file.title, grid.note, columns, compare, runs)
+    which = scale if file.small else None
+    return Table(path.stem, file.title, which, grid.note, columns, compare, runs)
 
 
 def _check_recipes(run, where, path):

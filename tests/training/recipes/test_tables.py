@@ -88,7 +88,8 @@ def test_a_grid_of_ones_own(tmp_path):
     path.write_text(GRID)
     table = load_table(str(path), "small")
     assert table.name == "rates" and table.compare == "EN" and len(table.runs) == 2
-    assert load_table(str(path), "paper") == table
+    assert load_table(str(path), "paper") == table and table.scale is None
+    assert load_table("table5", "small").scale == "small"
     path.write_text(GRID.replace("column: BN", "column: EN"))
     with pytest.raises(ValueError, match="`runs.1` must be of another row or column"):
         load_table(str(path))
