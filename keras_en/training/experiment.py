@@ -1,7 +1,6 @@
 """A training with a recipe: from its data to the files of its folder."""
 
 import contextlib
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -38,9 +37,6 @@ from keras_en.training.run_folder import (
     check_classes,
 )
 
-# Of the parts of a recipe those that a run may go on with changed: a schedule is of
-# the learning rate, which no checkpoint holds either.
-_FREE = ("name", "about", "schedule", "seeds")
 MODEL = "model.keras"
 TENSORBOARD, RATIOS = "tensorboard", "ratios.npz"
 SOMETIMES = (
@@ -201,8 +197,10 @@ def _check_same(recipe, settings):
     path = settings.output / RECIPE
     if settings.resume is not True or not path.is_file():
         return
+    # A run may go on with another schedule: it is of the learning rate, which no
+    # checkpoint holds either.
     here, there = (
-        {k: v for k, v in dataclasses.asdict(r).items() if k not in _FREE}
+        {part: keys for part, keys in r.training_parts.items() if part != "schedule"}
         for r in (recipe, load(path))
     )
     texts = [

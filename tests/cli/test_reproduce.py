@@ -55,14 +55,18 @@ def test_a_grid_then_again(processes, tmp_path, capsys):
     assert "which is another" in capsys.readouterr().err
 
 
-def test_goes_on_with_runs_of_a_version_with_fewer_keys(processes, tmp_path):
+def test_goes_on_with_runs_of_another_version(processes, tmp_path):
+    """With fewer keys, and other words about the same training."""
     words = [*TABLE, "--epochs", "2", "--output", str(tmp_path / "t")]
     assert cli.main(words) == 0 and len(processes) == 6
     for path in (tmp_path / "t").rglob("recipe.yaml"):
         lines = path.read_text(encoding="utf-8").splitlines()
         fewer = [line for line in lines if not line.startswith("  switchable:")]
         assert len(fewer) == len(lines) - 1
-        path.write_text("\n".join(fewer) + "\n", encoding="utf-8")
+        text = "\n".join(fewer) + "\n"
+        other = text.replace("  time: ", "  time: once ")
+        assert other != text
+        path.write_text(other, encoding="utf-8")
     assert cli.main(words) == 0 and len(processes) == 6
     path.write_text("base: nothing\n", encoding="utf-8")
     assert cli.main(words) == 2

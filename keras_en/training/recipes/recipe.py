@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_en.layers import ExemplarNormalization, SwitchableNormalization
 from keras_en.training.recipes import keys, rules, yaml_files
@@ -57,6 +58,13 @@ class Recipe:
             milestones=tuple(m * share for m in self.schedule.milestones),
         )
         return dataclasses.replace(self, schedule=schedule)
+
+    @property
+    def training_parts(self) -> dict[str, dict[str, Any]]:
+        """Its keys by part, without its name, what it says about itself, and its seeds:
+        recipes that have the same train the same."""
+        parts = dataclasses.asdict(self)
+        return {k: v for k, v in parts.items() if k not in ("name", "about", "seeds")}
 
     def to_yaml(self) -> str:
         """The text of a file that `load` makes the same recipe of."""
