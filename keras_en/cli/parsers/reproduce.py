@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
     text = "runs whose row or column has this text; may be repeated"
     option("--only", action="append", default=[], metavar="TEXT", help=text)
     shared.add_changes(option, "a key of every recipe")
-    text = "folder of all runs; default: runs/TABLE-SCALE, of a .yaml file runs/NAME"
+    text = "folder of all runs; default: runs/TABLE-SCALE, with one scale runs/TABLE"
     option("--output", type=shared.folder, metavar="FOLDER", help=text)
     text = "list the runs, and which are finished; train nothing"
     option("--dry-run", action="store_true", help=text)
